@@ -1,0 +1,5 @@
+//! What every kembed program does alike: write logs, obey signals, answer health checks and metrics.
+
+pub mod logging;
+pub mod metrics;
+pub mod shutdown;
