@@ -32,8 +32,9 @@ impl LogArgs {
     /// # Errors
     /// If the filter cannot be parsed, with what is wrong in it.
     pub fn init(&self) -> Result<(), tracing_subscriber::filter::ParseError> {
-        let logs =
-            tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&self.log_filter)?).with_writer(stderr);
+        let logs = tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::try_new(&self.log_filter)?)
+            .with_writer(stderr);
         match self.log_format {
             LogFormat::Text => logs.init(),
             LogFormat::Json => logs.json().flatten_event(true).init(),

@@ -1,0 +1,55 @@
+//! The CustomResourceDefinition as YAML, from the types.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+use serde_json::Value;
+
+use crate::EmbeddingService;
+
+/// The CustomResourceDefinition of [`EmbeddingService`].
+pub fn crd() -> CustomResourceDefinition {
+    let mut value = serde_json::to_value(EmbeddingService::crd()).expect("an API object always serialises");
+    let schema = "/spec/versions/0/schema/openAPIV3Schema/properties";
+    // The types of Kubernetes come with book-length descriptions, which `kubectl explain pod` has as well.
+    if let Some(Value::Object(fields)) =
+        value.pointer_mut(&format!("{schema}/spec/properties/podTemplate/properties"))
+    {
+        fields.values_mut().for_each(strip_nested_descriptions);
+    }
+    for field in [
+        "spec/properties/model/properties/cache/properties/emptyDir/properties/sizeLimit",
+        "spec/properties/rollout/properties/maxSurge",
+        "spec/properties/rollout/properties/maxUnavailable",
+    ] {
+        if let Some(field) = value.pointer_mut(&format!("{schema}/{field}")) {
+            strip_nested_descriptions(field);
+        }
+    }
+    serde_json::from_value(value).expect("descriptions are optional")
+}
+
+/// [`crd`] as YAML, with a line that says where it comes from.
+pub fn crd_yaml() -> String {
+    let yaml = serde_saphyr::to_string(&crd()).expect("an API object always serialises");
+    format!("# Generated from crds/src by `operator crds`; `make generate` writes it again.\n{yaml}")
+}
+
+/// Removes the descriptions below a schema, not its own.
+fn strip_nested_descriptions(schema: &mut Value) {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                // A property may itself be called "description"; that one is an object.
+                if fields.get("description").is_some_and(Value::is_string) {
+                    fields.remove("description");
+                }
+                fields.values_mut().for_each(strip);
+            }
+            Value::Array(items) => items.iter_mut().for_each(strip),
+            _ => (),
+        }
+    }
+    if let Value::Object(fields) = schema {
+        fields.values_mut().for_each(strip);
+    }
+}

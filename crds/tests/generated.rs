@@ -1,0 +1,54 @@
+//! What is generated from the types is checked in, so that it can be read and reviewed; here it is kept fresh.
+
+use std::{fs, path::Path};
+
+use kembed_crds::{conditions, crd, crd_yaml};
+
+fn assert_fresh(path: &str, expected: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    let found = fs::read_to_string(&file).unwrap_or_default();
+    assert!(found == expected, "{path} is stale: run `make generate` and commit what it writes");
+}
+
+#[test]
+fn the_chart_holds_the_crd_of_these_types() {
+    assert_fresh("charts/kembed/files/embeddingservices.kembed.dev.yaml", &crd_yaml());
+}
+
+#[test]
+fn the_documentation_lists_every_condition_and_reason() {
+    assert_fresh("docs/conditions.md", &conditions::documentation());
+}
+
+/// `kubectl apply` keeps the whole object in an annotation, which may have 256 KiB with all others.
+#[test]
+fn the_crd_fits_an_annotation() {
+    let size = serde_json::to_string(&crd()).expect("an API object always serialises").len();
+    assert!(size < 200 * 1024, "the CRD has {size} bytes");
+}
+
+/// `kubectl explain` shows descriptions; every field of ours has one.
+#[test]
+fn every_field_is_described() {
+    let value = serde_json::to_value(crd()).expect("an API object always serialises");
+    let root = value.pointer("/spec/versions/0/schema/openAPIV3Schema/properties").expect("the schema");
+    let mut missing = Vec::new();
+    for part in ["spec", "status"] {
+        collect_undescribed(&root[part], part.to_owned(), &mut missing);
+    }
+    assert!(missing.is_empty(), "fields without a description: {missing:?}");
+}
+
+fn collect_undescribed(schema: &serde_json::Value, path: String, missing: &mut Vec<String>) {
+    if schema.get("description").is_none() {
+        missing.push(path.clone());
+    }
+    // Below these are Kubernetes' own types.
+    if path.contains(".podTemplate.") || path.ends_with(".conditions") {
+        return;
+    }
+    let items = schema.get("items").unwrap_or(schema);
+    for (name, field) in items.get("properties").and_then(|p| p.as_object()).into_iter().flatten() {
+        collect_undescribed(field, format!("{path}.{name}"), missing);
+    }
+}
