@@ -1,0 +1,65 @@
+//! The programs that a person would use: kubectl, helm, and the test cluster's own command.
+
+use std::{env, path::Path, process::Stdio};
+
+use anyhow::{Context, bail};
+use tokio::{io::AsyncWriteExt, process::Command};
+
+/// Runs a program to its end and returns what it printed.
+///
+/// # Errors
+/// If it cannot be started or fails; the error holds its arguments and what it wrote to standard error.
+pub async fn run(program: &str, args: &[&str], stdin: &str) -> anyhow::Result<String> {
+    let what = || format!("{program} {}", args.join(" "));
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("failed to start {}", what()))?;
+    let mut input = child.stdin.take().expect("it was asked to be piped");
+    // A program that fails before it reads closes the pipe; its own message says more than ours would.
+    let _ = input.write_all(stdin.as_bytes()).await;
+    drop(input);
+    let output = child.wait_with_output().await.with_context(|| format!("failed to wait for {}", what()))?;
+    if !output.status.success() {
+        bail!("{} failed: {}", what(), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The real kubectl.
+///
+/// # Errors
+/// As [`run`].
+pub async fn kubectl(args: &[&str]) -> anyhow::Result<String> {
+    run("kubectl", args, "").await
+}
+
+/// The real helm.
+///
+/// # Errors
+/// As [`run`].
+pub async fn helm(args: &[&str]) -> anyhow::Result<String> {
+    run("helm", args, "").await
+}
+
+/// The test cluster's command (`CLUSTER`, or the one beside this crate), for what only it can do, such as to plug in a
+/// GPU.
+///
+/// # Errors
+/// As [`run`].
+pub async fn cluster(args: &[&str]) -> anyhow::Result<String> {
+    let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster/cluster");
+    let program = env::var("CLUSTER").unwrap_or_else(|_| ours.to_owned());
+    run(&program, args, "").await
+}
+
+/// A path from the root of the repository.
+pub fn repository(path: &str) -> String {
+    let root =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is below the repository's root");
+    root.join(path).to_string_lossy().into_owned()
+}

@@ -1,0 +1,86 @@
+//! kembed and the model hub in the test cluster, installed as a user would: by helm.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, anyhow};
+use kube::Client as Kube;
+use tokio::sync::OnceCell;
+
+use crate::{
+    client::Client,
+    command::{helm, kubectl, repository, run},
+    hub_client::HubClient,
+};
+
+/// Namespace of the release.
+pub const NAMESPACE: &str = "kembed-system";
+/// Name of the release.
+pub const RELEASE: &str = "kembed";
+/// Namespace of the model hub.
+const HUB_NAMESPACE: &str = "model-hub";
+
+/// What tests talk to.
+#[derive(Clone)]
+pub struct Installation {
+    /// The API server, as an administrator.
+    pub kube: Kube,
+    /// The gateway's Service.
+    pub gateway: Client,
+    /// Where models come from.
+    pub hub: HubClient,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Addresses {
+    gateway: IpAddr,
+    hub: IpAddr,
+}
+
+/// Installs kembed and the hub unless an earlier test of this process did, and connects to them. Connections belong to
+/// the runtime of the test that made them, so each test has its own.
+///
+/// # Errors
+/// If the installation fails; then every test fails with the same words.
+pub async fn installation() -> anyhow::Result<Installation> {
+    static INSTALLED: OnceCell<Result<Addresses, String>> = OnceCell::const_new();
+    // Only the first call can install the provider; that the others cannot is what is wanted.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let addresses =
+        INSTALLED.get_or_init(|| async { set_up().await.map_err(|error| format!("{error:#}")) }).await;
+    let addresses = addresses.as_ref().map_err(|error| anyhow!("kembed is not installed: {error}"))?;
+    Ok(Installation {
+        kube: Kube::try_default().await.context("failed to connect to the cluster; is KUBECONFIG set?")?,
+        gateway: Client::to(addresses.gateway)?,
+        hub: HubClient(Client::to(addresses.hub)?),
+    })
+}
+
+async fn set_up() -> anyhow::Result<Addresses> {
+    kubectl(&["apply", "--filename", &repository("e2e/manifests/hub.yaml")]).await?;
+    install(&[]).await?;
+    kubectl(&["--namespace", HUB_NAMESPACE, "rollout", "status", "deployment/hub", "--timeout=90s"]).await?;
+    Ok(Addresses {
+        gateway: address(NAMESPACE, "kembed-gateway").await?,
+        hub: address(HUB_NAMESPACE, "hub").await?,
+    })
+}
+
+/// `helm upgrade --install` of the chart with the values of the tests and these settings (`key=value`).
+///
+/// # Errors
+/// If not everything becomes ready.
+pub async fn install(settings: &[&str]) -> anyhow::Result<()> {
+    let (chart, values) = (repository("charts/kembed"), repository("e2e/manifests/values.yaml"));
+    let mut args =
+        vec!["upgrade", "--install", RELEASE, &chart, "--namespace", NAMESPACE, "--create-namespace"];
+    args.extend(["--values", &values, "--wait", "--timeout", "90s"]);
+    args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+    helm(&args).await?;
+    Ok(())
+}
+
+async fn address(namespace: &str, service: &str) -> anyhow::Result<IpAddr> {
+    let args = ["--namespace", namespace, "get", "service", service, "--output=jsonpath={.spec.clusterIP}"];
+    let text = run("kubectl", &args, "").await?;
+    text.parse().with_context(|| format!("Service {service} has no address but {text:?}"))
+}

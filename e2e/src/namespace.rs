@@ -1,0 +1,159 @@
+//! A namespace for each test.
+
+use std::{env, fmt::Debug, future::Future, panic::resume_unwind};
+
+use anyhow::Context;
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{Event, Namespace},
+};
+use kembed_crds::EmbeddingService;
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{DeleteParams, ListParams, PostParams},
+    runtime::wait::{Condition, await_condition},
+};
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use crate::{
+    command::{kubectl, run},
+    installation::{Installation, installation},
+    report::report,
+    wait::DEADLINE,
+};
+
+/// A namespace that ends with its test.
+#[derive(Clone)]
+pub struct TempNamespace {
+    /// Its name.
+    pub name: String,
+    /// What kembed runs beside it.
+    pub kembed: Installation,
+}
+
+/// Runs a test in a new namespace. If the test fails or panics, prints what the namespace looked like; with
+/// `KEMBED_E2E_KEEP` set, such a namespace is kept.
+///
+/// # Errors
+/// Those of the test.
+pub async fn with_temp_ns<F, T>(test: T) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    T: FnOnce(TempNamespace) -> F,
+{
+    let kembed = installation().await?;
+    let namespaces = Api::<Namespace>::all(kembed.kube.clone());
+    let mut new = Namespace::default();
+    new.metadata.generate_name = Some("kembed-test-".to_owned());
+    let created =
+        namespaces.create(&PostParams::default(), &new).await.context("failed to create a namespace")?;
+    let name = created.name_any();
+
+    let result = tokio::spawn(test(TempNamespace { name: name.clone(), kembed })).await;
+    let failed = !matches!(result, Ok(Ok(())));
+    if failed {
+        eprintln!("{}", report(&name).await);
+    }
+    if !(failed && env::var_os("KEMBED_E2E_KEEP").is_some()) {
+        namespaces.delete(&name, &DeleteParams::default()).await.context("failed to delete the namespace")?;
+    }
+    match result {
+        Ok(result) => result,
+        Err(panicked) => resume_unwind(panicked.into_panic()),
+    }
+}
+
+impl TempNamespace {
+    /// The objects of a kind in this namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.kembed.kube.clone(), &self.name)
+    }
+
+    /// `kubectl apply` of an object given as JSON or YAML.
+    ///
+    /// # Errors
+    /// With what kubectl says.
+    pub async fn apply(&self, object: impl ToString) -> anyhow::Result<()> {
+        run("kubectl", &["--namespace", &self.name, "apply", "--filename=-"], &object.to_string()).await?;
+        Ok(())
+    }
+
+    /// `kubectl` in this namespace.
+    ///
+    /// # Errors
+    /// With what kubectl says.
+    pub async fn kubectl(&self, args: &[&str]) -> anyhow::Result<String> {
+        kubectl(&[&["--namespace", &self.name], args].concat()).await
+    }
+
+    /// Watches an object until `condition` holds. `what` completes the sentence "waited too long for ...".
+    ///
+    /// # Errors
+    /// If it does not by the [`DEADLINE`], with the object as it was then.
+    pub async fn await_object<K>(
+        &self,
+        name: &str,
+        what: &str,
+        condition: impl Condition<K>,
+    ) -> anyhow::Result<Option<K>>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+        K: Clone + Debug + Send + DeserializeOwned + 'static,
+    {
+        let api = self.api::<K>();
+        match timeout(DEADLINE, await_condition(api.clone(), name, condition)).await {
+            Ok(seen) => seen.with_context(|| format!("failed to watch {name} while waiting for {what}")),
+            Err(_) => {
+                let now = api.get_opt(name).await.context("failed to get what was waited for")?;
+                anyhow::bail!("waited too long for {what}; it is {now:?}")
+            }
+        }
+    }
+
+    /// Watches an EmbeddingService until `condition` holds.
+    ///
+    /// # Errors
+    /// As [`TempNamespace::await_object`], or if it does not exist.
+    pub async fn await_service(
+        &self,
+        name: &str,
+        what: &str,
+        condition: impl Fn(&EmbeddingService) -> bool,
+    ) -> anyhow::Result<EmbeddingService> {
+        let holds = |service: Option<&EmbeddingService>| service.is_some_and(&condition);
+        self.await_object(name, what, holds)
+            .await?
+            .context("the EmbeddingService was deleted while it was watched")
+    }
+
+    /// Names of the objects of a kind that belong to an EmbeddingService.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub async fn made_for<K>(&self, service: &str) -> anyhow::Result<Vec<String>>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+        K: Clone + Debug + DeserializeOwned,
+    {
+        let mine = ListParams::default().labels(&format!("app.kubernetes.io/instance={service}"));
+        let list =
+            self.api::<K>().list(&mine).await.with_context(|| format!("failed to list {}", K::kind(&())))?;
+        Ok(list.iter().map(ResourceExt::name_any).collect())
+    }
+
+    /// What events say about this namespace, as `reason: note` lines.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub async fn events(&self) -> anyhow::Result<Vec<String>> {
+        let list = self.api::<Event>().list(&ListParams::default()).await.context("failed to list events")?;
+        let line = |event: Event| {
+            format!("{}: {}", event.reason.unwrap_or_default(), event.message.unwrap_or_default())
+        };
+        Ok(list.into_iter().map(line).collect())
+    }
+}

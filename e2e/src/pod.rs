@@ -1,0 +1,51 @@
+//! Requests from a pod, by the names that only pods can resolve.
+
+use anyhow::{Context, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{ResourceExt, api::PostParams};
+use serde_json::json;
+
+use crate::namespace::TempNamespace;
+
+/// An image whose only program is curl.
+const CURL: &str = "kembed.test/curl:dev";
+
+impl TempNamespace {
+    /// Runs curl in a pod of its own and returns what it printed.
+    ///
+    /// # Errors
+    /// If the pod cannot run, or curl fails.
+    pub async fn curl(&self, args: &[&str]) -> anyhow::Result<String> {
+        let args = [&["--silent", "--show-error", "--max-time", "60"], args].concat();
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"generateName": "curl-"},
+            "spec": {
+                "restartPolicy": "Never",
+                "containers": [{"name": "curl", "image": CURL, "args": args}],
+            },
+        }))
+        .expect("it is a pod");
+        let pod =
+            self.api::<Pod>().create(&PostParams::default(), &pod).await.context("failed to create a pod")?;
+        let name = pod.name_any();
+        let ended = self
+            .await_object(&name, "curl to end", |pod: Option<&Pod>| pod.and_then(ended_well).is_some())
+            .await?;
+        let log = self
+            .api::<Pod>()
+            .logs(&name, &Default::default())
+            .await
+            .context("failed to read curl's output")?;
+        ensure!(ended.as_ref().and_then(ended_well) == Some(true), "curl {args:?} failed: {log}");
+        Ok(log)
+    }
+}
+
+/// Whether a pod succeeded; `None` while it runs.
+fn ended_well(pod: &Pod) -> Option<bool> {
+    match pod.status.as_ref()?.phase.as_deref()? {
+        "Succeeded" => Some(true),
+        "Failed" => Some(false),
+        _ => None,
+    }
+}
