@@ -1,0 +1,60 @@
+# kembed's few commands. `make help` lists them.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+cluster := e2e/cluster/cluster
+# One selection of packages for everything, else cargo would compile what they share once for each set of features.
+cargo_test := cargo test --locked --workspace
+# The tests that need a cluster; e2e/Cargo.toml keeps them out of a plain `cargo test`.
+e2e_tests := --test cluster --test release
+
+help: ## print this
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(if $(KUBECONFIG),,images cluster) ## a cluster, kembed and a model in it, and its answers; KUBECONFIG=... uses a cluster of yours
+	@scripts/demo
+
+test: check unit e2e ## everything that CI runs: check, unit and e2e
+
+check: setup ## formatting, lints, licences, scripts and the chart
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	@scripts/deny
+	@scripts/lint
+
+unit: deps ## tests that need no cluster
+	$(cargo_test)
+
+e2e: images cluster ## tests on a real Kubernetes
+	$(cargo_test) $(e2e_tests) --no-run
+	$(cluster) load-image .build/images/*.tar
+	$(cluster) exec -- $(cargo_test) --offline $(e2e_tests)
+
+setup: ## install what this machine lacks (Debian 12)
+	@scripts/setup
+
+deps: setup ## fetch ONNX Runtime and the model of tests and demo
+	@scripts/deps
+
+build: setup ## the programs, as images hold them
+	cargo build --locked --release --workspace --bins
+
+images: build deps ## pack images for the test cluster
+	@scripts/images
+
+cluster: setup ## start the test cluster; e2e/cluster/README.md has more
+	$(cluster) up
+
+down: ## end the test cluster and forget its state
+	$(cluster) down --wipe
+
+generate: ## write what is generated from the types in crds/
+	cargo run --locked --quiet --package operator -- crds >.build/crd.yaml
+	mv .build/crd.yaml charts/kembed/files/embeddingservices.kembed.dev.yaml
+
+clean: down ## also remove everything that was built here
+	cargo clean
+	rm -rf .build
+
+.PHONY: help demo test check unit e2e setup deps build images cluster down generate clean
