@@ -15,7 +15,8 @@ help: ## print this
 demo: $(if $(KUBECONFIG),,images cluster) ## a cluster, kembed and a model in it, and its answers; KUBECONFIG=... uses a cluster of yours
 	@scripts/demo
 
-test: check unit e2e ## everything that CI runs: check, unit and e2e
+test: ## everything that CI runs: check, unit, e2e; with the time of each step
+	@scripts/steps setup check unit build images cluster e2e
 
 check: setup ## formatting, lints, licences, scripts and the chart
 	cargo fmt --all --check
