@@ -21,6 +21,7 @@ test: ## everything that CI runs: check, unit, e2e; with the time of each step
 check: setup ## formatting, lints, licences, scripts and the chart
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace $(e2e_tests) -- -D warnings
 	@scripts/deny
 	@scripts/lint
 
