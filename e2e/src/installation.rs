@@ -19,6 +19,13 @@ pub const RELEASE: &str = "kembed";
 /// Namespace of the model hub.
 const HUB_NAMESPACE: &str = "model-hub";
 
+/// The release's namespace.
+const RESTRICTED: &str = r#"{
+    "apiVersion": "v1",
+    "kind": "Namespace",
+    "metadata": {"name": "kembed-system", "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}
+}"#;
+
 /// What tests talk to.
 #[derive(Clone)]
 pub struct Installation {
@@ -57,6 +64,8 @@ pub async fn installation() -> anyhow::Result<Installation> {
 
 async fn set_up() -> anyhow::Result<Addresses> {
     kubectl(&["apply", "--filename", &repository("e2e/manifests/hub.yaml")]).await?;
+    // Pods of the release must be such as the strictest of the Pod Security Standards allows.
+    run("kubectl", &["apply", "--filename=-"], RESTRICTED).await?;
     install(&[]).await?;
     kubectl(&["--namespace", HUB_NAMESPACE, "rollout", "status", "deployment/hub", "--timeout=90s"]).await?;
     Ok(Addresses {
@@ -71,8 +80,7 @@ async fn set_up() -> anyhow::Result<Addresses> {
 /// If not everything becomes ready.
 pub async fn install(settings: &[&str]) -> anyhow::Result<()> {
     let (chart, values) = (repository("charts/kembed"), repository("e2e/manifests/values.yaml"));
-    let mut args =
-        vec!["upgrade", "--install", RELEASE, &chart, "--namespace", NAMESPACE, "--create-namespace"];
+    let mut args = vec!["upgrade", "--install", RELEASE, &chart, "--namespace", NAMESPACE];
     args.extend(["--values", &values, "--wait", "--timeout", "90s"]);
     args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
     helm(&args).await?;

@@ -10,6 +10,7 @@ pub mod golden;
 pub mod hub;
 pub mod hub_client;
 pub mod installation;
+pub mod load;
 pub mod namespace;
 pub mod pod;
 pub mod report;

@@ -44,11 +44,7 @@ where
 {
     let kembed = installation().await?;
     let namespaces = Api::<Namespace>::all(kembed.kube.clone());
-    let mut new = Namespace::default();
-    new.metadata.generate_name = Some("kembed-test-".to_owned());
-    let created =
-        namespaces.create(&PostParams::default(), &new).await.context("failed to create a namespace")?;
-    let name = created.name_any();
+    let name = create(&namespaces).await?;
 
     let result = tokio::spawn(test(TempNamespace { name: name.clone(), kembed })).await;
     let failed = !matches!(result, Ok(Ok(())));
@@ -62,6 +58,17 @@ where
         Ok(result) => result,
         Err(panicked) => resume_unwind(panicked.into_panic()),
     }
+}
+
+/// In it only pods run that the strictest of the Pod Security Standards allows.
+async fn create(namespaces: &Api<Namespace>) -> anyhow::Result<String> {
+    let mut new = Namespace::default();
+    new.metadata.generate_name = Some("kembed-test-".to_owned());
+    let level = ("pod-security.kubernetes.io/enforce".to_owned(), "restricted".to_owned());
+    new.metadata.labels = Some([level].into());
+    let created =
+        namespaces.create(&PostParams::default(), &new).await.context("failed to create a namespace")?;
+    Ok(created.name_any())
 }
 
 impl TempNamespace {

@@ -21,7 +21,14 @@ impl TempNamespace {
             "metadata": {"generateName": "curl-"},
             "spec": {
                 "restartPolicy": "Never",
-                "containers": [{"name": "curl", "image": CURL, "args": args}],
+                "automountServiceAccountToken": false,
+                "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+                "containers": [{
+                    "name": "curl",
+                    "image": CURL,
+                    "args": args,
+                    "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+                }],
             },
         }))
         .expect("it is a pod");

@@ -1,0 +1,60 @@
+//! `kubectl delete`.
+
+use anyhow::ensure;
+use e2e::{
+    TempNamespace,
+    service::{minilm, serves_with},
+    wait::await_that,
+    with_temp_ns,
+};
+use k8s_openapi::api::{
+    apps::v1::{Deployment, ReplicaSet},
+    core::v1::{ConfigMap, Pod, Service},
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
+};
+
+/// `Kind/name` of everything there is for the service.
+async fn made(ns: &TempNamespace) -> anyhow::Result<Vec<String>> {
+    let of = |kind: &str, names: Vec<String>| {
+        names.into_iter().map(|name| format!("{kind}/{name}")).collect::<Vec<_>>()
+    };
+    Ok([
+        of("Deployment", ns.made_for::<Deployment>("minilm").await?),
+        of("Service", ns.made_for::<Service>("minilm").await?),
+        of("ConfigMap", ns.made_for::<ConfigMap>("minilm").await?),
+        of("PodDisruptionBudget", ns.made_for::<PodDisruptionBudget>("minilm").await?),
+        of("NetworkPolicy", ns.made_for::<NetworkPolicy>("minilm").await?),
+        of("ReplicaSet", ns.made_for::<ReplicaSet>("minilm").await?),
+        of("Pod", ns.made_for::<Pod>("minilm").await?),
+    ]
+    .concat())
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_deleted_service() -> anyhow::Result<()> {
+    with_temp_ns(|ns| async move {
+        ns.apply(minilm("minilm")).await?;
+        ns.await_service("minilm", "the service to be ready", |emb| serves_with(emb, 1)).await?;
+        let there = made(&ns).await?;
+        for expected in [
+            "Deployment/minilm",
+            "Service/minilm",
+            "ConfigMap/minilm-space",
+            "PodDisruptionBudget/minilm",
+            "NetworkPolicy/minilm",
+        ] {
+            ensure!(there.iter().any(|object| object == expected), "no {expected} among {there:?}");
+        }
+        ensure!(there.len() == 7, "more or less than five objects, a ReplicaSet and a pod: {there:?}");
+
+        ns.kubectl(&["delete", "emb/minilm"]).await?;
+        await_that("everything to go", || async { Ok(made(&ns).await?.is_empty().then_some(())) }).await?;
+        let url = format!("http://minilm.{}.svc/?content=hello", ns.name);
+        await_that("the gateway to forget the service", || async {
+            Ok((ns.kembed.gateway.get(&url).await?.status == 404).then_some(()))
+        })
+        .await
+    })
+    .await
+}

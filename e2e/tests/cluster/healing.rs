@@ -1,0 +1,49 @@
+//! Somebody edits or deletes what kembed made.
+
+use anyhow::Context;
+use e2e::{
+    service::{minilm, serves_with},
+    with_temp_ns,
+};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Pod, Service},
+};
+
+#[tokio::test]
+async fn it_comes_back_as_it_was() -> anyhow::Result<()> {
+    with_temp_ns(|ns| async move {
+        ns.apply(minilm("minilm")).await?;
+        ns.await_service("minilm", "the service to be ready", |emb| serves_with(emb, 1)).await?;
+
+        ns.kubectl(&["scale", "deployment/minilm", "--replicas=3"]).await?;
+        let one = |deployment: Option<&Deployment>| {
+            deployment.is_some_and(|deployment| {
+                let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+                let status = deployment.status.as_ref();
+                wanted == Some(1) && status.is_some_and(|status| status.replicas == Some(1))
+            })
+        };
+        ns.await_object("minilm", "the Deployment to have one pod again", one).await?;
+
+        let uid = |deployment: &Deployment| deployment.metadata.uid.clone();
+        let old = uid(&ns.api::<Deployment>().get("minilm").await?);
+        ns.kubectl(&["delete", "deployment/minilm", "--wait=false"]).await?;
+        let another = |deployment: Option<&Deployment>| deployment.is_some_and(|found| uid(found) != old);
+        ns.await_object("minilm", "another Deployment", another).await?;
+
+        // Services are not watched: the next reconcile, for whatever reason, makes a missing one again.
+        ns.kubectl(&["delete", "service/minilm"]).await?;
+        ns.kubectl(&["annotate", "emb/minilm", "example.com/look=again"]).await?;
+        ns.await_object("minilm", "the Service to come back", |service: Option<&Service>| service.is_some())
+            .await?;
+
+        let pods = ns.made_for::<Pod>("minilm").await?;
+        let pod = pods.first().context("no pod")?;
+        ns.kubectl(&["delete", "pod", pod, "--wait=false"]).await?;
+        ns.await_object(pod, "the pod to go", |pod: Option<&Pod>| pod.is_none()).await?;
+        ns.await_service("minilm", "the service to be ready", |emb| serves_with(emb, 1)).await?;
+        Ok(())
+    })
+    .await
+}

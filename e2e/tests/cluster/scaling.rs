@@ -1,0 +1,46 @@
+//! `kubectl scale`.
+
+use anyhow::ensure;
+use e2e::{
+    service::{condition, minilm, serves_with},
+    with_temp_ns,
+};
+use kembed_crds::conditions::{ConditionType, Reason};
+use serde_json::json;
+
+#[tokio::test]
+async fn a_service_is_scaled_up_off_and_on_again() -> anyhow::Result<()> {
+    with_temp_ns(|ns| async move {
+        ns.apply(minilm("minilm")).await?;
+        ns.await_service("minilm", "one pod", |emb| serves_with(emb, 1)).await?;
+        ns.kubectl(&["scale", "emb/minilm", "--replicas=2"]).await?;
+        ns.await_service("minilm", "two pods", |emb| serves_with(emb, 2)).await?;
+        // A later apply of the same object, which says nothing of replicas, leaves the count alone.
+        ns.apply(minilm("minilm")).await?;
+        let kept = ns.await_service("minilm", "two pods", |emb| serves_with(emb, 2)).await?;
+        ensure!(kept.spec.replicas == 2, "an apply without replicas changed them to {}", kept.spec.replicas);
+
+        ns.kubectl(&["scale", "emb/minilm", "--replicas=0"]).await?;
+        let off = ns
+            .await_service("minilm", "the service to be off", |emb| {
+                let ready = condition(emb, ConditionType::Ready);
+                ready.is_some_and(|ready| ready.reason == Reason::Off.as_str())
+                    && emb.status.as_ref().is_some_and(|status| status.replicas == 0)
+            })
+            .await?;
+        ensure!(
+            condition(&off, ConditionType::Ready).is_some_and(|ready| ready.status == "False"),
+            "{off:?}"
+        );
+        let url = format!("http://minilm.{}.svc/v1/embeddings", ns.name);
+        let refused = ns.kembed.gateway.post(&url, json!({"model": "minilm", "input": "hello"})).await?;
+        ensure!(refused.status == 503, "a service that is off answers {refused:?}");
+        ensure!(refused.body.contains("replicas"), "it does not say how to switch it on: {}", refused.body);
+
+        ns.kubectl(&["scale", "emb/minilm", "--replicas=1"]).await?;
+        ns.await_service("minilm", "one pod again", |emb| serves_with(emb, 1)).await?;
+        ns.kembed.gateway.embed(&format!("http://minilm.{}", ns.name), "minilm", &["hello"]).await?;
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,147 @@
+//! From `kubectl apply` to the right vectors.
+
+use anyhow::{Context, ensure};
+use e2e::{
+    TempNamespace,
+    client::vectors,
+    golden::{self, Golden, assert_right},
+    service::{condition, minilm, serves_with},
+    with_temp_ns,
+};
+use kembed_crds::{
+    EmbeddingService,
+    conditions::{ConditionType, Reason},
+};
+use serde_json::json;
+
+/// Texts in several scripts, all well within every limit on tokens.
+fn some_golden() -> anyhow::Result<Vec<Golden>> {
+    let all = golden::all()?;
+    Ok([0, 4, 17, 21, 37, 41].into_iter().filter_map(|i| all.get(i).cloned()).collect())
+}
+
+async fn ready(ns: &TempNamespace) -> anyhow::Result<EmbeddingService> {
+    ns.apply(minilm("minilm")).await?;
+    ns.await_service("minilm", "the service to be ready", |emb| serves_with(emb, 1)).await
+}
+
+#[tokio::test]
+async fn pods_get_the_right_vectors_by_every_name_of_the_service() -> anyhow::Result<()> {
+    with_temp_ns(|ns| async move {
+        let service = ready(&ns).await?;
+        let url = service.status.and_then(|status| status.url).context("a ready service without a URL")?;
+        let golden = some_golden()?;
+        let texts: Vec<_> = golden.iter().map(|golden| golden.text.as_str()).collect();
+        let body = json!({"model": "minilm", "input": texts}).to_string();
+        let full = format!("http://minilm.{}.svc.cluster.local", ns.name);
+        let bases = ["http://minilm".to_owned(), format!("http://minilm.{}.svc", ns.name), full, url];
+
+        let mut args: Vec<&str> = Vec::new();
+        let urls = bases.map(|base| format!("{}/v1/embeddings", base.trim_end_matches('/')));
+        for url in &urls {
+            let separator = if args.is_empty() { &[][..] } else { &["--next"] };
+            args.extend(separator);
+            args.extend(["--fail-with-body", "--write-out", "\n", "--json", &body, url]);
+        }
+        let output = ns.curl(&args).await?;
+        let answers: Vec<_> = output.lines().filter(|line| !line.is_empty()).collect();
+        ensure!(answers.len() == urls.len(), "of {} answers came {}: {output}", urls.len(), answers.len());
+        for answer in answers {
+            let vectors = vectors(answer)?;
+            ensure!(vectors.len() == golden.len(), "{} vectors for {} texts", vectors.len(), golden.len());
+            golden.iter().zip(&vectors).for_each(|(golden, vector)| assert_right(golden, vector));
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_gateway_routes_by_host_path_and_model() -> anyhow::Result<()> {
+    with_temp_ns(|ns| async move {
+        ready(&ns).await?;
+        let (gateway, golden) = (&ns.kembed.gateway, some_golden()?);
+        let texts: Vec<_> = golden.iter().map(|golden| golden.text.as_str()).collect();
+        let own = "http://kembed-gateway.kembed-system.svc".to_owned();
+        let routes = [
+            (format!("http://minilm.{}", ns.name), "any".to_owned()),
+            (format!("{own}/{}/minilm", ns.name), "any".to_owned()),
+            (own, format!("{}/minilm", ns.name)),
+        ];
+        for (base, model) in routes {
+            let vectors =
+                gateway.embed(&base, &model, &texts).await.with_context(|| format!("through {base}"))?;
+            golden.iter().zip(&vectors).for_each(|(golden, vector)| assert_right(golden, vector));
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn plain_gets_answer_one_vector() -> anyhow::Result<()> {
+    with_temp_ns(|ns| async move {
+        ready(&ns).await?;
+        let golden = &some_golden()?[0];
+        let base = format!("http://minilm.{}.svc", ns.name);
+        for query in ["?content=", "get_vector_simple?sentence="] {
+            let url = format!("{base}/{query}{}", golden.text.replace(' ', "%20"));
+            let answer = ns.kembed.gateway.get(&url).await?.success()?.json()?;
+            let vector: Vec<f64> = serde_json::from_value(answer["vector"].clone()).context("no vector")?;
+            assert_right(golden, &vector);
+        }
+        let models = ns.kembed.gateway.get(&format!("{base}/v1/models")).await?.success()?.json()?;
+        ensure!(models["data"].as_array().is_some_and(|models| models.len() == 1), "not one model: {models}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_ready_service_says_what_it_serves() -> anyhow::Result<()> {
+    with_temp_ns(|ns| async move {
+        let service = ready(&ns).await?;
+        let expected = [
+            (ConditionType::Ready, Reason::Serving),
+            (ConditionType::ModelAvailable, Reason::Loaded),
+            (ConditionType::SpaceConsistent, Reason::Recorded),
+            (ConditionType::CapacityAvailable, Reason::Scheduled),
+        ];
+        for (kind, reason) in expected {
+            let found = condition(&service, kind).with_context(|| format!("no condition {kind:?}"))?;
+            ensure!((&*found.status, &*found.reason) == ("True", reason.as_str()), "{found:?}");
+        }
+        ensure!(condition(&service, ConditionType::AcceleratorVerified).is_none(), "there is no accelerator");
+
+        let space = service.status.and_then(|status| status.space).context("no recorded space")?;
+        let answer =
+            ns.kembed.gateway.get(&format!("http://minilm.{}/?content=hello", ns.name)).await?.success()?;
+        ensure!(
+            answer.header("x-kembed-space") == Some(&space.digest),
+            "another space: {:?}",
+            answer.headers
+        );
+        ensure!(space.dimension == 384, "{space:?}");
+        let head = ns.kembed.hub.requests("/api/models/sentence-transformers/all-MiniLM-L6-v2").await?;
+        ensure!(!head.is_empty(), "the model did not come from the hub");
+
+        let table = ns.kubectl(&["get", "emb"]).await?;
+        let row = table.lines().nth(1).context("no row")?;
+        ensure!(row.contains("True") && row.contains("Serving"), "kubectl get emb does not tell: {table}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn who_asks_for_nothing_that_is_there_is_told_so() -> anyhow::Result<()> {
+    with_temp_ns(|ns| async move {
+        let (gateway, body) = (&ns.kembed.gateway, json!({"model": "none", "input": "hello"}));
+        let answer = gateway.post(&format!("http://none.{}.svc/v1/embeddings", ns.name), body).await?;
+        ensure!(answer.status == 404, "{answer:?}");
+        let message = answer.json()?["error"]["message"].as_str().unwrap_or_default().to_owned();
+        ensure!(message.contains("none"), "a message that does not name the service: {message:?}");
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,122 @@
+//! The controller dies in the middle of its work, several times. It runs alone, for it disturbs every other test.
+
+use anyhow::{Context, ensure};
+use e2e::{
+    TempNamespace,
+    command::{cluster, kubectl},
+    installation::NAMESPACE,
+    service::{minilm, serves_with},
+    wait::await_that,
+    with_temp_ns,
+};
+use k8s_openapi::api::{
+    apps::v1::{Deployment, DeploymentSpec},
+    coordination::v1::Lease,
+    core::v1::{ConfigMap, Pod, Service},
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
+};
+use kube::{Api, ResourceExt, api::ListParams};
+
+#[tokio::test]
+async fn a_killed_controller_finishes_what_it_began() -> anyhow::Result<()> {
+    with_temp_ns(|ns| async move {
+        ns.apply(minilm("calm")).await?;
+        ns.await_service("calm", "an undisturbed service", |emb| serves_with(emb, 1)).await?;
+
+        // The next controller waits until the Lease of the dead one has run out...
+        kill_during(&ns, "at-once", async || Ok(())).await?;
+        // ... and has not to where somebody deletes it.
+        kill_during(&ns, "first-write", async || {
+            await_that("the controller to write", || async {
+                Ok(any_object(&ns, "first-write").await?.then_some(()))
+            })
+            .await
+        })
+        .await?;
+        delete_lease().await?;
+        kill_during(&ns, "pod-there", async || {
+            await_that("a pod", || async { Ok(ns.made_for::<Pod>("pod-there").await?.pop()) }).await?;
+            Ok(())
+        })
+        .await?;
+        delete_lease().await?;
+
+        for name in ["at-once", "first-write", "pod-there"] {
+            ns.await_service(name, "the disturbed service", |emb| serves_with(emb, 1)).await?;
+            same_as_calm(&ns, name).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Applies a service and kills the controller that leads when `moment` has come.
+async fn kill_during(
+    ns: &TempNamespace,
+    name: &str,
+    moment: impl AsyncFnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let (pod, container) = leader(ns).await?;
+    ns.apply(minilm(name)).await?;
+    moment().await?;
+    cluster(&["ctr", "task", "kill", "--signal", "SIGKILL", &container]).await?;
+    // A new pod starts at once; the old one's container would wait longer after each crash.
+    kubectl(&["--namespace", NAMESPACE, "delete", "pod", &pod, "--grace-period=0", "--force"]).await?;
+    Ok(())
+}
+
+async fn delete_lease() -> anyhow::Result<()> {
+    kubectl(&["--namespace", NAMESPACE, "delete", "lease", "kembed-controller"]).await?;
+    Ok(())
+}
+
+/// Pod and container of the controller, once one leads.
+async fn leader(ns: &TempNamespace) -> anyhow::Result<(String, String)> {
+    let leases = Api::<Lease>::namespaced(ns.kembed.kube.clone(), NAMESPACE);
+    let pods = Api::<Pod>::namespaced(ns.kembed.kube.clone(), NAMESPACE);
+    let controllers = ListParams::default().labels("app.kubernetes.io/component=controller");
+    await_that("a controller to lead", || async {
+        let lease = leases.get_opt("kembed-controller").await.context("failed to get the Lease")?;
+        let holder = lease.and_then(|lease| lease.spec?.holder_identity);
+        let pods = pods.list(&controllers).await.context("failed to list the controllers")?;
+        Ok(pods.into_iter().find(|pod| Some(pod.name_any()) == holder).and_then(|pod| {
+            let id = pod.status.as_ref()?.container_statuses.as_ref()?.first()?.container_id.clone()?;
+            Some((pod.name_any(), id.trim_start_matches("containerd://").to_owned()))
+        }))
+    })
+    .await
+}
+
+/// Whether the controller has written anything for the service.
+async fn any_object(ns: &TempNamespace, name: &str) -> anyhow::Result<bool> {
+    Ok(!ns.made_for::<Deployment>(name).await?.is_empty()
+        || !ns.made_for::<Service>(name).await?.is_empty()
+        || !ns.made_for::<ConfigMap>(name).await?.is_empty()
+        || !ns.made_for::<NetworkPolicy>(name).await?.is_empty()
+        || !ns.made_for::<PodDisruptionBudget>(name).await?.is_empty())
+}
+
+/// Compares what was made for the service with what was made for the undisturbed one.
+async fn same_as_calm(ns: &TempNamespace, name: &str) -> anyhow::Result<()> {
+    let calm = spec_as(ns, "calm", "NAME").await?;
+    let disturbed = spec_as(ns, name, "NAME").await?;
+    ensure!(calm == disturbed, "the Deployments differ:\n{calm}\n{disturbed}");
+    for (kind, count) in [
+        ("Deployments", ns.made_for::<Deployment>(name).await?.len()),
+        ("Services", ns.made_for::<Service>(name).await?.len()),
+        ("ConfigMaps", ns.made_for::<ConfigMap>(name).await?.len()),
+        ("NetworkPolicies", ns.made_for::<NetworkPolicy>(name).await?.len()),
+        ("PodDisruptionBudgets", ns.made_for::<PodDisruptionBudget>(name).await?.len()),
+        ("pods", ns.made_for::<Pod>(name).await?.len()),
+    ] {
+        ensure!(count == 1, "{count} {kind} for {name}");
+    }
+    Ok(())
+}
+
+/// The Deployment's spec as text, with another name in place of its own.
+async fn spec_as(ns: &TempNamespace, name: &str, other: &str) -> anyhow::Result<String> {
+    let spec: Option<DeploymentSpec> = ns.api::<Deployment>().get(name).await?.spec;
+    Ok(serde_json::to_string(&spec)?.replace(&format!("\"{name}"), &format!("\"{other}")))
+}
