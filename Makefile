@@ -30,7 +30,7 @@ unit: deps ## tests that need no cluster
 
 e2e: images cluster ## tests on a real Kubernetes
 	$(cargo_test) $(e2e_tests) --no-run
-	$(cluster) load-image .build/images/*.tar
+	@scripts/load
 	$(cluster) exec -- $(cargo_test) --offline $(e2e_tests)
 
 setup: ## install what this machine lacks (Debian 12)
