@@ -1,0 +1,249 @@
+//! Which pods of a service may answer, or why none may.
+
+use std::{net::SocketAddr, time::Duration};
+
+use http::uri::Authority;
+use kembed_crds::conditions::Reason;
+
+use super::name::ServiceName;
+
+/// What the gateway knows of an EmbeddingService.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Which one.
+    pub name: ServiceName,
+    /// When it was created, in seconds since 1970.
+    pub created: i64,
+    /// Pods it should have.
+    pub replicas: i32,
+    /// The digest of the space that its vectors belong to, once one is recorded.
+    pub digest: Option<String>,
+    /// Its `Ready` condition, once the controller has looked at it.
+    pub ready: Option<ReadyCondition>,
+    /// How long a pod may take to answer, where the spec says so.
+    pub request_timeout: Option<Duration>,
+}
+
+/// The `Ready` condition of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadyCondition {
+    /// Whether its status is `True`.
+    pub holds: bool,
+    /// One word.
+    pub reason: String,
+    /// A sentence for a person.
+    pub message: String,
+}
+
+/// What the gateway knows of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Which one.
+    pub name: PodName,
+    /// The service that it was made for.
+    pub service: ServiceName,
+    /// Which life of it.
+    pub life: Life,
+    /// Where it listens, once it has an address.
+    pub address: Option<SocketAddr>,
+    /// Whether its `Ready` condition is `True`.
+    pub ready: bool,
+    /// Whether it was told to end.
+    pub terminating: bool,
+}
+
+/// Namespace and name of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// One life of a pod: what it reports holds until its process is another one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Life {
+    /// Another pod may get the same name; never the same `uid`.
+    pub uid: String,
+    /// How often its containers were restarted.
+    pub restarts: i32,
+}
+
+impl Pod {
+    /// Where requests may go to: the pod says that it is ready, and nobody told it to end.
+    pub fn open_address(&self) -> Option<SocketAddr> {
+        self.address.filter(|_| self.ready && !self.terminating)
+    }
+}
+
+/// Where a pod that may answer is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Name of the pod, for logs.
+    pub pod: String,
+    /// Its address, as part of a URL.
+    pub authority: Authority,
+}
+
+impl Endpoint {
+    fn new(pod: &Pod, address: SocketAddr) -> Self {
+        let authority =
+            Authority::try_from(address.to_string()).expect("an address and a port are an authority");
+        Self { pod: pod.name.name.clone(), authority }
+    }
+}
+
+/// Why no pod of a service may answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unavailable {
+    /// One word: the reason of the service's `Ready` condition, where that knows.
+    pub reason: String,
+    /// A sentence that says what stands in the way.
+    pub message: String,
+    /// Whether it may pass without anybody doing anything.
+    pub transient: bool,
+}
+
+/// Reasons that last until somebody changes something. A word that is not known here may pass.
+const LASTING: [Reason; 18] = [
+    Reason::Off,
+    Reason::InvalidSpec,
+    Reason::NameConflict,
+    Reason::PodRejected,
+    Reason::ImagePullFailed,
+    Reason::CredentialsNotFound,
+    Reason::ContainerNotCreated,
+    Reason::OutOfMemory,
+    Reason::ModelNotFound,
+    Reason::CredentialsMissing,
+    Reason::CredentialsRefused,
+    Reason::SourceUnsupported,
+    Reason::ModelUnsupported,
+    Reason::ModelInvalid,
+    Reason::CacheFull,
+    Reason::AcceleratorUnavailable,
+    Reason::DigestMismatch,
+    Reason::PinMismatch,
+];
+
+/// The pods that may answer for a service, in the order given. `pods` are the service's, each with the digest that it
+/// reported in its present life.
+///
+/// # Errors
+/// Why none may.
+pub fn endpoints<'a>(
+    service: &Service,
+    pods: impl Iterator<Item = (&'a Pod, Option<&'a str>)>,
+) -> Result<Vec<Endpoint>, Unavailable> {
+    if service.replicas == 0 {
+        return Err(off(service));
+    }
+    let recorded = service.digest.as_deref().ok_or_else(|| why_none(service))?;
+    let proven = pods.filter(|(_, reported)| *reported == Some(recorded));
+    let found: Vec<_> = proven.filter_map(|(pod, _)| Some(Endpoint::new(pod, pod.open_address()?))).collect();
+    if found.is_empty() { Err(why_none(service)) } else { Ok(found) }
+}
+
+fn off(service: &Service) -> Unavailable {
+    let (namespace, name) = (service.name.namespace(), service.name.name());
+    Unavailable {
+        reason: Reason::Off.as_str().to_owned(),
+        message: format!(
+            "EmbeddingService {} is switched off: spec.replicas is 0. Switch it on with: \
+             kubectl scale -n {namespace} emb/{name} --replicas=1",
+            service.name
+        ),
+        transient: false,
+    }
+}
+
+/// What the controller says, unless that is older than what the gateway sees.
+fn why_none(service: &Service) -> Unavailable {
+    let (reason, why) = match &service.ready {
+        Some(condition) if !condition.holds => (condition.reason.as_str(), condition.message.as_str()),
+        _ => (Reason::Starting.as_str(), "no pod is ready to answer"),
+    };
+    Unavailable {
+        reason: reason.to_owned(),
+        message: format!("EmbeddingService {} is not ready ({reason}): {why}", service.name),
+        transient: !LASTING.iter().any(|lasting| lasting.as_str() == reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::fixtures::{pod, service};
+
+    fn names(service: &Service, pods: &[(Pod, Option<&str>)]) -> Result<Vec<String>, Unavailable> {
+        let found = endpoints(service, pods.iter().map(|(pod, reported)| (pod, *reported)))?;
+        Ok(found.into_iter().map(|endpoint| endpoint.pod).collect())
+    }
+
+    fn refused(reason: &str, message: &str) -> ReadyCondition {
+        ReadyCondition { holds: false, reason: reason.to_owned(), message: message.to_owned() }
+    }
+
+    #[test]
+    fn pods_that_are_ready_and_serve_the_recorded_space_answer() {
+        let terminating = Pod { terminating: true, ..pod("terminating") };
+        let unready = Pod { ready: false, ..pod("unready") };
+        let nowhere = Pod { address: None, ..pod("nowhere") };
+        let pods = [
+            (pod("a"), Some("sha256:one")),
+            (pod("other"), Some("sha256:two")),
+            (pod("silent"), None),
+            (terminating, Some("sha256:one")),
+            (unready, Some("sha256:one")),
+            (nowhere, Some("sha256:one")),
+            (pod("b"), Some("sha256:one")),
+        ];
+        assert_eq!(names(&service("minilm"), &pods), Ok(vec!["a".to_owned(), "b".to_owned()]));
+    }
+
+    #[test]
+    fn nobody_answers_before_a_space_is_recorded() {
+        let unrecorded = Service { digest: None, ..service("minilm") };
+        let refusal = names(&unrecorded, &[(pod("a"), Some("sha256:one"))]).expect_err("no space");
+        assert_eq!(refusal.reason, "Starting");
+        assert!(refusal.transient);
+    }
+
+    #[test]
+    fn at_zero_the_way_out_is_named() {
+        let off = Service { replicas: 0, ..service("minilm") };
+        let refusal = names(&off, &[(pod("a"), Some("sha256:one"))]).expect_err("switched off");
+        assert_eq!(refusal.reason, "Off");
+        assert!(!refusal.transient);
+        assert!(
+            refusal.message.contains("kubectl scale -n team emb/minilm --replicas=1"),
+            "{}",
+            refusal.message
+        );
+    }
+
+    #[test]
+    fn the_controllers_reason_is_told() {
+        let short = refused("Unschedulable", "no node has nvidia.com/gpu free");
+        let unschedulable = Service { ready: Some(short), ..service("minilm") };
+        let refusal = names(&unschedulable, &[]).expect_err("no pods");
+        assert_eq!(
+            refusal.message,
+            "EmbeddingService team/minilm is not ready (Unschedulable): no node has nvidia.com/gpu free"
+        );
+        assert!(refusal.transient, "a node may come");
+        let missing = Service { ready: Some(refused("ModelNotFound", "no such model")), ..service("minilm") };
+        assert!(!names(&missing, &[]).expect_err("no pods").transient, "only a change of the spec helps");
+    }
+
+    #[test]
+    fn a_condition_that_no_longer_holds_is_not_told() {
+        let ready =
+            ReadyCondition { holds: true, reason: "Serving".to_owned(), message: "1 of 1".to_owned() };
+        let service = Service { ready: Some(ready), ..service("minilm") };
+        let refusal = names(&service, &[]).expect_err("no pods");
+        assert_eq!((refusal.reason.as_str(), refusal.transient), ("Starting", true));
+        assert!(!refusal.message.contains("1 of 1"));
+    }
+}

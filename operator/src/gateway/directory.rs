@@ -1,0 +1,399 @@
+//! All that the gateway knows: services, their pods and what those reported. Fed by watches and probes, asked by
+//! requests.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use super::{
+    availability::{Endpoint, Life, Pod, PodName, Service, Unavailable, endpoints},
+    balance::Rotation,
+    name::ServiceName,
+};
+
+/// News of one kind of object.
+#[derive(Clone, Debug)]
+pub enum Update<T> {
+    /// These exist, and no others.
+    All(Vec<T>),
+    /// This one exists, as follows.
+    Put(T),
+    /// This one is gone.
+    Gone(T),
+}
+
+/// What a request needs to know of its service.
+#[derive(Debug)]
+pub struct View {
+    /// The pods that may answer, or why there are none.
+    pub endpoints: Result<Vec<Endpoint>, Unavailable>,
+    /// Whose turn it is.
+    pub rotation: Arc<Rotation>,
+    /// How long a pod may take to answer, where the service says so.
+    pub request_timeout: Option<Duration>,
+    /// When the service was created, in seconds since 1970.
+    pub created: i64,
+}
+
+/// A pod that should be asked which space it serves.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Unproven {
+    /// Which pod.
+    pub name: PodName,
+    /// Which life of it.
+    pub life: Life,
+    /// Where to ask.
+    pub address: SocketAddr,
+}
+
+/// The index. A view of each service is kept ready, so that a request costs a look-up.
+#[derive(Debug, Default)]
+pub struct Directory {
+    services: BTreeMap<ServiceName, (Service, Arc<View>)>,
+    pods: BTreeMap<PodName, KnownPod>,
+    services_listed: bool,
+    pods_listed: bool,
+}
+
+#[derive(Debug)]
+struct KnownPod {
+    pod: Pod,
+    /// What it reported in its present life.
+    digest: Option<String>,
+}
+
+impl Directory {
+    /// What a request to this service needs; `None` if there is no such service.
+    pub fn view(&self, name: &ServiceName) -> Option<&Arc<View>> {
+        self.services.get(name).map(|(_, view)| view)
+    }
+
+    /// All services with their views, by name.
+    pub fn views(&self) -> impl Iterator<Item = (&ServiceName, &View)> {
+        self.services.iter().map(|(name, (_, view))| (name, view.as_ref()))
+    }
+
+    /// Whether both watches have told everything once.
+    pub fn is_complete(&self) -> bool {
+        self.services_listed && self.pods_listed
+    }
+
+    /// Number of services and of pods.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.services.len(), self.pods.len())
+    }
+
+    /// Learns of services.
+    pub fn update_services(&mut self, update: Update<Service>) {
+        match update {
+            Update::All(services) => {
+                let old = std::mem::take(&mut self.services);
+                for service in services {
+                    let rotation = old.get(&service.name).map(|(_, view)| view.rotation.clone());
+                    self.put_service(service, rotation.unwrap_or_default());
+                }
+                self.services_listed = true;
+            }
+            Update::Put(service) => {
+                let rotation = self.view(&service.name).map(|view| view.rotation.clone());
+                self.put_service(service, rotation.unwrap_or_default());
+            }
+            Update::Gone(service) => {
+                self.services.remove(&service.name);
+            }
+        }
+    }
+
+    /// Learns of pods.
+    pub fn update_pods(&mut self, update: Update<Pod>) {
+        match update {
+            Update::All(pods) => {
+                let mut old = std::mem::take(&mut self.pods);
+                for pod in pods {
+                    let known = old.remove(&pod.name);
+                    self.pods.insert(pod.name.clone(), KnownPod::after(known, pod));
+                }
+                self.pods_listed = true;
+                let names: Vec<_> = self.services.keys().cloned().collect();
+                names.iter().for_each(|name| self.refresh(name));
+            }
+            Update::Put(pod) => {
+                let known = self.pods.remove(&pod.name);
+                // A pod that was relabelled leaves another service.
+                let left = known.as_ref().map(|known| known.pod.service.clone());
+                let joined = pod.service.clone();
+                self.pods.insert(pod.name.clone(), KnownPod::after(known, pod));
+                if let Some(left) = left.filter(|left| *left != joined) {
+                    self.refresh(&left);
+                }
+                self.refresh(&joined);
+            }
+            Update::Gone(pod) => {
+                if let Some(known) = self.pods.remove(&pod.name) {
+                    self.refresh(&known.pod.service);
+                }
+            }
+        }
+    }
+
+    /// Learns which space a pod serves. What an earlier life of the pod reported is of no use.
+    pub fn proven(&mut self, probe: &Unproven, digest: String) {
+        let Some(known) = self.pods.get_mut(&probe.name).filter(|known| known.pod.life == probe.life) else {
+            return;
+        };
+        known.digest = Some(digest);
+        let service = known.pod.service.clone();
+        self.refresh(&service);
+    }
+
+    /// The pods that are ready and have not reported in their present life.
+    pub fn unproven(&self) -> impl Iterator<Item = Unproven> {
+        self.pods.values().filter_map(KnownPod::unproven)
+    }
+
+    /// Whether this pod still has to be asked.
+    pub fn is_unproven(&self, probe: &Unproven) -> bool {
+        self.pods.get(&probe.name).and_then(KnownPod::unproven).as_ref() == Some(probe)
+    }
+
+    fn put_service(&mut self, service: Service, rotation: Arc<Rotation>) {
+        let view = Arc::new(self.look(&service, rotation));
+        self.services.insert(service.name.clone(), (service, view));
+    }
+
+    /// Makes the view of a service again, if there is such a service.
+    fn refresh(&mut self, name: &ServiceName) {
+        let Some((service, view)) = self.services.get(name) else { return };
+        let view = Arc::new(self.look(service, view.rotation.clone()));
+        if let Some(entry) = self.services.get_mut(name) {
+            entry.1 = view;
+        }
+    }
+
+    fn look(&self, service: &Service, rotation: Arc<Rotation>) -> View {
+        let first = PodName { namespace: service.name.namespace().to_owned(), name: String::new() };
+        let pods = self.pods.range(first..).map(|(_, known)| known);
+        let pods = pods.take_while(|known| known.pod.name.namespace == service.name.namespace());
+        let pods = pods.filter(|known| known.pod.service == service.name);
+        let pods = pods.map(|known| (&known.pod, known.digest.as_deref()));
+        View {
+            endpoints: endpoints(service, pods),
+            rotation,
+            request_timeout: service.request_timeout,
+            created: service.created,
+        }
+    }
+}
+
+impl KnownPod {
+    /// The pod as it is now; what it reported is kept as long as it lives.
+    fn after(old: Option<Self>, pod: Pod) -> Self {
+        let digest = old.filter(|old| old.pod.life == pod.life).and_then(|old| old.digest);
+        Self { pod, digest }
+    }
+
+    fn unproven(&self) -> Option<Unproven> {
+        let address = self.pod.open_address().filter(|_| self.digest.is_none())?;
+        Some(Unproven { name: self.pod.name.clone(), life: self.pod.life.clone(), address })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::gateway::fixtures::{pod, service};
+
+    fn name(text: &str) -> ServiceName {
+        text.parse().expect("the test's own name")
+    }
+
+    /// Names of the pods that may answer for a service.
+    fn answering(directory: &Directory, service: &str) -> Vec<String> {
+        let view = directory.view(&name(service)).expect("a known service");
+        view.endpoints.iter().flatten().map(|endpoint| endpoint.pod.clone()).collect()
+    }
+
+    /// Has every pod that is asked report this digest.
+    fn prove_all(directory: &mut Directory, digest: &str) {
+        let asked: Vec<_> = directory.unproven().collect();
+        asked.iter().for_each(|probe| directory.proven(probe, digest.to_owned()));
+    }
+
+    fn with_one_pod() -> Directory {
+        let mut directory = Directory::default();
+        directory.update_services(Update::All(vec![service("minilm")]));
+        directory.update_pods(Update::All(vec![pod("a")]));
+        prove_all(&mut directory, "sha256:one");
+        directory
+    }
+
+    #[test]
+    fn it_is_complete_once_both_kinds_were_listed() {
+        let mut directory = Directory::default();
+        directory.update_services(Update::Put(service("minilm")));
+        directory.update_pods(Update::All(vec![]));
+        assert!(!directory.is_complete());
+        directory.update_services(Update::All(vec![]));
+        assert!(directory.is_complete());
+        assert!(directory.view(&name("team/minilm")).is_none(), "the list did not hold it");
+    }
+
+    #[test]
+    fn a_pod_answers_once_it_reported_the_recorded_space() {
+        let mut directory = Directory::default();
+        directory.update_pods(Update::Put(pod("a")));
+        let unrecorded = Service { digest: None, ..service("minilm") };
+        directory.update_services(Update::Put(unrecorded));
+        assert_eq!(directory.unproven().count(), 1);
+        prove_all(&mut directory, "sha256:one");
+        assert_eq!(directory.unproven().count(), 0);
+        assert_eq!(answering(&directory, "team/minilm"), [""; 0], "no space is recorded");
+        directory.update_services(Update::Put(service("minilm")));
+        assert_eq!(answering(&directory, "team/minilm"), ["a"]);
+    }
+
+    #[test]
+    fn a_pod_with_another_space_answers_nothing_and_is_not_asked_again() {
+        let mut directory = Directory::default();
+        directory.update_services(Update::All(vec![service("minilm")]));
+        directory.update_pods(Update::All(vec![pod("a")]));
+        prove_all(&mut directory, "sha256:two");
+        assert_eq!(answering(&directory, "team/minilm"), [""; 0]);
+        assert_eq!(directory.unproven().count(), 0);
+    }
+
+    #[test]
+    fn after_a_restart_a_pod_is_asked_again() {
+        let mut directory = with_one_pod();
+        let restarted = Pod { life: Life { restarts: 1, ..pod("a").life }, ..pod("a") };
+        directory.update_pods(Update::Put(restarted));
+        assert_eq!(answering(&directory, "team/minilm"), [""; 0]);
+        assert_eq!(directory.unproven().count(), 1);
+    }
+
+    #[test]
+    fn the_report_of_an_earlier_life_counts_for_nothing() {
+        let mut directory = Directory::default();
+        directory.update_services(Update::All(vec![service("minilm")]));
+        directory.update_pods(Update::All(vec![pod("a")]));
+        let asked: Vec<_> = directory.unproven().collect();
+        let successor = Pod { life: Life { uid: "another".to_owned(), restarts: 0 }, ..pod("a") };
+        directory.update_pods(Update::Put(successor));
+        assert!(!directory.is_unproven(&asked[0]));
+        directory.proven(&asked[0], "sha256:one".to_owned());
+        assert_eq!(answering(&directory, "team/minilm"), [""; 0]);
+        assert_eq!(directory.unproven().count(), 1);
+    }
+
+    #[test]
+    fn a_list_replaces_what_was_known_and_keeps_what_pods_reported() {
+        let mut directory = with_one_pod();
+        directory.update_pods(Update::All(vec![pod("a"), pod("b")]));
+        assert_eq!(answering(&directory, "team/minilm"), ["a"]);
+        directory.update_pods(Update::All(vec![pod("b")]));
+        assert_eq!(answering(&directory, "team/minilm"), [""; 0]);
+        assert_eq!(directory.counts(), (1, 1));
+    }
+
+    #[test]
+    fn a_relabelled_pod_leaves_its_service() {
+        let mut directory = with_one_pod();
+        directory.update_services(Update::Put(service("e5")));
+        directory.update_pods(Update::Put(Pod { service: name("team/e5"), ..pod("a") }));
+        assert_eq!(answering(&directory, "team/minilm"), [""; 0]);
+        assert_eq!(answering(&directory, "team/e5"), ["a"]);
+    }
+
+    #[test]
+    fn a_label_reaches_no_service_of_another_namespace() {
+        let mut directory = with_one_pod();
+        let foreign = PodName { namespace: "other".to_owned(), name: "b".to_owned() };
+        directory.update_pods(Update::Put(Pod { name: foreign, ..pod("b") }));
+        prove_all(&mut directory, "sha256:one");
+        assert_eq!(answering(&directory, "team/minilm"), ["a"]);
+    }
+
+    #[test]
+    fn turns_go_on_over_changes() {
+        let mut directory = with_one_pod();
+        directory.update_pods(Update::Put(pod("b")));
+        prove_all(&mut directory, "sha256:one");
+        let turn = |directory: &Directory| {
+            let view = directory.view(&name("team/minilm")).expect("a known service").clone();
+            let pods = view.endpoints.as_deref().expect("two pods");
+            view.rotation.order(pods).next().expect("two pods").pod.clone()
+        };
+        assert_eq!(turn(&directory), "a");
+        directory.update_services(Update::All(vec![service("minilm")]));
+        directory.update_pods(Update::Put(pod("b")));
+        assert_eq!(turn(&directory), "b");
+    }
+
+    /// One thing that can happen, to one of a few services and pods.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Service(Update<Service>),
+        Pod(Update<Pod>),
+        Prove(&'static str),
+    }
+
+    fn digests() -> impl Strategy<Value = &'static str> {
+        prop_oneof![Just("sha256:one"), Just("sha256:two")]
+    }
+
+    fn services() -> impl Strategy<Value = Service> {
+        (0..3usize, 0..2i32, proptest::option::of(digests())).prop_map(|(i, replicas, digest)| Service {
+            replicas,
+            digest: digest.map(str::to_owned),
+            ..service(["minilm", "e5", "bge"][i])
+        })
+    }
+
+    fn pods() -> impl Strategy<Value = Pod> {
+        (0..4usize, 0..3usize, 0..2i32, any::<bool>(), any::<bool>()).prop_map(
+            |(i, of, restarts, ready, ending)| {
+                let plain = pod(["a", "b", "c", "d"][i]);
+                let life = Life { restarts, ..plain.life.clone() };
+                let service = name(["team/minilm", "team/e5", "team/bge"][of]);
+                Pod { service, life, ready, terminating: ending, ..plain }
+            },
+        )
+    }
+
+    fn updates<T: Clone + std::fmt::Debug + 'static>(
+        one: impl Strategy<Value = T> + Clone + 'static,
+    ) -> impl Strategy<Value = Update<T>> {
+        prop_oneof![
+            4 => one.clone().prop_map(Update::Put),
+            2 => one.clone().prop_map(Update::Gone),
+            1 => proptest::collection::vec(one, 0..4).prop_map(Update::All),
+        ]
+    }
+
+    proptest! {
+        /// However it came to know what it knows, it answers as one that is told all at once.
+        #[test]
+        fn views_follow_from_what_is_known(steps in proptest::collection::vec(prop_oneof![
+            updates(services().boxed()).prop_map(Step::Service),
+            updates(pods().boxed()).prop_map(Step::Pod),
+            digests().prop_map(Step::Prove),
+        ], 0..40)) {
+            let mut directory = Directory::default();
+            for step in steps {
+                match step {
+                    Step::Service(update) => directory.update_services(update),
+                    Step::Pod(update) => directory.update_pods(update),
+                    Step::Prove(digest) => prove_all(&mut directory, digest),
+                }
+                for (service, view) in directory.services.values() {
+                    let pods = directory.pods.values().filter(|known| known.pod.service == service.name);
+                    let wanted = endpoints(service, pods.map(|known| (&known.pod, known.digest.as_deref())));
+                    prop_assert_eq!(&view.endpoints, &wanted);
+                }
+                for known in directory.pods.values().filter(|known| known.digest.is_some()) {
+                    prop_assert!(known.unproven().is_none());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Which headers belong to one connection and must not be passed on to the next.
+
+use http::{
+    HeaderMap, HeaderName,
+    header::{
+        CONNECTION, CONTENT_LENGTH, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
+        UPGRADE,
+    },
+};
+
+/// Headers of one connection (RFC 9110, section 7.6.1), besides those that `Connection` names.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Leaves what is meant for the far end of a request or an answer.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    // Of two lengths the body may follow either; what is passed on has one.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+    // This side has already told the client to go on.
+    headers.remove(EXPECT);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stripped(headers: &[(&str, &str)]) -> Vec<String> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(name.parse::<HeaderName>().expect("a name"), value.parse().expect("a value"));
+        }
+        strip_hop_by_hop(&mut map);
+        map.iter().map(|(name, value)| format!("{name}: {}", value.to_str().expect("text"))).collect()
+    }
+
+    #[test]
+    fn what_is_meant_for_the_far_end_stays() {
+        let kept = [
+            ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+            ("tracestate", "x=y"),
+            ("authorization", "Bearer key"),
+            ("content-length", "5"),
+            ("accept-encoding", "gzip"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("trailer", "x-sum"),
+        ];
+        assert_eq!(stripped(&kept), kept.map(|(name, value)| format!("{name}: {value}")));
+    }
+
+    #[test]
+    fn what_belongs_to_the_connection_goes() {
+        let hop = [
+            ("connection", "close, X-Mine"),
+            ("connection", "x-yours"),
+            ("x-mine", "1"),
+            ("x-yours", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("upgrade", "websocket"),
+            ("proxy-connection", "keep-alive"),
+            ("expect", "100-continue"),
+        ];
+        assert_eq!(stripped(&hop), Vec::<String>::new());
+    }
+
+    /// Two lengths are how requests are smuggled past a proxy.
+    #[test]
+    fn of_two_lengths_neither_is_passed_on() {
+        assert_eq!(
+            stripped(&[("content-length", "5"), ("transfer-encoding", "chunked")]),
+            Vec::<String>::new()
+        );
+    }
+}

@@ -1,0 +1,187 @@
+//! What the gateway counts.
+
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+/// Seconds: doubling from 0.5 ms to 65 s.
+const BUCKETS: std::ops::Range<i32> = 0..18;
+
+/// All metrics of the gateway. Clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    requests: Family<RequestLabels, Counter>,
+    in_flight: Gauge,
+    request_seconds: Histogram,
+    upstream_seconds: Histogram,
+    connect_failures: Counter,
+    refusals: Family<RefusalLabels, Counter>,
+    services: Gauge,
+    pods: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    route: &'static str,
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    reason: &'static str,
+}
+
+impl Metrics {
+    /// Registers them.
+    pub fn new(registry: &mut Registry) -> Self {
+        let seconds = || Histogram::new(BUCKETS.map(|i| 0.000_5 * f64::from(i).exp2()));
+        let metrics = Self {
+            requests: Family::default(),
+            in_flight: Gauge::default(),
+            request_seconds: seconds(),
+            upstream_seconds: seconds(),
+            connect_failures: Counter::default(),
+            refusals: Family::default(),
+            services: Gauge::default(),
+            pods: Gauge::default(),
+        };
+        let m = metrics.clone();
+        registry.register(
+            "kembed_gateway_requests",
+            "Requests by route and class of the answer's status",
+            m.requests,
+        );
+        registry.register(
+            "kembed_gateway_requests_in_flight",
+            "Requests not yet answered to the end",
+            m.in_flight,
+        );
+        registry.register(
+            "kembed_gateway_request_seconds",
+            "Time from a request's head to the last byte of its answer",
+            m.request_seconds,
+        );
+        registry.register(
+            "kembed_gateway_upstream_seconds",
+            "Time from sending a request to a pod to the head of the pod's answer",
+            m.upstream_seconds,
+        );
+        registry.register(
+            "kembed_gateway_connect_failures",
+            "Attempts to reach a pod that found nobody listening",
+            m.connect_failures,
+        );
+        registry.register("kembed_gateway_refusals", "Answers that are not a pod's, by reason", m.refusals);
+        registry.register("kembed_gateway_services", "EmbeddingServices known", m.services);
+        registry.register("kembed_gateway_pods", "Pods of EmbeddingServices known", m.pods);
+        metrics
+    }
+
+    /// A request has come.
+    pub fn begin(&self) -> Exchange {
+        self.in_flight.inc();
+        Exchange { metrics: self.clone(), began: Instant::now(), route: "none", status: None }
+    }
+
+    /// A pod answered after so long.
+    pub fn answered(&self, after: Duration) {
+        self.upstream_seconds.observe(after.as_secs_f64());
+    }
+
+    /// A pod could not be reached.
+    pub fn connect_failed(&self) {
+        self.connect_failures.inc();
+    }
+
+    /// A request was refused for a reason out of a bounded set.
+    pub fn refused(&self, reason: &'static str) {
+        self.refusals.get_or_create(&RefusalLabels { reason }).inc();
+    }
+
+    /// So many are known now.
+    pub fn known(&self, services: usize, pods: usize) {
+        self.services.set(i64::try_from(services).unwrap_or(i64::MAX));
+        self.pods.set(i64::try_from(pods).unwrap_or(i64::MAX));
+    }
+}
+
+/// One request and its answer; counted when dropped, which is when the last byte is sent or the client has gone.
+#[derive(Debug)]
+pub struct Exchange {
+    metrics: Metrics,
+    began: Instant,
+    /// How its service was found: `host`, `path`, `model`, `models` for the list, or `none`.
+    pub route: &'static str,
+    /// Status of the answer, once there is one.
+    pub status: Option<StatusCode>,
+}
+
+impl Exchange {
+    /// Time since the head of the request came.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let code = class(self.status);
+        self.metrics.in_flight.dec();
+        self.metrics.requests.get_or_create(&RequestLabels { route: self.route, code }).inc();
+        self.metrics.request_seconds.observe(self.elapsed().as_secs_f64());
+    }
+}
+
+/// Without a status the client left before there was one.
+fn class(status: Option<StatusCode>) -> &'static str {
+    match status.map(|status| status.as_u16() / 100) {
+        None => "cancelled",
+        Some(1) => "1xx",
+        Some(2) => "2xx",
+        Some(3) => "3xx",
+        Some(4) => "4xx",
+        Some(_) => "5xx",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    #[test]
+    fn a_request_is_counted_when_it_is_over() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        let text = || {
+            let mut text = String::new();
+            encode(&mut text, &registry).expect("a String takes all");
+            text
+        };
+        let mut exchange = metrics.begin();
+        assert!(text().contains("kembed_gateway_requests_in_flight 1\n"));
+        exchange.route = "host";
+        exchange.status = Some(StatusCode::OK);
+        drop(exchange);
+        drop(metrics.begin());
+        metrics.refused("unavailable");
+        metrics.known(2, 3);
+        for line in [
+            "kembed_gateway_requests_in_flight 0\n",
+            "kembed_gateway_requests_total{route=\"host\",code=\"2xx\"} 1\n",
+            "kembed_gateway_requests_total{route=\"none\",code=\"cancelled\"} 1\n",
+            "kembed_gateway_request_seconds_count 2\n",
+            "kembed_gateway_refusals_total{reason=\"unavailable\"} 1\n",
+            "kembed_gateway_services 2\n",
+            "kembed_gateway_pods 3\n",
+        ] {
+            assert!(text().contains(line), "{line} is missing in\n{}", text());
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What the gateway keeps of the objects that it watches.
+
+use std::net::{IpAddr, SocketAddr};
+
+use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::Condition};
+use kembed_crds::{Duration, SERVICE_LABEL, conditions::ConditionType};
+use kembed_queue::wire::POD_PORT;
+use kube::core::Object;
+use serde::Deserialize;
+
+use super::{
+    availability::{Life, Pod, PodName, ReadyCondition, Service},
+    name::ServiceName,
+};
+
+/// An EmbeddingService with the few fields that the gateway reads. That costs less memory than the whole object, and
+/// while an older gateway still runs, fields and values that only a newer one knows do no harm.
+pub type WatchedService = Object<WatchedSpec, WatchedStatus>;
+
+/// Of the spec.
+#[derive(Clone, Debug, Deserialize)]
+pub struct WatchedSpec {
+    #[serde(default = "one")]
+    replicas: i32,
+    #[serde(default)]
+    traffic: Option<WatchedTraffic>,
+}
+
+/// Of the limits on requests.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WatchedTraffic {
+    #[serde(default)]
+    request_timeout: Option<Duration>,
+}
+
+/// Of the status.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct WatchedStatus {
+    #[serde(default)]
+    conditions: Vec<Condition>,
+    #[serde(default)]
+    space: Option<WatchedSpace>,
+}
+
+/// Of the recorded space.
+#[derive(Clone, Debug, Deserialize)]
+pub struct WatchedSpace {
+    digest: String,
+}
+
+fn one() -> i32 {
+    1
+}
+
+/// `None` for an object without a proper name, which no API server sends.
+pub fn service(object: WatchedService) -> Option<Service> {
+    let name = ServiceName::new(object.metadata.namespace.as_deref()?, object.metadata.name.as_deref()?)?;
+    let created = object.metadata.creation_timestamp.map_or(0, |time| time.0.as_second());
+    let timeout = object.spec.traffic.and_then(|traffic| traffic.request_timeout);
+    let (conditions, space) =
+        object.status.map_or((Vec::new(), None), |status| (status.conditions, status.space));
+    let ready = conditions.into_iter().find(|condition| condition.type_ == ConditionType::Ready.as_str());
+    Some(Service {
+        name,
+        created,
+        replicas: object.spec.replicas,
+        digest: space.map(|space| space.digest),
+        ready: ready.map(|condition| ReadyCondition {
+            holds: condition.status == "True",
+            reason: condition.reason,
+            message: condition.message,
+        }),
+        request_timeout: timeout.and_then(|timeout| timeout.parse().ok()),
+    })
+}
+
+/// `None` for a pod that belongs to no service.
+pub fn pod(object: core::Pod) -> Option<Pod> {
+    let metadata = object.metadata;
+    let namespace = metadata.namespace?;
+    let service = ServiceName::new(&namespace, metadata.labels?.get(SERVICE_LABEL)?)?;
+    let status = object.status.unwrap_or_default();
+    let ip: Option<IpAddr> = status.pod_ip.and_then(|ip| ip.parse().ok());
+    let containers = status.container_statuses.unwrap_or_default();
+    let conditions = status.conditions.unwrap_or_default();
+    Some(Pod {
+        name: PodName { namespace, name: metadata.name? },
+        service,
+        life: Life {
+            uid: metadata.uid?,
+            restarts: containers.iter().map(|container| container.restart_count).sum(),
+        },
+        address: ip.map(|ip| SocketAddr::new(ip, POD_PORT)),
+        ready: conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+        terminating: metadata.deletion_timestamp.is_some(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn service_of(object: Value) -> Option<Service> {
+        service(serde_json::from_value(object).expect("an EmbeddingService"))
+    }
+
+    fn full() -> Value {
+        json!({
+            "apiVersion": "kembed.dev/v1alpha1", "kind": "EmbeddingService",
+            "metadata": {"namespace": "team", "name": "minilm", "creationTimestamp": "1970-01-01T00:01:00Z"},
+            "spec": {
+                "model": {"uri": "hf://a/b"}, "replicas": 3,
+                "traffic": {"queueTimeout": "10m", "requestTimeout": "1m30s", "maxQueuedRequests": 10},
+            },
+            "status": {
+                "conditions": [
+                    {"type": "Progressing", "status": "True", "reason": "RollingOut", "message": "",
+                     "lastTransitionTime": "2026-01-01T00:00:00Z"},
+                    {"type": "Ready", "status": "False", "reason": "Unschedulable", "message": "no gpu",
+                     "lastTransitionTime": "2026-01-01T00:00:00Z"},
+                ],
+                "space": {"digest": "sha256:one", "dimension": 384, "maxTokens": 256},
+            },
+        })
+    }
+
+    #[test]
+    fn of_a_service_what_matters_is_kept() {
+        let read = service_of(full()).expect("a named object");
+        assert_eq!(
+            read,
+            Service {
+                name: ServiceName::new("team", "minilm").expect("two labels"),
+                created: 60,
+                replicas: 3,
+                digest: Some("sha256:one".to_owned()),
+                ready: Some(ReadyCondition {
+                    holds: false,
+                    reason: "Unschedulable".to_owned(),
+                    message: "no gpu".to_owned()
+                }),
+                request_timeout: Some(std::time::Duration::from_secs(90)),
+            }
+        );
+    }
+
+    /// The few fields here bear the names that they have in the API.
+    #[test]
+    fn the_names_are_those_of_the_api() {
+        let typed: kembed_crds::EmbeddingService = serde_json::from_value(full()).expect("the whole object");
+        let written = serde_json::to_value(&typed).expect("an API object always serialises");
+        assert_eq!(service_of(written), service_of(full()));
+    }
+
+    #[test]
+    fn a_new_service_has_nothing_but_its_spec() {
+        let new = json!({"metadata": {"namespace": "team", "name": "minilm"}, "spec": {"model": {"uri": "hf://a/b"}}});
+        let read = service_of(new).expect("a named object");
+        assert_eq!((read.replicas, read.digest, read.ready), (1, None, None));
+    }
+
+    fn pod_of(object: Value) -> Option<Pod> {
+        pod(serde_json::from_value(object).expect("a Pod"))
+    }
+
+    fn running() -> Value {
+        json!({
+            "metadata": {"namespace": "team", "name": "minilm-1", "uid": "u", "labels": {"kembed.dev/service": "minilm"}},
+            "status": {
+                "podIP": "10.0.0.7",
+                "conditions": [{"type": "Ready", "status": "True"}],
+                "containerStatuses": [{"name": "inference-pod", "restartCount": 2, "ready": true, "image": "", "imageID": ""}],
+            },
+        })
+    }
+
+    #[test]
+    fn of_a_pod_what_matters_is_kept() {
+        let read = pod_of(running()).expect("a pod of a service");
+        assert_eq!(
+            (read.service.to_string().as_str(), read.ready, read.terminating),
+            ("team/minilm", true, false)
+        );
+        assert_eq!(read.life, Life { uid: "u".to_owned(), restarts: 2 });
+        assert_eq!(read.address, Some(([10, 0, 0, 7], POD_PORT).into()));
+    }
+
+    #[test]
+    fn a_pod_that_ends_is_known_to_end() {
+        let mut ending = running();
+        ending["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        assert!(pod_of(ending).expect("a pod of a service").terminating);
+    }
+
+    #[test]
+    fn pods_of_no_service_are_left_out() {
+        let mut other = running();
+        other["metadata"]["labels"] = json!({"app": "x"});
+        assert_eq!(pod_of(other), None);
+    }
+
+    #[test]
+    fn a_pod_that_was_just_made_is_not_ready() {
+        let mut new = running();
+        new["status"] = json!({});
+        let read = pod_of(new).expect("a pod of a service");
+        assert_eq!((read.ready, read.address), (false, None));
+    }
+}

@@ -1,0 +1,8 @@
+//! The gateway over real sockets, with pods that are made up and a directory that is filled by hand.
+
+mod bodies;
+mod drain;
+mod failures;
+mod routes;
+mod space;
+mod support;

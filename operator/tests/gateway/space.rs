@@ -1,0 +1,121 @@
+//! Only pods that serve the recorded vector space get requests, and the prober finds out which do.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use axum::{Json, Router, http::StatusCode, routing::get as answer};
+use kembed_queue::wire::{Info, Space};
+use operator::gateway::{
+    availability::{Life, Pod, Service},
+    directory::Update,
+    probe,
+};
+
+use crate::support::*;
+
+fn info(digest: &str) -> Info {
+    Info {
+        model_id: "hf://a/b".to_owned(),
+        model_sha: None,
+        max_input_length: 256,
+        version: "0".to_owned(),
+        space: Space { digest: digest.to_owned(), revision: None, dimension: 3, max_tokens: 256 },
+    }
+}
+
+/// A pod of a space, which fails the first `failures` times that it is asked.
+async fn pod_of(digest: &'static str, called: &'static str, failures: usize) -> std::net::SocketAddr {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let tell = async move || {
+        let failed = asked.fetch_add(1, Ordering::Relaxed) < failures;
+        if failed { Err(StatusCode::SERVICE_UNAVAILABLE) } else { Ok(Json(info(digest))) }
+    };
+    pod_with(Router::new().route("/info", answer(tell)).fallback(async move || called)).await
+}
+
+/// A gateway that asks pods itself.
+async fn probing() -> Bench {
+    let bench = Bench::start().await;
+    tokio::spawn(probe::run(bench.knowledge.clone()));
+    bench
+}
+
+fn learn(bench: &Bench, service: Service, pods: Vec<Pod>) {
+    bench.knowledge.update(|directory| {
+        directory.update_services(Update::All(vec![service]));
+        directory.update_pods(Update::All(pods));
+    });
+}
+
+/// Pods of the service that may answer.
+fn answering(bench: &Bench) -> usize {
+    bench.knowledge.read(|directory| {
+        let view = directory.view(&name("team/minilm")).expect("a known service");
+        view.endpoints.as_ref().map_or(0, Vec::len)
+    })
+}
+
+/// Whether all pods have told their space.
+fn all_told(bench: &Bench) -> bool {
+    bench.knowledge.read(|directory| directory.unproven().count() == 0)
+}
+
+#[tokio::test]
+async fn a_pod_with_another_space_gets_nothing() {
+    let bench = probing().await;
+    let (right, wrong) = (pod_of(SPACE, "right", 0).await, pod_of("sha256:two", "wrong", 0).await);
+    let of = name("team/minilm");
+    learn(&bench, service("team/minilm"), vec![pod(&of, "right", right), pod(&of, "wrong", wrong)]);
+    eventually(|| all_told(&bench)).await;
+    for _ in 0..4 {
+        assert_eq!(bench.ask(get("minilm.team", "/")).await.body, "right");
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_cannot_tell_at_first_is_asked_again() {
+    let bench = probing().await;
+    let late = pod_of(SPACE, "late", 2).await;
+    learn(&bench, service("team/minilm"), vec![pod(&name("team/minilm"), "late", late)]);
+    assert_eq!(bench.ask(get("minilm.team", "/")).await.status, 503);
+    eventually(|| answering(&bench) == 1).await;
+    assert_eq!(bench.ask(get("minilm.team", "/")).await.body, "late");
+}
+
+#[tokio::test]
+async fn a_pod_that_starts_again_is_asked_again() {
+    let bench = probing().await;
+    let of = name("team/minilm");
+    let first = pod(&of, "a", pod_of(SPACE, "first", 0).await);
+    learn(&bench, service("team/minilm"), vec![first.clone()]);
+    eventually(|| answering(&bench) == 1).await;
+    let address = Some(pod_of("sha256:two", "second", 0).await);
+    let second = Pod { life: Life { restarts: 1, ..first.life.clone() }, address, ..first };
+    bench.knowledge.update(|directory| directory.update_pods(Update::Put(second)));
+    assert_eq!(bench.ask(get("minilm.team", "/")).await.status, 503);
+    eventually(|| all_told(&bench)).await;
+    assert_eq!(bench.ask(get("minilm.team", "/")).await.status, 503);
+}
+
+#[tokio::test]
+async fn a_pod_that_told_before_the_space_was_recorded_answers_at_once_after() {
+    let bench = probing().await;
+    let unrecorded = Service { digest: None, ..service("team/minilm") };
+    learn(&bench, unrecorded, vec![pod(&name("team/minilm"), "a", pod_of(SPACE, "a", 0).await)]);
+    eventually(|| all_told(&bench)).await;
+    assert_eq!(bench.ask(get("minilm.team", "/")).await.status, 503);
+    bench.knowledge.update(|directory| directory.update_services(Update::Put(service("team/minilm"))));
+    assert_eq!(bench.ask(get("minilm.team", "/")).await.body, "a");
+}
+
+#[tokio::test]
+async fn it_is_ready_once_all_is_listed() {
+    let bench = Bench::start().await;
+    assert!(!bench.gateway.is_ready());
+    bench.knowledge.update(|directory| directory.update_pods(Update::All(vec![])));
+    assert!(!bench.gateway.is_ready());
+    bench.knowledge.update(|directory| directory.update_services(Update::All(vec![])));
+    assert!(bench.gateway.is_ready());
+}
