@@ -1,1 +1,5 @@
-//! 
+//! The kembed operator: one program, of which the cluster runs two parts.
+
+pub mod cli;
+pub mod controller;
+pub mod gateway;

@@ -1,1 +1,20 @@
-fn main() {}
+//! See [`operator::cli`].
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use operator::cli::Cli;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .expect("nothing else has installed a provider");
+    match Cli::parse().run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

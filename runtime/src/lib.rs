@@ -1,5 +1,6 @@
 //! What every kembed program does alike: write logs, obey signals, answer health checks and metrics.
 
+pub mod health;
 pub mod logging;
 pub mod metrics;
 pub mod shutdown;

@@ -1,0 +1,51 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+use kembed_crds::{conditions, crd_yaml};
+use kembed_runtime::{logging::LogArgs, shutdown};
+
+use crate::{controller, gateway};
+
+/// Serves embedding models on Kubernetes: applies EmbeddingServices, and answers their requests.
+#[derive(Parser, Debug)]
+#[command(version, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    log: LogArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Turn EmbeddingServices into pods, and keep their status true
+    Controller(controller::ControllerArgs),
+    /// Answer requests: find the service each is for and pass it to one of its pods
+    Gateway(gateway::Args),
+    /// Print the CustomResourceDefinition
+    Crds,
+    /// Print the documentation of conditions and their reasons
+    Docs,
+}
+
+impl Cli {
+    /// Runs the command until it is done or a signal ends it.
+    ///
+    /// # Errors
+    /// Whatever the command could not handle.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Crds => print!("{}", crd_yaml()),
+            Command::Docs => print!("{}", conditions::documentation()),
+            Command::Controller(args) => {
+                self.log.init()?;
+                controller::run(args, kube::Config::infer().await?, shutdown::on_signal()?).await?;
+            }
+            Command::Gateway(args) => {
+                self.log.init()?;
+                gateway::run(args, kube::Client::try_default().await?, shutdown::on_signal()?).await?;
+            }
+        }
+        Ok(())
+    }
+}

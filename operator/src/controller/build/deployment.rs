@@ -1,0 +1,52 @@
+//! The Deployment: `<name>`, with the count that the spec says.
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
+        core::v1::PodTemplateSpec,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kembed_crds::SERVICE_LABEL;
+
+use super::{
+    super::{config::Config, validate::Service},
+    labels, meta, pod_spec, selector,
+};
+
+/// The pods' node may be removed although the cache is on its disk: it is only a cache.
+const SAFE_TO_EVICT: (&str, &str) =
+    ("cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes", pod_spec::CACHE_VOLUME);
+
+pub(super) fn build(service: &Service, config: &Config) -> Deployment {
+    Deployment {
+        metadata: meta(service, service.name.clone()),
+        spec: Some(DeploymentSpec {
+            replicas: Some(service.replicas),
+            revision_history_limit: Some(2),
+            selector: selector(service),
+            strategy: Some(DeploymentStrategy {
+                type_: Some("RollingUpdate".into()),
+                rolling_update: Some(RollingUpdateDeployment {
+                    max_surge: Some(service.max_surge.clone()),
+                    max_unavailable: Some(service.max_unavailable.clone()),
+                }),
+            }),
+            template: PodTemplateSpec {
+                metadata: Some(pod_meta(service)),
+                spec: Some(pod_spec::build(service, config)),
+            },
+            ..DeploymentSpec::default()
+        }),
+        ..Deployment::default()
+    }
+}
+
+fn pod_meta(service: &Service) -> ObjectMeta {
+    let mut pod_labels = service.pod_template.labels.clone();
+    pod_labels.extend(labels(service));
+    pod_labels.insert(SERVICE_LABEL.into(), service.name.clone());
+    let mut annotations = service.pod_template.annotations.clone();
+    annotations.entry(SAFE_TO_EVICT.0.into()).or_insert_with(|| SAFE_TO_EVICT.1.into());
+    ObjectMeta { labels: Some(pod_labels), annotations: Some(annotations), ..ObjectMeta::default() }
+}

@@ -1,0 +1,216 @@
+//! The objects made for a service, one file a kind. All pure: a service and the configuration in, an object out.
+
+mod config_map;
+mod deployment;
+mod network_policy;
+mod pod_disruption_budget;
+mod pod_spec;
+mod service;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{
+        apps::v1::Deployment,
+        core::v1::{ConfigMap, Service as KubeService},
+        networking::v1::NetworkPolicy,
+        policy::v1::PodDisruptionBudget,
+    },
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
+};
+use kembed_crds::{MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL};
+
+pub(crate) use pod_spec::{CONTAINER, CREDENTIALS_VOLUME};
+
+use super::{config::Config, validate::Service};
+
+/// All objects of a service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Objects {
+    /// The inference pods.
+    pub deployment: Deployment,
+    /// The address.
+    pub service: KubeService,
+    /// The recorded vector space, for later pods; none before it is recorded.
+    pub space: Option<ConfigMap>,
+    /// How many pods a drain may take at a time.
+    pub pod_disruption_budget: PodDisruptionBudget,
+    /// Who may talk to the pods and whom they may talk to; none if the platform team does without.
+    pub network_policy: Option<NetworkPolicy>,
+}
+
+/// Builds all objects of a service.
+pub fn build(service: &Service, config: &Config) -> Objects {
+    Objects {
+        deployment: deployment::build(service, config),
+        service: service::build(service, config),
+        space: config_map::build(service),
+        pod_disruption_budget: pod_disruption_budget::build(service),
+        network_policy: config.network_policy.enabled.then(|| network_policy::build(service, config)),
+    }
+}
+
+/// The selector of a service's pods as text, for the scale subresource.
+pub fn selector_text(name: &str) -> String {
+    format!("{SERVICE_LABEL}={name}")
+}
+
+/// Metadata of an object of that name.
+fn meta(service: &Service, name: String) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(service.namespace.clone()),
+        labels: Some(labels(service)),
+        owner_references: Some(vec![service.owner.clone()]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn labels(service: &Service) -> BTreeMap<String, String> {
+    [
+        ("app.kubernetes.io/name", "embedding-service"),
+        ("app.kubernetes.io/instance", &service.name),
+        (MANAGED_BY_LABEL, MANAGED_BY),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
+}
+
+fn selector(service: &Service) -> LabelSelector {
+    LabelSelector {
+        match_labels: Some([(SERVICE_LABEL.to_owned(), service.name.clone())].into()),
+        ..LabelSelector::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::controller::{
+        config::tests::config,
+        validate::{tests::object, validate},
+    };
+
+    fn objects(change: Value) -> Value {
+        let objects = build(&validate(&object(change)).expect("valid"), &config());
+        json!({"deployment": objects.deployment, "service": objects.service, "space": objects.space,
+            "pdb": objects.pod_disruption_budget, "policy": objects.network_policy})
+    }
+
+    fn container(objects: &Value) -> &Value {
+        &objects["deployment"]["spec"]["template"]["spec"]["containers"][0]
+    }
+
+    fn args(objects: &Value) -> Vec<&str> {
+        container(objects)["args"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
+    #[test]
+    fn every_object_is_owned_and_labelled() {
+        let objects =
+            objects(json!({"status": {"space": {"digest": "sha256:00", "dimension": 1, "maxTokens": 1}}}));
+        for kind in ["deployment", "service", "space", "pdb", "policy"] {
+            let meta = &objects[kind]["metadata"];
+            assert_eq!(meta["ownerReferences"][0]["uid"], "2f1c", "{kind}");
+            assert_eq!(meta["ownerReferences"][0]["controller"], true, "{kind}");
+            assert_eq!(meta["labels"]["app.kubernetes.io/managed-by"], "kembed", "{kind}");
+            assert_eq!(meta["namespace"], "search", "{kind}");
+        }
+    }
+
+    #[test]
+    fn pods_are_confined() {
+        let objects = objects(json!({}));
+        let pod = &objects["deployment"]["spec"]["template"]["spec"];
+        assert_eq!(pod["automountServiceAccountToken"], false);
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+        let security = &container(&objects)["securityContext"];
+        assert_eq!(security["readOnlyRootFilesystem"], true);
+        assert_eq!(security["allowPrivilegeEscalation"], false);
+        assert_eq!(security["capabilities"]["drop"], json!(["ALL"]));
+    }
+
+    #[test]
+    fn a_service_account_is_mounted_only_if_named() {
+        let objects = objects(json!({"spec": {"podTemplate": {"serviceAccountName": "reader"}}}));
+        let pod = &objects["deployment"]["spec"]["template"]["spec"];
+        assert_eq!(
+            (&pod["serviceAccountName"], &pod["automountServiceAccountToken"]),
+            (&json!("reader"), &Value::Null)
+        );
+    }
+
+    #[test]
+    fn an_accelerator_is_requested_and_named() {
+        let spec = json!({"accelerator": {"resource": {"name": "nvidia.com/gpu", "count": 2}},
+            "podTemplate": {"resources": {"requests": {"cpu": "3"}}}});
+        let objects = objects(json!({"spec": spec}));
+        let resources = &container(&objects)["resources"];
+        assert_eq!(resources["limits"]["nvidia.com/gpu"], "2");
+        assert_eq!(resources["requests"]["cpu"], "3");
+        assert!(args(&objects).windows(2).any(|pair| pair == ["--accelerator", "nvidia.com/gpu"]));
+    }
+
+    #[test]
+    fn a_model_on_a_volume_is_mounted_and_not_downloaded() {
+        let objects = objects(json!({"spec": {"model": {"uri": "pvc://models/minilm/"}}}));
+        let pod = &objects["deployment"]["spec"]["template"]["spec"];
+        let volume = pod["volumes"].as_array().and_then(|v| v.iter().find(|v| v["name"] == "kembed-model"));
+        assert_eq!(
+            volume.map(|v| &v["persistentVolumeClaim"]),
+            Some(&json!({"claimName": "models", "readOnly": true}))
+        );
+        assert!(args(&objects).windows(2).any(|pair| pair == ["--model", "/models/minilm"]));
+    }
+
+    #[test]
+    fn a_model_in_an_image_is_an_image_volume() {
+        let objects = objects(json!({"spec": {"model": {"uri": "image://a.b/c:1"}}}));
+        let pod = &objects["deployment"]["spec"]["template"]["spec"];
+        let volume = pod["volumes"].as_array().and_then(|v| v.iter().find(|v| v["name"] == "kembed-model"));
+        assert_eq!(volume.map(|v| &v["image"]["reference"]), Some(&json!("a.b/c:1")));
+        assert!(args(&objects).windows(2).any(|pair| pair == ["--model", "/models"]));
+    }
+
+    #[test]
+    fn a_users_variable_wins_over_the_platforms() {
+        let object =
+            object(json!({"spec": {"podTemplate": {"env": [{"name": "HF_ENDPOINT", "value": "mine"}]}}}));
+        let mut config = config();
+        let platform = |name: &str| k8s_openapi::api::core::v1::EnvVar {
+            name: name.into(),
+            value: Some("platform".into()),
+            ..Default::default()
+        };
+        config.inference_pod.env = vec![platform("HF_ENDPOINT"), platform("HTTPS_PROXY")];
+        let built = build(&validate(&object).expect("valid"), &config);
+        let built = json!({"deployment": built.deployment});
+        let mut env: Vec<_> = container(&built)["env"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|e| (e["name"].as_str().unwrap_or_default(), e["value"].as_str().unwrap_or_default()))
+            .collect();
+        env.sort_unstable();
+        assert_eq!(env, [("HF_ENDPOINT", "mine"), ("HTTPS_PROXY", "platform")]);
+    }
+
+    #[test]
+    fn the_recorded_space_does_not_roll_the_pods() {
+        let before = objects(json!({}));
+        let after =
+            objects(json!({"status": {"space": {"digest": "sha256:00", "dimension": 1, "maxTokens": 1}}}));
+        assert_eq!(before["deployment"], after["deployment"]);
+        assert_eq!((before["space"].is_null(), after["space"].is_null()), (true, false));
+    }
+
+    #[test]
+    fn scaling_does_not_roll_the_pods() {
+        let (one, two) = (objects(json!({})), objects(json!({"spec": {"replicas": 2}})));
+        assert_eq!(one["deployment"]["spec"]["template"], two["deployment"]["spec"]["template"]);
+        assert_eq!(two["deployment"]["spec"]["replicas"], 2);
+    }
+}

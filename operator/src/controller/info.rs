@@ -1,0 +1,93 @@
+//! Asks pods which vector space they have loaded, and remembers the answers.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use k8s_openapi::api::core::v1::Pod;
+use kembed_queue::wire::{INFO_PATH, Info, POD_PORT, Space};
+use tokio::time::timeout;
+
+/// The longest that a pod may take to answer; it does so without waiting for work.
+const TIMEOUT: Duration = Duration::from_secs(1);
+/// The largest answer that is read.
+const BODY_LIMIT: usize = 64 * 1024;
+/// Pods of one service that are asked at the same time.
+const CONCURRENCY: usize = 8;
+
+/// One run of a pod's container: what it has loaded does not change.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Run {
+    uid: String,
+    restarts: i32,
+}
+
+/// Answers of pods, by run.
+pub struct Infos {
+    http: Client<HttpConnector, Empty<Bytes>>,
+    known: Mutex<HashMap<Run, Space>>,
+}
+
+impl Infos {
+    /// Nothing is known yet.
+    pub fn new() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(TIMEOUT));
+        // A pod is asked once: no connection is kept.
+        let http = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+        Self { http, known: Mutex::default() }
+    }
+
+    /// The spaces of these pods, in their order; of one that does not answer, none.
+    pub async fn spaces(&self, pods: Vec<Arc<Pod>>) -> Vec<Option<Space>> {
+        let asked = stream::iter(pods).map(|pod| async move { self.space(&pod).await });
+        asked.buffered(CONCURRENCY).collect().await
+    }
+
+    /// Forgets the pods that are not among these.
+    pub fn retain<'a>(&self, uids: impl Iterator<Item = &'a str>) {
+        let uids: std::collections::HashSet<&str> = uids.collect();
+        self.known().retain(|run, _| uids.contains(&*run.uid));
+    }
+
+    async fn space(&self, pod: &Pod) -> Option<Space> {
+        let status = pod.status.as_ref()?;
+        let container = status.container_statuses.iter().flatten().next()?;
+        container.state.as_ref()?.running.as_ref()?;
+        let run = Run { uid: pod.metadata.uid.clone()?, restarts: container.restart_count };
+        if let Some(space) = self.known().get(&run) {
+            return Some(space.clone());
+        }
+        let address = status.pod_ip.as_deref()?;
+        let info = timeout(TIMEOUT, self.ask(address)).await.ok()??;
+        self.known().insert(run, info.space.clone());
+        Some(info.space)
+    }
+
+    async fn ask(&self, address: &str) -> Option<Info> {
+        let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+        let uri = format!("http://{host}:{POD_PORT}{INFO_PATH}").parse().ok()?;
+        let response = self.http.get(uri).await.ok().filter(|response| response.status().is_success())?;
+        let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await.ok()?;
+        serde_json::from_slice(&body.to_bytes()).ok()
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<Run, Space>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Infos {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,117 @@
+//! Holds the Lease: acquires it, renews it, gives it back.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{Api, Client, api::PostParams};
+use tokio::time::{sleep, timeout};
+
+use super::{
+    fence::Fence,
+    lease::{Candidate, RENEW_DEADLINE, RETRY_PERIOD, Step},
+};
+
+/// Name of the Lease.
+pub const LEASE: &str = "kembed-controller";
+
+/// The longest that one request about the Lease may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A candidate for leadership, and the fence that it opens while it leads.
+pub struct Leader {
+    leases: Api<Lease>,
+    candidate: Candidate,
+    fence: Fence,
+}
+
+impl Leader {
+    /// `client` must not be behind the fence, or nobody could ever open it.
+    pub fn new(client: Client, namespace: &str, identity: &str, fence: Fence) -> Self {
+        Self { leases: Api::namespaced(client, namespace), candidate: Candidate::new(identity), fence }
+    }
+
+    /// Returns once this process leads.
+    pub async fn acquire(&mut self) {
+        loop {
+            match self.attempt().await {
+                Ok(true) => return,
+                Ok(false) => tracing::debug!("another controller leads"),
+                Err(error) => tracing::warn!(%error, "failed to acquire the lease"),
+            }
+            sleep(RETRY_PERIOD).await;
+        }
+    }
+
+    /// Renews until leadership is lost; then nothing can be written any more.
+    pub async fn hold(&mut self) {
+        loop {
+            sleep(RETRY_PERIOD).await;
+            match self.attempt().await {
+                Ok(true) => continue,
+                Ok(false) => break,
+                Err(error) => tracing::warn!(%error, "failed to renew the lease"),
+            }
+            if !self.fence.is_open(Instant::now()) {
+                break;
+            }
+        }
+        self.fence.close();
+    }
+
+    /// Gives the Lease back, so that a standby need not wait for it to run out.
+    pub async fn release(self) {
+        self.fence.close();
+        let released = timeout(REQUEST_TIMEOUT, self.empty()).await.map_err(|_| LeaseError::Timeout);
+        if let Err(error) = released.and_then(|result| Ok(result?)) {
+            tracing::warn!(%error, "failed to release the lease");
+        }
+    }
+
+    async fn empty(&self) -> kube::Result<()> {
+        let Some(mut lease) = self.leases.get_opt(LEASE).await? else { return Ok(()) };
+        lease.spec.get_or_insert_default().holder_identity = Some(String::new());
+        self.leases.replace(LEASE, &PostParams::default(), &lease).await.map(drop)
+    }
+
+    /// Whether this process leads now. The deadline counts from before the request was sent.
+    async fn attempt(&mut self) -> Result<bool, LeaseError> {
+        let sent = Instant::now();
+        let leads = timeout(REQUEST_TIMEOUT, self.step(sent)).await.map_err(|_| LeaseError::Timeout)??;
+        if leads {
+            self.fence.open_until(sent + RENEW_DEADLINE);
+        }
+        Ok(leads)
+    }
+
+    async fn step(&mut self, now: Instant) -> kube::Result<bool> {
+        let lease = self.leases.get_opt(LEASE).await?;
+        let written = match self.candidate.decide(lease.as_ref(), now, Timestamp::now()) {
+            Step::Wait => return Ok(false),
+            Step::Create(spec) => {
+                let metadata = ObjectMeta { name: Some(LEASE.into()), ..ObjectMeta::default() };
+                self.leases.create(&PostParams::default(), &Lease { metadata, spec: Some(spec) }).await
+            }
+            Step::Replace(spec) => {
+                // With the version that was read: if somebody else was faster, this is refused.
+                let metadata = lease.map(|lease| lease.metadata).unwrap_or_default();
+                self.leases
+                    .replace(LEASE, &PostParams::default(), &Lease { metadata, spec: Some(spec) })
+                    .await
+            }
+        };
+        match written {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum LeaseError {
+    #[error("the API server did not answer in time")]
+    Timeout,
+    #[error(transparent)]
+    Kube(#[from] kube::Error),
+}

@@ -1,0 +1,150 @@
+//! Who leads, decided from the Lease as it stands. Pure: both clocks are arguments.
+//!
+//! A standby judges by its own monotonic clock, from the moment it saw the Lease change last, so that clocks of two
+//! machines need not agree. A leader stops writing [`RENEW_DEADLINE`] after its last renewal was sent, which is before
+//! any standby can take over.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+};
+
+/// How long a Lease that does not change keeps standbys away.
+pub const LEASE_DURATION: Duration = Duration::from_secs(15);
+/// How long after its last renewal was sent a leader may write.
+pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+/// Time between two looks at the Lease.
+pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
+
+/// What a candidate knows.
+#[derive(Debug)]
+pub struct Candidate {
+    identity: String,
+    /// The version of the Lease seen last, and when it was first seen.
+    seen: Option<(String, Instant)>,
+}
+
+/// What to do now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// No Lease exists: create it so.
+    Create(LeaseSpec),
+    /// The Lease is ours, free or has run out: replace it so, if it is unchanged.
+    Replace(LeaseSpec),
+    /// Somebody else leads.
+    Wait,
+}
+
+impl Candidate {
+    /// A candidate; `identity` must be its own alone.
+    pub fn new(identity: &str) -> Self {
+        Self { identity: identity.to_owned(), seen: None }
+    }
+
+    /// Decides from the Lease read just now; `wall` goes into it for people to read and is not judged by.
+    pub fn decide(&mut self, lease: Option<&Lease>, now: Instant, wall: Timestamp) -> Step {
+        let Some(lease) = lease else {
+            return Step::Create(self.spec(Some(wall), 0, wall));
+        };
+        let held = lease.spec.clone().unwrap_or_default();
+        let transitions = held.lease_transitions.unwrap_or(0);
+        let holder = held.holder_identity.as_deref().unwrap_or_default();
+        if holder == self.identity {
+            return Step::Replace(self.spec(held.acquire_time.map(|time| time.0), transitions, wall));
+        }
+        if !holder.is_empty() && !self.ran_out(lease, now) {
+            return Step::Wait;
+        }
+        Step::Replace(self.spec(Some(wall), transitions + 1, wall))
+    }
+
+    fn ran_out(&mut self, lease: &Lease, now: Instant) -> bool {
+        let version = lease.metadata.resource_version.clone().unwrap_or_default();
+        match &self.seen {
+            Some((seen, since)) if *seen == version => {
+                now.saturating_duration_since(*since) >= LEASE_DURATION
+            }
+            _ => {
+                self.seen = Some((version, now));
+                false
+            }
+        }
+    }
+
+    fn spec(&self, acquired: Option<Timestamp>, transitions: i32, wall: Timestamp) -> LeaseSpec {
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).ok(),
+            acquire_time: acquired.map(MicroTime),
+            renew_time: Some(MicroTime(wall)),
+            lease_transitions: Some(transitions),
+            ..LeaseSpec::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+    use super::*;
+
+    const WALL: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn lease(holder: &str, version: &str) -> Lease {
+        Lease {
+            metadata: ObjectMeta { resource_version: Some(version.into()), ..ObjectMeta::default() },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(holder.into()),
+                lease_transitions: Some(4),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+
+    fn takes(step: &Step) -> Option<i32> {
+        match step {
+            Step::Replace(spec) => spec.lease_transitions,
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn the_first_creates_and_the_holder_renews() {
+        let (mut candidate, now) = (Candidate::new("a"), Instant::now());
+        assert!(matches!(candidate.decide(None, now, WALL), Step::Create(_)));
+        assert_eq!(takes(&candidate.decide(Some(&lease("a", "1")), now, WALL)), Some(4));
+    }
+
+    #[test]
+    fn a_released_lease_is_taken_at_once() {
+        assert_eq!(takes(&Candidate::new("a").decide(Some(&lease("", "1")), Instant::now(), WALL)), Some(5));
+    }
+
+    #[test]
+    fn another_holder_keeps_it_while_it_renews() {
+        let (mut candidate, start) = (Candidate::new("a"), Instant::now());
+        for renewal in 0..10u32 {
+            let now = start + LEASE_DURATION * renewal;
+            assert_eq!(candidate.decide(Some(&lease("b", &renewal.to_string())), now, WALL), Step::Wait);
+        }
+    }
+
+    #[test]
+    fn a_lease_that_stands_still_is_taken_after_its_duration_by_our_own_clock() {
+        let (mut candidate, start) = (Candidate::new("a"), Instant::now());
+        let stale = lease("b", "1");
+        assert_eq!(candidate.decide(Some(&stale), start, WALL), Step::Wait);
+        let almost = start + LEASE_DURATION - Duration::from_millis(1);
+        assert_eq!(candidate.decide(Some(&stale), almost, WALL), Step::Wait);
+        assert_eq!(takes(&candidate.decide(Some(&stale), start + LEASE_DURATION, WALL)), Some(5));
+    }
+
+    #[test]
+    fn a_leader_has_stopped_writing_before_another_can_begin() {
+        assert!(RENEW_DEADLINE + RETRY_PERIOD < LEASE_DURATION);
+    }
+}

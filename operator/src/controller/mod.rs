@@ -1,0 +1,187 @@
+//! `operator controller`: turns each EmbeddingService into objects and keeps its status true.
+
+mod apply;
+mod build;
+mod config;
+mod events;
+mod fence;
+mod info;
+mod leader;
+mod lease;
+mod metrics;
+mod observe;
+mod pods;
+mod reconcile;
+mod status;
+mod validate;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use clap::Args;
+use futures::StreamExt;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kembed_crds::{EmbeddingService, MANAGED_BY, MANAGED_BY_LABEL};
+use kembed_runtime::health;
+use kube::{
+    Api, Client,
+    client::ClientBuilder,
+    runtime::{
+        Controller, WatchStreamExt,
+        controller::{Action, Config as ControllerConfig},
+        events::{Recorder, Reporter},
+        reflector::{self, ObjectRef},
+        watcher,
+    },
+};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    apply::FIELD_MANAGER,
+    config::Config,
+    fence::Fence,
+    info::Infos,
+    leader::Leader,
+    metrics::Metrics,
+    reconcile::{Context, Error, reconcile},
+};
+
+/// How long after a failure a service is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+/// Changes of a service within this time are handled together.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+
+/// Flags of `operator controller`.
+#[derive(Args, Clone, Debug)]
+pub struct ControllerArgs {
+    /// Configuration file
+    #[arg(long, env = "KEMBED_CONFIG", default_value = "/etc/kembed/controller.yaml")]
+    config: PathBuf,
+
+    /// Where to answer health checks and metrics
+    #[arg(long, env = "KEMBED_HEALTH_LISTEN", default_value = "0.0.0.0:8081")]
+    health_listen: SocketAddr,
+
+    /// Namespace of the Lease that says which controller leads
+    #[arg(long, env = "POD_NAMESPACE")]
+    namespace: String,
+
+    /// Name of this process among all controllers
+    #[arg(long, env = "POD_NAME")]
+    identity: String,
+
+    /// Services that are worked on at the same time
+    #[arg(long, env = "KEMBED_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    concurrency: u16,
+}
+
+/// Runs until `shutdown` is cancelled or leadership is lost, which is an error: the process must end then.
+///
+/// # Errors
+/// If the configuration cannot be used, the listener cannot be opened, or leadership is lost.
+pub async fn run(
+    args: ControllerArgs,
+    kube: kube::Config,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let config = Config::load(&args.config)?;
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    let listener =
+        TcpListener::bind(args.health_listen).await.context("failed to listen for health checks")?;
+    // A standby is as ready as the leader: it takes over when it must.
+    let health = tokio::spawn(health::serve(listener, registry, || true, shutdown.clone()));
+
+    let fence = Fence::default();
+    let client =
+        ClientBuilder::try_from(kube.clone()).context("failed to make a client")?.with_layer(&fence).build();
+    let unfenced = Client::try_from(kube).context("failed to make a client")?;
+    let mut leader = Leader::new(unfenced, &args.namespace, &args.identity, fence);
+    tokio::select! {
+        () = leader.acquire() => tracing::info!(identity = args.identity, "leading"),
+        () = shutdown.cancelled() => return Ok(()),
+    }
+    metrics.set_leading(true);
+    let controller = control(client, config, metrics.clone(), &args, shutdown.clone());
+    let lost = tokio::select! {
+        () = controller => false,
+        () = leader.hold() => true,
+    };
+    metrics.set_leading(false);
+    anyhow::ensure!(!lost, "leadership was lost to another controller, or could not be renewed in time");
+    leader.release().await;
+    health.await.context("the health listener panicked")?.context("the health listener failed")
+}
+
+/// Reconciles until `shutdown` is cancelled; what is in hand then is finished.
+async fn control(
+    client: Client,
+    config: Config,
+    metrics: Metrics,
+    args: &ControllerArgs,
+    shutdown: CancellationToken,
+) {
+    let (pods, writer) = reflector::store();
+    let ours = watcher::Config::default().labels(&observe::pod_selector());
+    let pod_changes = watcher(Api::<Pod>::all(client.clone()), ours)
+        .default_backoff()
+        .modify(|pod| pod.metadata.managed_fields = None) // half of a pod's size, and never read
+        .reflect(writer)
+        .touched_objects();
+    let deployments = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
+    let reporter = Reporter { controller: FIELD_MANAGER.into(), instance: Some(args.identity.clone()) };
+    let context = Arc::new(Context {
+        recorder: Recorder::new(client.clone(), reporter),
+        client: client.clone(),
+        config,
+        pods: pods.clone(),
+        infos: Infos::new(),
+        metrics,
+    });
+    let forget = forget_gone_pods(context.clone());
+    let services = Api::<EmbeddingService>::all(client.clone());
+    let reconciling = Controller::new(services, watcher::Config::default())
+        .with_config(ControllerConfig::default().concurrency(args.concurrency).debounce(DEBOUNCE))
+        .owns(Api::<Deployment>::all(client), deployments)
+        .watches_stream(pod_changes, |pod| service_ref(&pod))
+        .graceful_shutdown_on(shutdown.cancelled_owned())
+        .run(reconcile, retry, context)
+        .for_each(|result| async {
+            if let Err(error) = result {
+                tracing::debug!(%error, "reconciliation ended early");
+            }
+        });
+    tokio::select! {
+        () = reconciling => (),
+        () = forget => (),
+    }
+}
+
+fn service_ref(pod: &Pod) -> Option<ObjectRef<EmbeddingService>> {
+    let namespace = pod.metadata.namespace.as_deref()?;
+    Some(ObjectRef::new(observe::service_of(pod)?).within(namespace))
+}
+
+/// Keeps what pods have said from growing with every pod that ever was. Never ends.
+async fn forget_gone_pods(context: Arc<Context>) {
+    const PERIOD: Duration = Duration::from_secs(60);
+    loop {
+        tokio::time::sleep(PERIOD).await;
+        let pods = context.pods.state();
+        context.infos.retain(pods.iter().filter_map(|pod| pod.metadata.uid.as_deref()));
+    }
+}
+
+fn retry(object: Arc<EmbeddingService>, error: &Error, _: Arc<Context>) -> Action {
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+    tracing::warn!(namespace, name, error = error_chain(error), "failed to reconcile; trying again");
+    Action::requeue(RETRY)
+}
+
+fn error_chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

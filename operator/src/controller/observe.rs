@@ -1,0 +1,98 @@
+//! Looks at what a service's objects are doing.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Event, Pod},
+};
+use kembed_crds::{MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL, conditions::Reason};
+use kube::{Api, Client, ResourceExt, api::ListParams, runtime::reflector::Store};
+
+use super::{
+    info::Infos,
+    pods::{self, Hindrance, PodState},
+    status::{DeploymentCounts, ObservedPod},
+};
+
+/// Events of one pod that are read; the kubelet repeats itself.
+const EVENT_LIMIT: u32 = 50;
+
+/// Selects the pods of all services.
+pub fn pod_selector() -> String {
+    format!("{MANAGED_BY_LABEL}={MANAGED_BY},{SERVICE_LABEL}")
+}
+
+/// Looks at the pods of a service.
+pub async fn pods(
+    client: &Client,
+    store: &Store<Pod>,
+    infos: &Infos,
+    namespace: &str,
+    name: &str,
+) -> Vec<ObservedPod> {
+    let mut found: Vec<Arc<Pod>> = store
+        .state()
+        .into_iter()
+        .filter(|pod| pod.metadata.namespace.as_deref() == Some(namespace) && service_of(pod) == Some(name))
+        .collect();
+    // The oldest first, so that of several pods that become ready at once the same one is asked by every leader.
+    found.sort_by(|a, b| key(a).cmp(&key(b)));
+    let spaces = infos.spaces(found.clone()).await;
+    let mut observed = Vec::with_capacity(found.len());
+    for (pod, space) in found.iter().zip(spaces) {
+        let mut state = pods::state(pod, &[]);
+        if state == PodState::Starting {
+            state = pods::state(pod, &events_about(client, pod).await);
+        }
+        observed.push(ObservedPod { name: pod.name_any(), state, space });
+    }
+    observed
+}
+
+/// The name of the service that a pod belongs to.
+pub fn service_of(pod: &Pod) -> Option<&str> {
+    pod.metadata.labels.as_ref()?.get(SERVICE_LABEL).map(String::as_str)
+}
+
+fn key(pod: &Pod) -> (Option<jiff::Timestamp>, &str) {
+    (
+        pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        pod.metadata.name.as_deref().unwrap_or_default(),
+    )
+}
+
+/// Events about a pod. Failing to read them only makes the status say less.
+async fn events_about(client: &Client, pod: &Pod) -> Vec<Event> {
+    let Some(uid) = &pod.metadata.uid else { return Vec::new() };
+    let events: Api<Event> =
+        Api::namespaced(client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
+    let about = ListParams::default().fields(&format!("involvedObject.uid={uid}")).limit(EVENT_LIMIT);
+    match events.list(&about).await {
+        Ok(list) => list.items,
+        Err(error) => {
+            tracing::debug!(%error, "failed to list the events of a pod");
+            Vec::new()
+        }
+    }
+}
+
+/// The counts of a Deployment.
+pub fn counts(deployment: &Deployment) -> DeploymentCounts {
+    let status = deployment.status.clone().unwrap_or_default();
+    DeploymentCounts {
+        current: status.observed_generation >= deployment.metadata.generation,
+        replicas: status.replicas.unwrap_or(0),
+        updated: status.updated_replicas.unwrap_or(0),
+        ready: status.ready_replicas.unwrap_or(0),
+    }
+}
+
+/// Why a Deployment could not create its pods, as when a quota is exceeded.
+pub fn replica_failure(deployment: &Deployment) -> Option<Hindrance> {
+    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
+    let failure = conditions
+        .iter()
+        .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")?;
+    Some(Hindrance::new(Reason::PodRejected, failure.message.clone().unwrap_or_default()))
+}

@@ -1,0 +1,240 @@
+//! What a pod is doing, and why it is not running, in words a user can act on. Pure.
+
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Event, Pod};
+use kembed_crds::conditions::Reason;
+use kembed_queue::wire::{Failure, FailureReason};
+
+use super::build::{CONTAINER, CREDENTIALS_VOLUME};
+
+/// What keeps something from working.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hindrance {
+    /// The bounded part.
+    pub reason: Reason,
+    /// The part for a person.
+    pub message: String,
+}
+
+impl Hindrance {
+    /// With a message.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// What a pod is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodState {
+    /// It has ended or is about to.
+    Gone,
+    /// It waits for a node, and no node takes it.
+    Unschedulable(String),
+    /// It has a node, but something keeps it from running.
+    Hindered(Hindrance),
+    /// It is on its way.
+    Starting,
+    /// Its container runs but is not ready.
+    Running,
+    /// It says that it can answer requests.
+    Ready,
+}
+
+/// Reads a pod. `events` are those about it; they tell why volumes are not mounted, which the pod itself does not say.
+pub fn state(pod: &Pod, events: &[Event]) -> PodState {
+    let status = pod.status.clone().unwrap_or_default();
+    let ended = matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
+    if ended || pod.metadata.deletion_timestamp.is_some() {
+        return PodState::Gone;
+    }
+    let conditions = status.conditions.unwrap_or_default();
+    let condition = |type_: &str| conditions.iter().find(|condition| condition.type_ == type_);
+    if let Some(unscheduled) = condition("PodScheduled").filter(|condition| condition.status == "False") {
+        return PodState::Unschedulable(unscheduled.message.clone().unwrap_or_default());
+    }
+    if condition("Ready").is_some_and(|condition| condition.status == "True") {
+        return PodState::Ready;
+    }
+    let containers = status.container_statuses.unwrap_or_default();
+    let Some(container) = containers.iter().find(|container| container.name == CONTAINER) else {
+        return PodState::Starting;
+    };
+    container_state(container, events)
+}
+
+fn container_state(container: &ContainerStatus, events: &[Event]) -> PodState {
+    let state = container.state.clone().unwrap_or_default();
+    let waiting = state.waiting.clone().unwrap_or_default();
+    let waiting_message = waiting.message.unwrap_or_default();
+    let hindered = |reason| PodState::Hindered(Hindrance::new(reason, waiting_message.clone()));
+    match waiting.reason.as_deref() {
+        Some(
+            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull"
+            | "ImageInspectError",
+        ) => {
+            return hindered(Reason::ImagePullFailed);
+        }
+        Some("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError") => {
+            return hindered(Reason::ContainerNotCreated);
+        }
+        _ => (),
+    }
+    // A container that has just been started again is not better yet: what ended it last still holds.
+    if let Some(ended) = last_end(container, &state) {
+        return PodState::Hindered(why_ended(ended));
+    }
+    if state.running.is_some() {
+        return PodState::Running;
+    }
+    mount_failure(events).map_or(PodState::Starting, PodState::Hindered)
+}
+
+/// How the container last ended, if it did not end well.
+fn last_end<'a>(
+    container: &'a ContainerStatus,
+    state: &'a ContainerState,
+) -> Option<&'a ContainerStateTerminated> {
+    let last = container.last_state.as_ref().and_then(|last| last.terminated.as_ref());
+    state.terminated.as_ref().or(last).filter(|ended| ended.exit_code != 0)
+}
+
+fn why_ended(ended: &ContainerStateTerminated) -> Hindrance {
+    if ended.reason.as_deref() == Some("OOMKilled") {
+        return Hindrance::new(Reason::OutOfMemory, "the inference pod was killed at its memory limit");
+    }
+    let said = ended.message.as_deref().and_then(Failure::from_termination_message);
+    said.map_or_else(
+        || {
+            Hindrance::new(
+                Reason::Crashed,
+                format!("the inference pod ended with exit code {}", ended.exit_code),
+            )
+        },
+        |failure| Hindrance::new(reason(failure.reason), failure.message),
+    )
+}
+
+fn reason(reason: FailureReason) -> Reason {
+    match reason {
+        FailureReason::ModelNotFound => Reason::ModelNotFound,
+        FailureReason::CredentialsMissing => Reason::CredentialsMissing,
+        FailureReason::CredentialsRefused => Reason::CredentialsRefused,
+        FailureReason::SourceUnreachable => Reason::SourceUnreachable,
+        FailureReason::SourceUnsupported => Reason::SourceUnsupported,
+        FailureReason::ModelUnsupported => Reason::ModelUnsupported,
+        FailureReason::ModelInvalid => Reason::ModelInvalid,
+        FailureReason::CacheFull => Reason::CacheFull,
+        FailureReason::AcceleratorUnavailable => Reason::AcceleratorUnavailable,
+        FailureReason::StartFailed => Reason::StartFailed,
+    }
+}
+
+/// The kubelet's latest word on a volume that it could not mount.
+fn mount_failure(events: &[Event]) -> Option<Hindrance> {
+    let event =
+        events.iter().filter(|event| event.reason.as_deref() == Some("FailedMount")).max_by_key(|event| {
+            event.last_timestamp.clone().map(|time| time.0).or(event.event_time.clone().map(|time| time.0))
+        })?;
+    let message = event.message.clone().unwrap_or_default();
+    let credentials = message.contains(&format!("\"{CREDENTIALS_VOLUME}\"")) && message.contains("not found");
+    let reason = if credentials { Reason::CredentialsNotFound } else { Reason::VolumeNotMounted };
+    Some(Hindrance { reason, message })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(status: Value) -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": "p"}, "status": status})).expect("a pod")
+    }
+
+    fn with_container(state: Value, last: Value) -> Pod {
+        pod(json!({
+            "phase": "Pending",
+            "conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "False"}],
+            "containerStatuses": [{"name": CONTAINER, "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": state, "lastState": last}],
+        }))
+    }
+
+    fn event(message: &str) -> Event {
+        serde_json::from_value(json!({"metadata": {}, "involvedObject": {}, "reason": "FailedMount",
+            "lastTimestamp": "2026-01-01T00:00:00Z", "message": message}))
+        .expect("an event")
+    }
+
+    fn hindrance(state: PodState) -> Hindrance {
+        match state {
+            PodState::Hindered(hindrance) => hindrance,
+            other => panic!("expected a hindrance, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn no_node() {
+        let message = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.";
+        let conditions = json!([{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]);
+        let pod = pod(json!({"phase": "Pending", "conditions": conditions}));
+        assert_eq!(state(&pod, &[]), PodState::Unschedulable(message.into()));
+    }
+
+    #[test]
+    fn image_cannot_be_pulled() {
+        let pod = with_container(
+            json!({"waiting": {"reason": "ImagePullBackOff", "message": "no such host"}}),
+            json!({}),
+        );
+        assert_eq!(hindrance(state(&pod, &[])), Hindrance::new(Reason::ImagePullFailed, "no such host"));
+    }
+
+    #[test]
+    fn the_pods_own_word_is_passed_on_while_it_waits_and_while_it_tries_again() {
+        let said = Failure { reason: FailureReason::ModelNotFound, message: "no model a/b".into() };
+        let ended = json!({"terminated": {"exitCode": 1, "message": said.to_termination_message()}});
+        for now in [json!({"waiting": {"reason": "CrashLoopBackOff"}}), json!({"running": {}})] {
+            let pod = with_container(now, ended.clone());
+            assert_eq!(hindrance(state(&pod, &[])), Hindrance::new(Reason::ModelNotFound, "no model a/b"));
+        }
+    }
+
+    #[test]
+    fn out_of_memory_and_other_ends() {
+        let killed =
+            with_container(json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}}), json!({}));
+        assert_eq!(hindrance(state(&killed, &[])).reason, Reason::OutOfMemory);
+        let crashed =
+            with_container(json!({"terminated": {"exitCode": 139, "message": "no JSON"}}), json!({}));
+        assert_eq!(hindrance(state(&crashed, &[])).reason, Reason::Crashed);
+    }
+
+    #[test]
+    fn a_container_that_ended_well_is_no_hindrance() {
+        let pod = with_container(json!({"running": {}}), json!({"terminated": {"exitCode": 0}}));
+        assert_eq!(state(&pod, &[]), PodState::Running);
+    }
+
+    #[test]
+    fn a_missing_secret_is_told_from_another_volume() {
+        let creating = with_container(json!({"waiting": {"reason": "ContainerCreating"}}), json!({}));
+        let secret = event(
+            "MountVolume.SetUp failed for volume \"kembed-credentials\" : secret \"hf-token\" not found",
+        );
+        assert_eq!(hindrance(state(&creating, &[secret])).reason, Reason::CredentialsNotFound);
+        let other = event("MountVolume.SetUp failed for volume \"x\" : timed out");
+        assert_eq!(hindrance(state(&creating, &[other])).reason, Reason::VolumeNotMounted);
+        assert_eq!(state(&creating, &[]), PodState::Starting);
+    }
+
+    #[test]
+    fn ready_and_gone() {
+        let ready = json!([{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"}]);
+        assert_eq!(state(&pod(json!({"conditions": ready})), &[]), PodState::Ready);
+        assert_eq!(state(&pod(json!({"phase": "Failed", "conditions": ready})), &[]), PodState::Gone);
+        let mut leaving = pod(json!({"conditions": ready}));
+        leaving.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
+        assert_eq!(state(&leaving, &[]), PodState::Gone);
+    }
+}

@@ -1,0 +1,182 @@
+//! The pipeline: fetch, validate, build, apply, observe, decide the status, write it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kembed_crds::{EmbeddingService, EmbeddingServiceStatus, conditions::Reason};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::{controller::Action, events::Recorder, reflector::Store},
+};
+
+use super::{
+    apply::{self, ApplyError, FIELD_MANAGER},
+    build,
+    config::Config,
+    events,
+    info::Infos,
+    metrics::{Metrics, Outcome},
+    observe,
+    pods::{Hindrance, PodState},
+    status::{self, Observed, ObservedPod},
+    validate::{InvalidSpec, validate},
+};
+
+/// How often a service is looked at when nothing happens: heals what is not watched.
+const RESYNC: Duration = Duration::from_secs(300);
+/// How often a service is looked at while a pod is on its way: some of what it waits for sends no news.
+const WATCHFUL: Duration = Duration::from_secs(2);
+
+/// What every reconciliation uses.
+pub struct Context {
+    /// Behind the fence.
+    pub client: Client,
+    /// The platform team's.
+    pub config: Config,
+    /// The pods of all services.
+    pub pods: Store<Pod>,
+    /// What the pods have said.
+    pub infos: Infos,
+    /// Publishes events.
+    pub recorder: Recorder,
+    /// Counts.
+    pub metrics: Metrics,
+}
+
+/// Why a reconciliation must be tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An object could not be applied.
+    #[error(transparent)]
+    Apply(ApplyError),
+    /// The status could not be written.
+    #[error("failed to write the status")]
+    Status(#[source] Box<kube::Error>),
+}
+
+/// Makes the cluster as `object` says, and its status as the cluster is.
+///
+/// # Errors
+/// If another try may help.
+pub async fn reconcile(object: Arc<EmbeddingService>, context: Arc<Context>) -> Result<Action, Error> {
+    let start = Instant::now();
+    if object.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change()); // the garbage collector ends what it owns
+    }
+    let result = run(&object, &context).await;
+    let outcome = match &result {
+        Ok((_, None)) => Outcome::Applied,
+        Ok((_, Some(_))) => Outcome::Hindered,
+        Err(_) => Outcome::Failed,
+    };
+    context.metrics.reconciled(outcome, start);
+    result.map(|(action, _)| action)
+}
+
+async fn run(object: &EmbeddingService, context: &Context) -> Result<(Action, Option<Hindrance>), Error> {
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let (deployment, hindrance) = match make(object, context).await {
+        Ok(deployment) => (Some(deployment), None),
+        Err(MakeError::Hindered(hindrance)) => (None, Some(hindrance)),
+        Err(MakeError::Again(error)) => return Err(Error::Apply(error)),
+    };
+    let pods = observe::pods(&context.client, &context.pods, &context.infos, &namespace, &name).await;
+    let observed = Observed {
+        generation: object.metadata.generation,
+        replicas: object.spec.replicas,
+        accelerator: object.spec.accelerator.is_some(),
+        pinned_digest: object.spec.model.digest.clone(),
+        hindrance: hindrance.clone().or_else(|| deployment.as_ref().and_then(observe::replica_failure)),
+        deployment: deployment.as_ref().map(observe::counts).unwrap_or_default(),
+        name,
+        namespace,
+        pods,
+    };
+    let newly_recorded = write_status(object, &observed, context).await?;
+    Ok((next(&observed.pods, newly_recorded), hindrance))
+}
+
+enum MakeError {
+    /// A user has to act.
+    Hindered(Hindrance),
+    /// Another try may help.
+    Again(ApplyError),
+}
+
+impl From<InvalidSpec> for MakeError {
+    fn from(error: InvalidSpec) -> Self {
+        Self::Hindered(Hindrance::new(Reason::InvalidSpec, error.to_string()))
+    }
+}
+
+impl From<ApplyError> for MakeError {
+    fn from(error: ApplyError) -> Self {
+        error.hindrance().map_or(Self::Again(error), Self::Hindered)
+    }
+}
+
+async fn make(object: &EmbeddingService, context: &Context) -> Result<Deployment, MakeError> {
+    let service = validate(object)?;
+    let objects = build::build(&service, &context.config);
+    Ok(apply::apply(&context.client, &service.namespace, &service.owner.uid, &objects).await?)
+}
+
+/// Writes the status if it changed; says whether a vector space was recorded just now.
+async fn write_status(
+    object: &EmbeddingService,
+    observed: &Observed,
+    context: &Context,
+) -> Result<bool, Error> {
+    let previous = object.status.clone().unwrap_or_default();
+    let status = status::decide(observed, &previous, Timestamp::now());
+    if status == previous {
+        return Ok(false);
+    }
+    let newly_recorded = previous.space.is_none() && status.space.is_some();
+    patch(object, &status, newly_recorded, &context.client).await?;
+    context.metrics.status_written();
+    events::publish(&context.recorder, object, events::changes(&previous.conditions, &status.conditions))
+        .await;
+    Ok(newly_recorded)
+}
+
+async fn patch(
+    object: &EmbeddingService,
+    status: &EmbeddingServiceStatus,
+    recording: bool,
+    client: &Client,
+) -> Result<(), Error> {
+    // A space is recorded once. With the version that was read, a second record is refused rather than written over it.
+    let version = object.metadata.resource_version.as_ref().filter(|_| recording);
+    let mut metadata = serde_json::json!({"name": object.name_any(), "uid": object.metadata.uid});
+    if let Some(version) = version {
+        metadata["resourceVersion"] = version.as_str().into();
+    }
+    let patch = serde_json::json!({
+        "apiVersion": EmbeddingService::api_version(&()),
+        "kind": EmbeddingService::kind(&()),
+        "metadata": metadata,
+        "status": status,
+    });
+    let api: Api<EmbeddingService> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let written = api.patch_status(&object.name_any(), &params, &Patch::Apply(&patch)).await;
+    written.map(drop).map_err(|error| Error::Status(Box::new(error)))
+}
+
+fn next(pods: &[ObservedPod], newly_recorded: bool) -> Action {
+    if newly_recorded {
+        return Action::requeue(Duration::ZERO); // for the ConfigMap that tells later pods
+    }
+    let underway = |pod: &ObservedPod| match pod.state {
+        PodState::Ready => pod.space.is_none(),
+        PodState::Starting | PodState::Running => true,
+        PodState::Hindered(_) | PodState::Unschedulable(_) | PodState::Gone => false,
+    };
+    Action::requeue(if pods.iter().any(underway) { WATCHFUL } else { RESYNC })
+}

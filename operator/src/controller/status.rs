@@ -1,0 +1,464 @@
+//! What the status says, decided from what was seen. Pure: the time is an argument.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kembed_crds::{
+    EmbeddingServiceStatus, SpaceStatus,
+    conditions::{ConditionType, Reason},
+};
+use kembed_queue::wire::Space;
+
+use super::{
+    build::selector_text,
+    pods::{Hindrance, PodState},
+};
+
+/// What was seen of a service.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// The generation of its spec.
+    pub generation: Option<i64>,
+    /// The count its spec asks for.
+    pub replicas: i32,
+    /// Whether its spec asks for an accelerator.
+    pub accelerator: bool,
+    /// The digest that its spec demands.
+    pub pinned_digest: Option<String>,
+    /// What keeps its objects from being as the spec says.
+    pub hindrance: Option<Hindrance>,
+    /// Its Deployment.
+    pub deployment: DeploymentCounts,
+    /// Its pods, in a stable order.
+    pub pods: Vec<ObservedPod>,
+}
+
+/// The counts of a Deployment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeploymentCounts {
+    /// Whether the counts speak of the latest template.
+    pub current: bool,
+    /// Pods that exist.
+    pub replicas: i32,
+    /// Pods made from the latest template.
+    pub updated: i32,
+    /// Pods that say they are ready.
+    pub ready: i32,
+}
+
+/// One pod.
+#[derive(Clone, Debug)]
+pub struct ObservedPod {
+    /// Its name.
+    pub name: String,
+    /// What it is doing.
+    pub state: PodState,
+    /// The vector space it has loaded, if it said so.
+    pub space: Option<Space>,
+}
+
+/// Decides the status that follows `previous`.
+pub fn decide(
+    observed: &Observed,
+    previous: &EmbeddingServiceStatus,
+    now: Timestamp,
+) -> EmbeddingServiceStatus {
+    let space = previous.space.clone().or_else(|| space_to_record(observed));
+    let serving = observed.pods.iter().filter(|pod| serves(pod, space.as_ref())).count();
+    let verdicts = Verdicts { observed, space: space.as_ref(), serving };
+    let judged = [
+        Some((ConditionType::Ready, verdicts.ready())),
+        Some((ConditionType::Progressing, verdicts.progressing())),
+        Some((ConditionType::ModelAvailable, verdicts.model_available())),
+        Some((ConditionType::SpaceConsistent, verdicts.space_consistent())),
+        Some((ConditionType::CapacityAvailable, verdicts.capacity_available())),
+        observed.accelerator.then(|| (ConditionType::AcceleratorVerified, verdicts.accelerator_verified())),
+    ];
+    EmbeddingServiceStatus {
+        observed_generation: observed.generation,
+        conditions: judged
+            .into_iter()
+            .flatten()
+            .map(|(type_, verdict)| condition(type_, verdict, observed.generation, &previous.conditions, now))
+            .collect(),
+        replicas: observed.deployment.replicas,
+        ready_replicas: i32::try_from(serving).unwrap_or(i32::MAX),
+        selector: Some(selector_text(&observed.name)),
+        url: Some(format!("http://{}.{}.svc", observed.name, observed.namespace)),
+        space,
+        scaling: previous.scaling.clone(),
+    }
+}
+
+/// The space of the first ready pod, unless the spec demands another.
+fn space_to_record(observed: &Observed) -> Option<SpaceStatus> {
+    let ready = observed.pods.iter().filter(|pod| pod.state == PodState::Ready);
+    let space = ready.filter_map(|pod| pod.space.as_ref()).next()?;
+    if observed.pinned_digest.as_ref().is_some_and(|pinned| *pinned != space.digest) {
+        return None;
+    }
+    Some(SpaceStatus {
+        digest: space.digest.clone(),
+        revision: space.revision.clone(),
+        dimension: i32::try_from(space.dimension).ok()?,
+        max_tokens: i32::try_from(space.max_tokens).ok()?,
+    })
+}
+
+fn serves(pod: &ObservedPod, recorded: Option<&SpaceStatus>) -> bool {
+    let same =
+        || pod.space.as_ref().zip(recorded).is_some_and(|(space, recorded)| space.digest == recorded.digest);
+    pod.state == PodState::Ready && same()
+}
+
+/// Status, reason and message of a condition.
+type Verdict = (&'static str, Hindrance);
+
+fn yes(reason: Reason, message: impl Into<String>) -> Verdict {
+    ("True", Hindrance::new(reason, message))
+}
+
+fn no(hindrance: Hindrance) -> Verdict {
+    ("False", hindrance)
+}
+
+fn unknown(reason: Reason, message: impl Into<String>) -> Verdict {
+    ("Unknown", Hindrance::new(reason, message))
+}
+
+struct Verdicts<'a> {
+    observed: &'a Observed,
+    space: Option<&'a SpaceStatus>,
+    serving: usize,
+}
+
+impl Verdicts<'_> {
+    fn ready(&self) -> Verdict {
+        let wanted = self.observed.replicas;
+        if self.serving > 0 {
+            return yes(Reason::Serving, "requests are answered");
+        }
+        if let Some(hindrance) = &self.observed.hindrance {
+            return no(hindrance.clone());
+        }
+        if wanted == 0 {
+            return no(Hindrance::new(Reason::Off, "replicas is 0: requests are refused"));
+        }
+        no(self.any_hindrance().unwrap_or_else(|| Hindrance::new(Reason::Starting, "no pod answers yet")))
+    }
+
+    fn progressing(&self) -> Verdict {
+        let (wanted, counts) = (self.observed.replicas, self.observed.deployment);
+        if let Some(hindrance) = self.observed.hindrance.clone().or_else(|| self.any_hindrance()) {
+            return no(hindrance);
+        }
+        if counts.current && [counts.replicas, counts.updated, counts.ready] == [wanted; 3] {
+            return no(Hindrance::new(Reason::Settled, "the pods are as the spec says"));
+        }
+        yes(Reason::RollingOut, "pods are being created, replaced or removed")
+    }
+
+    fn model_available(&self) -> Verdict {
+        if self.observed.pods.iter().any(|pod| pod.space.is_some()) {
+            return yes(Reason::Loaded, "the model is loaded");
+        }
+        if let Some(hindrance) = self.pod_hindrance(|reason| MODEL_REASONS.contains(&reason)) {
+            return no(hindrance);
+        }
+        match self.space {
+            Some(_) => yes(Reason::Loaded, "the model was loaded before"),
+            None => unknown(Reason::Loading, "no pod has loaded the model yet"),
+        }
+    }
+
+    fn space_consistent(&self) -> Verdict {
+        if let Some(hindrance) = self.space_hindrance() {
+            return no(hindrance);
+        }
+        match self.space {
+            Some(_) => yes(Reason::Recorded, "all pods serve the recorded vector space"),
+            None => unknown(Reason::NotRecorded, "no pod was ready yet"),
+        }
+    }
+
+    fn capacity_available(&self) -> Verdict {
+        if let Some(hindrance) = self.unschedulable() {
+            return no(hindrance);
+        }
+        if self.observed.pods.is_empty() && self.observed.replicas > 0 {
+            return unknown(Reason::RollingOut, "no pod exists yet");
+        }
+        yes(Reason::Scheduled, "every pod has a node")
+    }
+
+    fn accelerator_verified(&self) -> Verdict {
+        let hindrance = self.pod_hindrance(|reason| reason == Reason::AcceleratorUnavailable);
+        hindrance.map_or_else(|| unknown(Reason::NotVerified, "no pod has reported on its accelerator"), no)
+    }
+
+    /// What stands in the way, whichever condition knows it.
+    fn any_hindrance(&self) -> Option<Hindrance> {
+        self.pod_hindrance(|_| true).or_else(|| self.space_hindrance()).or_else(|| self.unschedulable())
+    }
+
+    fn pod_hindrance(&self, belongs: impl Fn(Reason) -> bool) -> Option<Hindrance> {
+        self.observed.pods.iter().find_map(|pod| match &pod.state {
+            PodState::Hindered(hindrance) if belongs(hindrance.reason) => Some(hindrance.clone()),
+            _ => None,
+        })
+    }
+
+    fn unschedulable(&self) -> Option<Hindrance> {
+        self.observed.pods.iter().find_map(|pod| match &pod.state {
+            PodState::Unschedulable(message) => Some(Hindrance::new(Reason::Unschedulable, message.clone())),
+            _ => None,
+        })
+    }
+
+    fn space_hindrance(&self) -> Option<Hindrance> {
+        let live = self.observed.pods.iter().filter(|pod| pod.state != PodState::Gone);
+        let spaces: Vec<(&str, &Space)> =
+            live.filter_map(|pod| Some((&*pod.name, pod.space.as_ref()?))).collect();
+        if let Some(recorded) = self.space {
+            let (pod, other) = spaces.into_iter().find(|(_, space)| space.digest != recorded.digest)?;
+            return Some(Hindrance::new(
+                Reason::DigestMismatch,
+                format!(
+                    "pod {pod} loaded {} (revision {}), but {} (revision {}) is recorded",
+                    other.digest,
+                    revision(other.revision.as_deref()),
+                    recorded.digest,
+                    revision(recorded.revision.as_deref())
+                ),
+            ));
+        }
+        let pinned = self.observed.pinned_digest.as_deref()?;
+        let (pod, other) = spaces.into_iter().find(|(_, space)| space.digest != pinned)?;
+        let revision = revision(other.revision.as_deref());
+        let message = format!(
+            "pod {pod} loaded {} (revision {revision}), but spec.model.digest demands {pinned}",
+            other.digest
+        );
+        Some(Hindrance::new(Reason::PinMismatch, message))
+    }
+}
+
+/// Reasons of pods that speak of the model and its source.
+const MODEL_REASONS: [Reason; 9] = [
+    Reason::ModelNotFound,
+    Reason::CredentialsNotFound,
+    Reason::CredentialsMissing,
+    Reason::CredentialsRefused,
+    Reason::SourceUnreachable,
+    Reason::SourceUnsupported,
+    Reason::ModelUnsupported,
+    Reason::ModelInvalid,
+    Reason::CacheFull,
+];
+
+fn revision(revision: Option<&str>) -> &str {
+    revision.unwrap_or("none")
+}
+
+fn condition(
+    type_: ConditionType,
+    (status, Hindrance { reason, message }): Verdict,
+    generation: Option<i64>,
+    previous: &[Condition],
+    now: Timestamp,
+) -> Condition {
+    let before = previous.iter().find(|condition| condition.type_ == type_.as_str());
+    let since = before
+        .filter(|condition| condition.status == status)
+        .map(|condition| condition.last_transition_time.clone());
+    Condition {
+        type_: type_.as_str().into(),
+        status: status.into(),
+        reason: reason.as_str().into(),
+        message,
+        // The API keeps whole seconds.
+        last_transition_time: since
+            .unwrap_or_else(|| Time(Timestamp::from_second(now.as_second()).unwrap_or(now))),
+        observed_generation: generation,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn space(digest: &str) -> Space {
+        Space {
+            digest: digest.into(),
+            revision: Some(format!("rev-{digest}")),
+            dimension: 384,
+            max_tokens: 256,
+        }
+    }
+
+    fn pod(state: PodState, digest: Option<&str>) -> ObservedPod {
+        ObservedPod { name: "minilm-1".into(), state, space: digest.map(space) }
+    }
+
+    fn observed(pods: Vec<ObservedPod>) -> Observed {
+        let replicas = i32::try_from(pods.len()).expect("few pods");
+        let counts = DeploymentCounts { current: true, replicas, updated: replicas, ready: replicas };
+        Observed {
+            name: "minilm".into(),
+            namespace: "search".into(),
+            replicas: 1,
+            deployment: counts,
+            pods,
+            ..Observed::default()
+        }
+    }
+
+    fn recorded(digest: &str) -> EmbeddingServiceStatus {
+        decide(&observed(vec![pod(PodState::Ready, Some(digest))]), &EmbeddingServiceStatus::default(), NOW)
+    }
+
+    fn read(status: &EmbeddingServiceStatus, type_: ConditionType) -> (&str, &str) {
+        let condition = status.conditions.iter().find(|c| c.type_ == type_.as_str()).expect("always set");
+        (&condition.status, &condition.reason)
+    }
+
+    #[test]
+    fn at_first_nothing_is_known() {
+        let status = decide(&observed(vec![]), &EmbeddingServiceStatus::default(), NOW);
+        assert_eq!(read(&status, ConditionType::Ready), ("False", "Starting"));
+        assert_eq!(read(&status, ConditionType::ModelAvailable), ("Unknown", "Loading"));
+        assert_eq!(read(&status, ConditionType::SpaceConsistent), ("Unknown", "NotRecorded"));
+        assert_eq!(status.selector.as_deref(), Some("kembed.dev/service=minilm"));
+        assert_eq!(status.url.as_deref(), Some("http://minilm.search.svc"));
+    }
+
+    #[test]
+    fn the_first_ready_pod_records_its_space() {
+        let status = recorded("sha256:a");
+        assert_eq!(
+            status.space.as_ref().map(|space| (&*space.digest, space.dimension)),
+            Some(("sha256:a", 384))
+        );
+        assert_eq!(status.ready_replicas, 1);
+        for (type_, expected) in [
+            (ConditionType::Ready, ("True", "Serving")),
+            (ConditionType::Progressing, ("False", "Settled")),
+            (ConditionType::ModelAvailable, ("True", "Loaded")),
+            (ConditionType::SpaceConsistent, ("True", "Recorded")),
+            (ConditionType::CapacityAvailable, ("True", "Scheduled")),
+        ] {
+            assert_eq!(read(&status, type_), expected);
+        }
+    }
+
+    #[test]
+    fn a_pod_that_is_not_ready_records_nothing() {
+        let status = decide(
+            &observed(vec![pod(PodState::Running, Some("sha256:a"))]),
+            &EmbeddingServiceStatus::default(),
+            NOW,
+        );
+        assert_eq!(status.space, None);
+    }
+
+    #[test]
+    fn another_space_is_refused_and_both_revisions_are_named() {
+        let pods = vec![pod(PodState::Ready, Some("sha256:b"))];
+        let status = decide(&observed(pods), &recorded("sha256:a"), NOW);
+        assert_eq!(status.space.as_ref().map(|space| &*space.digest), Some("sha256:a"));
+        assert_eq!(read(&status, ConditionType::SpaceConsistent), ("False", "DigestMismatch"));
+        assert_eq!(read(&status, ConditionType::Ready), ("False", "DigestMismatch"));
+        assert_eq!(status.ready_replicas, 0);
+        let message = &status.conditions.iter().find(|c| c.type_ == "SpaceConsistent").expect("set").message;
+        assert!(message.contains("rev-sha256:a") && message.contains("rev-sha256:b"), "{message}");
+    }
+
+    #[test]
+    fn a_pinned_digest_is_demanded_before_anything_is_recorded() {
+        let mut seen = observed(vec![pod(PodState::Ready, Some("sha256:b"))]);
+        seen.pinned_digest = Some("sha256:a".into());
+        let status = decide(&seen, &EmbeddingServiceStatus::default(), NOW);
+        assert_eq!(
+            (status.space.as_ref(), read(&status, ConditionType::SpaceConsistent)),
+            (None, ("False", "PinMismatch"))
+        );
+    }
+
+    #[test]
+    fn a_service_that_answers_is_ready_whatever_else_is_wrong() {
+        let hindered = PodState::Hindered(Hindrance::new(Reason::ImagePullFailed, "no such image"));
+        let pods = vec![pod(PodState::Ready, Some("sha256:a")), pod(hindered, None)];
+        let status = decide(&observed(pods), &EmbeddingServiceStatus::default(), NOW);
+        assert_eq!(read(&status, ConditionType::Ready), ("True", "Serving"));
+        assert_eq!(read(&status, ConditionType::Progressing), ("False", "ImagePullFailed"));
+    }
+
+    #[test]
+    fn ready_has_the_reason_of_what_stands_in_the_way() {
+        for (state, type_, reason) in [
+            (PodState::Unschedulable("no gpu".into()), ConditionType::CapacityAvailable, "Unschedulable"),
+            (
+                PodState::Hindered(Hindrance::new(Reason::ModelNotFound, "")),
+                ConditionType::ModelAvailable,
+                "ModelNotFound",
+            ),
+            (
+                PodState::Hindered(Hindrance::new(Reason::OutOfMemory, "")),
+                ConditionType::Progressing,
+                "OutOfMemory",
+            ),
+        ] {
+            let status = decide(&observed(vec![pod(state, None)]), &EmbeddingServiceStatus::default(), NOW);
+            assert_eq!(read(&status, ConditionType::Ready), ("False", reason));
+            assert_eq!(read(&status, type_), ("False", reason));
+        }
+    }
+
+    #[test]
+    fn a_hindrance_of_the_objects_comes_first() {
+        let mut seen = observed(vec![]);
+        seen.hindrance = Some(Hindrance::new(Reason::NameConflict, "Service minilm is not ours"));
+        let status = decide(&seen, &EmbeddingServiceStatus::default(), NOW);
+        assert_eq!(read(&status, ConditionType::Ready), ("False", "NameConflict"));
+        assert_eq!(read(&status, ConditionType::Progressing), ("False", "NameConflict"));
+    }
+
+    #[test]
+    fn zero_is_off() {
+        let mut seen = observed(vec![]);
+        seen.replicas = 0;
+        let status = decide(&seen, &recorded("sha256:a"), NOW);
+        assert_eq!(read(&status, ConditionType::Ready), ("False", "Off"));
+        assert_eq!(read(&status, ConditionType::CapacityAvailable), ("True", "Scheduled"));
+        assert_eq!(read(&status, ConditionType::ModelAvailable), ("True", "Loaded"));
+    }
+
+    #[test]
+    fn the_accelerator_is_spoken_of_only_where_one_is_asked_for() {
+        let has = |status: &EmbeddingServiceStatus| {
+            status.conditions.iter().any(|c| c.type_ == "AcceleratorVerified")
+        };
+        assert!(!has(&recorded("sha256:a")));
+        let unavailable = PodState::Hindered(Hindrance::new(Reason::AcceleratorUnavailable, "no driver"));
+        let mut seen = observed(vec![pod(unavailable, None)]);
+        seen.accelerator = true;
+        let status = decide(&seen, &EmbeddingServiceStatus::default(), NOW);
+        assert_eq!(read(&status, ConditionType::AcceleratorVerified), ("False", "AcceleratorUnavailable"));
+    }
+
+    #[test]
+    fn time_moves_only_when_the_status_does() {
+        let later = Timestamp::from_second(100).expect("in range");
+        let pods = || vec![pod(PodState::Ready, Some("sha256:a"))];
+        let (first, second) = (recorded("sha256:a"), decide(&observed(pods()), &recorded("sha256:a"), later));
+        assert_eq!(first, second, "the same sight gives the same status, so that nothing is written");
+        let gone = decide(&observed(vec![]), &first, later);
+        let ready = gone.conditions.iter().find(|c| c.type_ == "Ready").expect("set");
+        assert_eq!(ready.last_transition_time.0, later);
+    }
+}

@@ -1,0 +1,71 @@
+//! Files that decide import nothing that acts: no runtime, no client, no clock, no random number. That is what makes
+//! them testable, so it is kept so here.
+
+use std::{fs, path::Path};
+
+/// Files that decide, from the root of the repository.
+const PURE: &[&str] = &[
+    "crds/src/*",
+    "queue/src/*",
+    "operator/src/controller/build/*",
+    "operator/src/controller/lease.rs",
+    "operator/src/controller/pods.rs",
+    "operator/src/controller/status.rs",
+    "operator/src/controller/validate.rs",
+];
+
+/// What a file that decides must not hold, outside its tests.
+const ACTING: &[&str] = &[
+    "tokio::",
+    "tokio_util::",
+    "axum::",
+    "hyper::",
+    "hyper_util::",
+    "reqwest::",
+    "kube::Client",
+    "kube::Api",
+    "kube::api",
+    "kube::runtime",
+    "prometheus_client::",
+    "tracing::",
+    "std::fs",
+    "std::net",
+    "std::env",
+    "rand::",
+    "Instant::now",
+    "SystemTime",
+    "Timestamp::now",
+];
+
+fn files(pattern: &str) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let Some(folder) = pattern.strip_suffix("/*") else {
+        return vec![root.join(pattern).display().to_string()];
+    };
+    let entries =
+        fs::read_dir(root.join(folder)).unwrap_or_else(|error| panic!("cannot list {folder}: {error}"));
+    entries
+        .map(|entry| entry.expect("a readable folder").path().display().to_string())
+        .filter(|path| path.ends_with(".rs"))
+        .collect()
+}
+
+/// The code of a file without its tests and comments.
+fn code(path: &str) -> String {
+    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("cannot read {path}: {error}"));
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn files_that_decide_do_not_act() {
+    let found: Vec<String> = PURE.iter().flat_map(|pattern| files(pattern)).collect();
+    assert!(found.len() > PURE.len(), "the list matches files");
+    let mut violations = Vec::new();
+    for path in &found {
+        let code = code(path);
+        violations
+            .extend(ACTING.iter().filter(|&&word| code.contains(word)).map(|word| format!("{path}: {word}")));
+    }
+    assert!(violations.is_empty(), "files that decide import what acts:\n{}", violations.join("\n"));
+}
