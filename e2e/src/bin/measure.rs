@@ -1,0 +1,101 @@
+//! Measures, on the test cluster: the time from `kubectl apply` to Ready, and the memory of kembed's programs.
+//!
+//! `e2e/cluster/cluster exec -- target/debug/measure`
+
+use std::{fs, time::Instant};
+
+use anyhow::Context;
+use clap::Parser;
+use e2e::{
+    TempNamespace,
+    service::{MODEL, of_model, serves_with},
+    with_temp_ns,
+};
+use k8s_openapi::api::core::v1::Pod;
+
+/// Measures the time from `kubectl apply` to Ready, and the memory of kembed's programs
+#[derive(Parser)]
+struct Args {
+    /// How often to apply each kind of service
+    #[arg(long, default_value_t = 10)]
+    times: usize,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let Args { times } = Args::parse();
+    println!("| model from | apply to Ready: median | least | most |\n|---|---|---|---|");
+    for (source, uri) in [
+        ("a hub in the cluster", format!("hf://{MODEL}")),
+        ("an image on the node", "image://kembed.test/minilm:1".to_owned()),
+    ] {
+        with_temp_ns(async move |ns| {
+            let mut seconds = Vec::new();
+            for _ in 0..times {
+                seconds.push(apply_to_ready(&ns, &uri).await?);
+            }
+            seconds.sort_by(f64::total_cmp);
+            let median = seconds.get(seconds.len() / 2).context("--times must be at least 1")?;
+            let (least, most) = (seconds[0], seconds[seconds.len() - 1]);
+            println!("| {source} | {median:.2} s | {least:.2} s | {most:.2} s |");
+            Ok(())
+        })
+        .await?;
+    }
+    with_temp_ns(async |ns| memory(&ns).await).await
+}
+
+/// Seconds from the start of kubectl until the service says it is ready. Ends with nothing of it left.
+async fn apply_to_ready(ns: &TempNamespace, uri: &str) -> anyhow::Result<f64> {
+    let begun = Instant::now();
+    ns.apply(of_model("minilm", uri)).await?;
+    ns.await_service("minilm", "the service to be ready", |emb| serves_with(emb, 1)).await?;
+    let seconds = begun.elapsed().as_secs_f64();
+    ns.kubectl(&["delete", "emb/minilm"]).await?;
+    for pod in ns.made_for::<Pod>("minilm").await? {
+        ns.await_object(&pod, "the pod to go", |pod: Option<&Pod>| pod.is_none()).await?;
+    }
+    Ok(seconds)
+}
+
+/// Prints what the programs hold with one service that has answered a few requests.
+async fn memory(ns: &TempNamespace) -> anyhow::Result<()> {
+    ns.apply(of_model("minilm", &format!("hf://{MODEL}"))).await?;
+    ns.await_service("minilm", "the service to be ready", |emb| serves_with(emb, 1)).await?;
+    for _ in 0..20 {
+        ns.kembed.gateway.embed(&format!("http://minilm.{}", ns.name), "minilm", &["hello", "world"]).await?;
+    }
+    println!(
+        "\n| program | private and shared (RSS) | its share (PSS) | not backed by files |\n|---|---|---|---|"
+    );
+    for entry in fs::read_dir("/proc").context("failed to list processes")? {
+        let process = entry.context("failed to list processes")?.path();
+        let Ok(Some(program)) = fs::read_to_string(process.join("cmdline")).map(|words| program(&words))
+        else {
+            continue; // it has ended, or is none of ours
+        };
+        let rollup = fs::read_to_string(process.join("smaps_rollup"));
+        let rollup =
+            rollup.with_context(|| format!("failed to read the memory of {program}; are you root?"))?;
+        let mebibytes = ["Rss", "Pss", "Anonymous"].map(|field| format!("{:.1} MiB", of(&rollup, field)));
+        println!("| {program} | {} |", mebibytes.join(" | "));
+    }
+    Ok(())
+}
+
+/// Program and subcommand, if it is one of kembed's.
+fn program(cmdline: &str) -> Option<String> {
+    let mut words = cmdline.split('\0');
+    let name = words.next()?.rsplit('/').next()?;
+    ["operator", "inference-pod"]
+        .contains(&name)
+        .then(|| format!("{name} {}", words.next().unwrap_or_default()))
+}
+
+/// A field of `smaps_rollup` in MiB; 0 where it is absent.
+fn of(rollup: &str, field: &str) -> f64 {
+    let line = rollup.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let kib =
+        line.and_then(|rest| rest.split_whitespace().next()).and_then(|number| number.parse::<f64>().ok());
+    kib.unwrap_or_default() / 1024.0
+}
