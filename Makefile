@@ -52,10 +52,11 @@ down: ## end the test cluster and forget its state
 	$(cluster) down --wipe
 
 generate: ## write what is generated from the types in crds/
-	cargo run --locked --quiet --package operator -- crds >.build/crd.yaml
-	mv .build/crd.yaml charts/kembed/files/embeddingservices.kembed.dev.yaml
-	cargo run --locked --quiet --package operator -- docs >.build/conditions.md
-	mv .build/conditions.md docs/conditions.md
+	@mkdir -p .build
+	cargo run --locked --quiet --package operator -- crds >.build/generated
+	mv .build/generated charts/kembed/files/embeddingservices.kembed.dev.yaml
+	cargo run --locked --quiet --package operator -- docs >.build/generated
+	mv .build/generated docs/conditions.md
 
 clean: down ## also remove everything that was built here
 	cargo clean
