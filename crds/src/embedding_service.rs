@@ -5,6 +5,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Accelerator, EmbeddingServiceStatus, Model, PodTemplate, Rollout, Scaling, Traffic};
 
+/// In CEL: once a space is recorded, no field that defines it changes.
+const SPACE_IS_FIXED: &str = "!has(oldSelf.status) || !has(oldSelf.status.space) || (\
+    self.spec.model.uri == oldSelf.spec.model.uri && \
+    (has(self.spec.model.file) ? self.spec.model.file : '') == \
+        (has(oldSelf.spec.model.file) ? oldSelf.spec.model.file : '') && \
+    (has(self.spec.model.maxTokens) ? self.spec.model.maxTokens : 0) == \
+        (has(oldSelf.spec.model.maxTokens) ? oldSelf.spec.model.maxTokens : 0) && \
+    self.spec.model.pooling == oldSelf.spec.model.pooling && \
+    self.spec.model.normalization == oldSelf.spec.model.normalization && \
+    self.spec.model.precision == oldSelf.spec.model.precision && \
+    (has(self.spec.model.prompts) && has(self.spec.model.prompts.query) ? self.spec.model.prompts.query : '') == \
+        (has(oldSelf.spec.model.prompts) && has(oldSelf.spec.model.prompts.query) ? oldSelf.spec.model.prompts.query : '') && \
+    (has(self.spec.model.prompts) && has(self.spec.model.prompts.document) ? self.spec.model.prompts.document : '') == \
+        (has(oldSelf.spec.model.prompts) && has(oldSelf.spec.model.prompts.document) ? oldSelf.spec.model.prompts.document : ''))";
+
+/// In CEL: a digest that is set after a space was recorded is that space's.
+const PIN_IS_THE_RECORD: &str = "!has(self.status) || !has(self.status.space) || !has(self.spec.model.digest) || \
+    self.spec.model.digest == self.status.space.digest || \
+    (has(oldSelf.spec.model.digest) && self.spec.model.digest == oldSelf.spec.model.digest)";
+
 /// What to serve, on what, and how it scales.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -33,22 +53,9 @@ use crate::{Accelerator, EmbeddingServiceStatus, Model, PodTemplate, Rollout, Sc
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.space.revision", priority = 1),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')")
         .message("metadata.name becomes a host name: use at most 40 lower-case letters, digits and '-', begin with a letter, end with a letter or digit"),
-    validation = Rule::new(
-        "!has(oldSelf.status) || !has(oldSelf.status.space) || (\
-         self.spec.model.uri == oldSelf.spec.model.uri && \
-         self.spec.model.?file == oldSelf.spec.model.?file && \
-         self.spec.model.?maxTokens == oldSelf.spec.model.?maxTokens && \
-         self.spec.model.?pooling == oldSelf.spec.model.?pooling && \
-         self.spec.model.?normalization == oldSelf.spec.model.?normalization && \
-         self.spec.model.?precision == oldSelf.spec.model.?precision && \
-         self.spec.model.?prompts == oldSelf.spec.model.?prompts)"
-    )
+    validation = Rule::new(SPACE_IS_FIXED)
     .message("spec.model cannot change once its vector space is recorded in status.space, for the new vectors would not be comparable with the old: create a second EmbeddingService and re-index"),
-    validation = Rule::new(
-        "!has(self.status) || !has(self.status.space) || !has(self.spec.model.digest) || \
-         self.spec.model.digest == self.status.space.digest || \
-         (has(oldSelf.spec.model.digest) && self.spec.model.digest == oldSelf.spec.model.digest)"
-    )
+    validation = Rule::new(PIN_IS_THE_RECORD)
     .message("spec.model.digest can only be set to the digest recorded in status.space: copy it from there, or create a second EmbeddingService"),
 )]
 #[serde(rename_all = "camelCase")]

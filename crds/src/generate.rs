@@ -25,6 +25,10 @@ pub fn crd() -> CustomResourceDefinition {
             strip_nested_descriptions(field);
         }
     }
+    // Without a bound the API server takes the rule on the name for too costly. A longer name is no label anyway.
+    let name =
+        serde_json::json!({"type": "object", "properties": {"name": {"type": "string", "maxLength": 63}}});
+    value["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["metadata"] = name;
     serde_json::from_value(value).expect("descriptions are optional")
 }
 

@@ -49,6 +49,7 @@ pub struct EmbeddingServiceStatus {
 #[serde(rename_all = "camelCase")]
 pub struct SpaceStatus {
     /// Fingerprint of weights, tokenizer, pooling, normalisation, prompts, length limit and precision.
+    #[schemars(length(max = 71))]
     pub digest: String,
 
     /// The immutable revision that was loaded, where the source has one.

@@ -28,7 +28,7 @@ use kube::{
     client::ClientBuilder,
     runtime::{
         Controller, WatchStreamExt,
-        controller::{Action, Config as ControllerConfig},
+        controller::{self, Action, Config as ControllerConfig},
         events::{Recorder, Reporter},
         reflector::{self, ObjectRef},
         watcher,
@@ -149,8 +149,9 @@ async fn control(
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(reconcile, retry, context)
         .for_each(|result| async {
-            if let Err(error) = result {
-                tracing::debug!(%error, "reconciliation ended early");
+            // A failed reconciliation was logged where its retry was decided.
+            if let Err(error @ controller::Error::QueueError(_)) = result {
+                tracing::warn!(error = error_chain(&error), "failed to watch; trying again");
             }
         });
     tokio::select! {

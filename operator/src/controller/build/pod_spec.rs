@@ -92,6 +92,8 @@ fn container(service: &Service, config: &Config) -> Container {
         // Half a minute without an answer: the process hangs.
         liveness_probe: Some(probe(wire::LIVE_PATH, 10, 3)),
         termination_message_path: Some(TERMINATION_MESSAGE_PATH.into()),
+        // A pod that ended without a word of its own has left its last log lines.
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             read_only_root_filesystem: Some(true),
