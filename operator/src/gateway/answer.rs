@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tracing::field;
 
 use super::{
     body::{AnswerBody, Passed, RequestBody},
@@ -86,22 +87,27 @@ impl Gateway {
 
     async fn dispatch(&self, request: Request<Incoming>, exchange: &mut Exchange) -> Result<Answer, Refusal> {
         let (head, body) = request.into_parts();
-        let exists = self.knowledge.read(|directory| {
+        let route = self.knowledge.read(|directory| {
+            if !directory.is_complete() {
+                return Err(Refusal::Starting);
+            }
             route(&head.method, &head.uri, &head.headers, |name| directory.view(name).is_some())
         })?;
-        match exists {
+        match route {
             Route::List => {
                 exchange.route = "models";
                 Ok(Answer::Own(self.list()))
             }
             Route::Service { name, by, target } => {
                 exchange.route = if by == By::Host { "host" } else { "path" };
+                exchange.service = Some(name.clone());
                 self.forward(name, by, head, target, Either::Right(body)).await
             }
             Route::Model { target } => {
                 exchange.route = "model";
                 let body = self.whole(body).await?;
                 let name = service_of_body(&body)?;
+                exchange.service = Some(name.clone());
                 self.forward(name, By::Model, head, target, Either::Left(Full::new(body))).await
             }
         }
@@ -163,8 +169,8 @@ fn refusal_of(error: UpstreamError, service: &ServiceName) -> Refusal {
     refusal
 }
 
-/// Logs the answer, and has it counted when its last byte is sent. What was asked may be in the URL, so that only the
-/// kind of route is told.
+/// Logs the answer, and has it counted when its last byte is sent. An input may stand in the URL, which is therefore
+/// not logged.
 fn counted(answer: Answer, method: Method, mut exchange: Exchange) -> Response<AnswerBody> {
     let status = match &answer {
         Answer::Own(response) => response.status(),
@@ -181,5 +187,6 @@ fn counted(answer: Answer, method: Method, mut exchange: Exchange) -> Response<A
 }
 
 fn log(method: &Method, status: StatusCode, exchange: &Exchange) {
-    tracing::debug!(%method, route = exchange.route, status = status.as_u16(), elapsed = ?exchange.elapsed(), "answered");
+    let (service, elapsed) = (exchange.service.as_ref().map(field::display), exchange.elapsed());
+    tracing::debug!(%method, route = exchange.route, service, status = status.as_u16(), ?elapsed, "answered");
 }

@@ -1,6 +1,7 @@
 //! Which pods of a service may answer, or why none may.
 
-use std::{net::SocketAddr, time::Duration};
+use core::net::SocketAddr;
+use std::time::Duration;
 
 use http::uri::Authority;
 use kembed_crds::conditions::Reason;

@@ -120,11 +120,12 @@ impl Body for Passed {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)));
+        // First, for a body that always has more would never let it come to that.
+        if self.deadline.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Some(Err(AnswerTimedOut.into())));
         }
-        ready!(self.deadline.as_mut().poll(context));
-        Poll::Ready(Some(Err(AnswerTimedOut.into())))
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
     }
 
     fn is_end_stream(&self) -> bool {

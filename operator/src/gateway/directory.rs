@@ -1,7 +1,8 @@
 //! All that the gateway knows: services, their pods and what those reported. Fed by watches and probes, asked by
 //! requests.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use core::net::SocketAddr;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     availability::{Endpoint, Life, Pod, PodName, Service, Unavailable, endpoints},

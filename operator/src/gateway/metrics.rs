@@ -9,6 +9,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::name::ServiceName;
+
 /// Seconds: doubling from 0.5 ms to 65 s.
 const BUCKETS: std::ops::Range<i32> = 0..18;
 
@@ -85,7 +87,7 @@ impl Metrics {
     /// A request has come.
     pub fn begin(&self) -> Exchange {
         self.in_flight.inc();
-        Exchange { metrics: self.clone(), began: Instant::now(), route: "none", status: None }
+        Exchange { metrics: self.clone(), began: Instant::now(), route: "none", service: None, status: None }
     }
 
     /// A pod answered after so long.
@@ -117,6 +119,8 @@ pub struct Exchange {
     began: Instant,
     /// How its service was found: `host`, `path`, `model`, `models` for the list, or `none`.
     pub route: &'static str,
+    /// The service that it is for, once found. For the log: as a label it would be unbounded.
+    pub service: Option<ServiceName>,
     /// Status of the answer, once there is one.
     pub status: Option<StatusCode>,
 }

@@ -64,8 +64,8 @@ pub struct Args {
     #[arg(long, default_value = "5s", value_parser = duration)]
     pub drain_delay: Duration,
 
-    /// How long requests in hand may take after that
-    #[arg(long, default_value = "35s", value_parser = duration)]
+    /// How long requests in hand may take after that; with the delay, less than the pod's grace period
+    #[arg(long, default_value = "50s", value_parser = duration)]
     pub drain_timeout: Duration,
 }
 

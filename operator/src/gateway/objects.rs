@@ -1,8 +1,8 @@
 //! What the gateway keeps of the objects that it watches.
 
-use std::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, SocketAddr};
 
-use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::Condition};
+use k8s_openapi::{api::core::v1 as corev1, apimachinery::pkg::apis::meta::v1::Condition};
 use kembed_crds::{Duration, SERVICE_LABEL, conditions::ConditionType};
 use kembed_queue::wire::POD_PORT;
 use kube::core::Object;
@@ -75,12 +75,16 @@ pub fn service(object: WatchedService) -> Option<Service> {
     })
 }
 
+/// Name of the port at which a pod answers.
+const PORT_NAME: &str = "http";
+
 /// `None` for a pod that belongs to no service.
-pub fn pod(object: core::Pod) -> Option<Pod> {
+pub fn pod(object: corev1::Pod) -> Option<Pod> {
     let metadata = object.metadata;
     let namespace = metadata.namespace?;
     let service = ServiceName::new(&namespace, metadata.labels?.get(SERVICE_LABEL)?)?;
     let status = object.status.unwrap_or_default();
+    let port = object.spec.as_ref().and_then(port).unwrap_or(POD_PORT);
     let ip: Option<IpAddr> = status.pod_ip.and_then(|ip| ip.parse().ok());
     let containers = status.container_statuses.unwrap_or_default();
     let conditions = status.conditions.unwrap_or_default();
@@ -91,10 +95,16 @@ pub fn pod(object: core::Pod) -> Option<Pod> {
             uid: metadata.uid?,
             restarts: containers.iter().map(|container| container.restart_count).sum(),
         },
-        address: ip.map(|ip| SocketAddr::new(ip, POD_PORT)),
+        address: ip.map(|ip| SocketAddr::new(ip, port)),
         ready: conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"),
         terminating: metadata.deletion_timestamp.is_some(),
     })
+}
+
+fn port(spec: &corev1::PodSpec) -> Option<u16> {
+    let mut ports = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
+    let port = ports.find(|port| port.name.as_deref() == Some(PORT_NAME))?;
+    u16::try_from(port.container_port).ok()
 }
 
 #[cfg(test)]
@@ -186,6 +196,14 @@ mod tests {
         );
         assert_eq!(read.life, Life { uid: "u".to_owned(), restarts: 2 });
         assert_eq!(read.address, Some(([10, 0, 0, 7], POD_PORT).into()));
+    }
+
+    #[test]
+    fn a_pod_may_listen_at_another_port() {
+        let mut other = running();
+        let ports = json!([{"name": "metrics", "containerPort": 1}, {"name": "http", "containerPort": 9000}]);
+        other["spec"] = json!({"containers": [{"name": "proxy"}, {"name": "inference-pod", "ports": ports}]});
+        assert_eq!(pod_of(other).expect("a pod of a service").address, Some(([10, 0, 0, 7], 9000).into()));
     }
 
     #[test]

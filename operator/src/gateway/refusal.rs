@@ -20,6 +20,8 @@ const URL_FORMS: &str = "ask http://<name>.<namespace>.svc/v1/embeddings, or thi
 /// Why a request gets no answer from a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// The gateway has just started and does not know the services yet.
+    Starting,
     /// Neither host nor path belong to a service or to the gateway.
     UnknownUrl {
         /// The service that the path names, where it has the form of one.
@@ -105,7 +107,7 @@ impl Refusal {
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Starting | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unreachable { .. } | Self::PodFailed => StatusCode::BAD_GATEWAY,
             Self::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -114,6 +116,7 @@ impl Refusal {
     /// A word for metrics.
     pub fn label(&self) -> &'static str {
         match self {
+            Self::Starting => "gateway_starting",
             Self::UnknownUrl { .. } => "unknown_url",
             Self::UnknownModel { .. } => "model_not_found",
             Self::TwoHosts => "two_hosts",
@@ -172,7 +175,7 @@ impl Refusal {
             Self::Unavailable(unavailable) if !unavailable.transient => Retry::No,
             // About the time that a pod with its model at hand takes to start.
             Self::Unavailable(_) => Retry::After(5),
-            Self::Unreachable { .. } => Retry::After(1),
+            Self::Starting | Self::Unreachable { .. } => Retry::After(1),
             // Embedding the same text again does no harm.
             Self::PodFailed | Self::TimedOut { .. } | Self::SlowBody { .. } => Retry::Yes,
             _ => Retry::No,
@@ -181,6 +184,9 @@ impl Refusal {
 
     fn message(&self) -> String {
         match self {
+            Self::Starting => {
+                "this gateway has just started and does not know the EmbeddingServices yet".to_owned()
+            }
             Self::UnknownUrl { asked: Some(asked) } => format!(
                 "there is no EmbeddingService {:?} in namespace {:?}: {URL_FORMS}",
                 asked.name(),
@@ -276,6 +282,7 @@ mod tests {
     fn statuses_and_whether_to_try_again() {
         let second = Duration::from_secs(1);
         for (refusal, status, retry) in [
+            (Refusal::Starting, 503, "true"),
             (Refusal::UnknownUrl { asked: None }, 404, "false"),
             (Refusal::TwoHosts, 400, "false"),
             (Refusal::MethodNotAllowed { allow: "POST" }, 405, "false"),

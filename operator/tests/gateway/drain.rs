@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{Router, routing::get as answer};
-use operator::gateway::{directory::Update, server::Drain};
+use operator::gateway::server::Drain;
 use tokio::{
     net::TcpStream,
     sync::{Semaphore, mpsc},
@@ -22,10 +22,6 @@ struct Held {
 
 async fn held(drain: Drain) -> Held {
     let bench = Arc::new(Bench::start_with(Setup { drain, ..Setup::default() }).await);
-    bench.knowledge.update(|directory| {
-        directory.update_services(Update::All(vec![]));
-        directory.update_pods(Update::All(vec![]));
-    });
     let (arrived, arrivals) = mpsc::unbounded_channel();
     let release = Arc::new(Semaphore::new(0));
     let permits = release.clone();

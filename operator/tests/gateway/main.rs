@@ -1,6 +1,7 @@
 //! The gateway over real sockets, with pods that are made up and a directory that is filled by hand.
 
 mod bodies;
+mod cluster;
 mod drain;
 mod failures;
 mod routes;

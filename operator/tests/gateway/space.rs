@@ -109,13 +109,3 @@ async fn a_pod_that_told_before_the_space_was_recorded_answers_at_once_after() {
     bench.knowledge.update(|directory| directory.update_services(Update::Put(service("team/minilm"))));
     assert_eq!(bench.ask(get("minilm.team", "/")).await.body, "a");
 }
-
-#[tokio::test]
-async fn it_is_ready_once_all_is_listed() {
-    let bench = Bench::start().await;
-    assert!(!bench.gateway.is_ready());
-    bench.knowledge.update(|directory| directory.update_pods(Update::All(vec![])));
-    assert!(!bench.gateway.is_ready());
-    bench.knowledge.update(|directory| directory.update_services(Update::All(vec![])));
-    assert!(bench.gateway.is_ready());
-}

@@ -51,7 +51,7 @@ impl Default for Setup {
     }
 }
 
-/// A gateway on a port of its own.
+/// A gateway on a port of its own, which was told that there is nothing yet.
 pub struct Bench {
     pub address: SocketAddr,
     pub gateway: Arc<Gateway>,
@@ -79,6 +79,10 @@ impl Bench {
         let metrics = Metrics::new(&mut registry);
         let (knowledge, shutdown) = (Arc::new(Knowledge::new(metrics.clone())), CancellationToken::new());
         let gateway = Arc::new(Gateway::new(knowledge.clone(), metrics, limits, shutdown.clone()));
+        knowledge.update(|directory| {
+            directory.update_services(Update::All(vec![]));
+            directory.update_pods(Update::All(vec![]));
+        });
         let (listener, address) = listener().await;
         let server = tokio::spawn(server::serve(listener, gateway.clone(), drain, shutdown.clone()));
         Self { address, gateway, knowledge, shutdown, server, registry }

@@ -1,0 +1,238 @@
+//! The whole gateway, as `operator gateway` runs it, before an API server that is made up.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Query, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get as answer,
+};
+use bytes::Bytes;
+use futures::{StreamExt, channel::mpsc, stream};
+use http_body_util::Full;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use operator::gateway::{self, Args};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::{net::TcpStream, sync::Mutex, task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::*;
+
+/// An API server that has one service and one pod.
+struct ApiServer {
+    address: SocketAddr,
+    /// Sends the pods' watch an event.
+    pods: mpsc::UnboundedSender<Bytes>,
+    /// Makes it answer nothing more but 503.
+    dead: Arc<AtomicBool>,
+    /// How often it did.
+    refused: Arc<AtomicUsize>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Asked {
+    #[serde(default)]
+    watch: bool,
+    #[serde(default)]
+    label_selector: String,
+}
+
+#[derive(Clone)]
+struct Stored {
+    services: Value,
+    pods: Value,
+    events: Arc<Mutex<Option<mpsc::UnboundedReceiver<Bytes>>>>,
+    dead: Arc<AtomicBool>,
+    refused: Arc<AtomicUsize>,
+}
+
+impl Stored {
+    fn refuses(&self) -> bool {
+        let dead = self.dead.load(Ordering::Relaxed);
+        self.refused.fetch_add(usize::from(dead), Ordering::Relaxed);
+        dead
+    }
+}
+
+async fn api_server(pod: SocketAddr) -> ApiServer {
+    let (pods, events) = mpsc::unbounded();
+    let (dead, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let stored = Stored {
+        services: list("kembed.dev/v1alpha1", "EmbeddingServiceList", stored_service()),
+        pods: list("v1", "PodList", stored_pod(pod)),
+        events: Arc::new(Mutex::new(Some(events))),
+        dead: dead.clone(),
+        refused: refused.clone(),
+    };
+    let router = Router::new()
+        .route("/apis/kembed.dev/v1alpha1/embeddingservices", answer(list_services))
+        .route("/api/v1/pods", answer(list_pods))
+        .with_state(stored);
+    ApiServer { address: pod_with(router).await, pods, dead, refused }
+}
+
+async fn list_services(State(stored): State<Stored>, Query(asked): Query<Asked>) -> Response {
+    if stored.refuses() {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    if asked.watch { events(stream::pending()) } else { Json(stored.services).into_response() }
+}
+
+async fn list_pods(State(stored): State<Stored>, Query(asked): Query<Asked>) -> Response {
+    if stored.refuses() {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    assert_eq!(asked.label_selector, "app.kubernetes.io/managed-by=kembed,kembed.dev/service");
+    if !asked.watch {
+        return Json(stored.pods).into_response();
+    }
+    match stored.events.lock().await.take() {
+        Some(given) => events(given),
+        None => events(stream::pending()),
+    }
+}
+
+fn events(events: impl futures::Stream<Item = Bytes> + Send + 'static) -> Response {
+    Body::from_stream(events.map(Ok::<_, Infallible>)).into_response()
+}
+
+fn list(version: &str, kind: &str, item: Value) -> Value {
+    json!({"apiVersion": version, "kind": kind, "metadata": {"resourceVersion": "7"}, "items": [item]})
+}
+
+fn stored_service() -> Value {
+    json!({
+        "apiVersion": "kembed.dev/v1alpha1", "kind": "EmbeddingService",
+        "metadata": {"namespace": "team", "name": "minilm", "resourceVersion": "3"},
+        "spec": {"model": {"uri": "hf://a/b", "pooling": "OfALaterVersion"}, "replicas": 1},
+        "status": {"space": {"digest": SPACE, "dimension": 3, "maxTokens": 256}},
+    })
+}
+
+fn stored_pod(at: SocketAddr) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "namespace": "team", "name": "minilm-1", "uid": "u", "resourceVersion": "4",
+            "labels": {"app.kubernetes.io/managed-by": "kembed", "kembed.dev/service": "minilm"},
+        },
+        "spec": {"containers": [{"name": "inference-pod", "ports": [{"name": "http", "containerPort": at.port()}]}]},
+        "status": {"podIP": at.ip(), "conditions": [{"type": "Ready", "status": "True"}]},
+    })
+}
+
+/// The gateway as its program runs it.
+struct Running {
+    requests: SocketAddr,
+    health: SocketAddr,
+    shutdown: CancellationToken,
+    ended: JoinHandle<anyhow::Result<()>>,
+}
+
+async fn run(api_server: SocketAddr) -> Running {
+    // Another test of this process may have done so.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = kube::Config::new(format!("http://{api_server}").parse().expect("a URL"));
+    let client = kube::Client::try_from(config).expect("a client without TLS");
+    let (requests, health, shutdown) = (nobody().await, nobody().await, CancellationToken::new());
+    let args = Args {
+        listen: requests,
+        health_listen: health,
+        model_body_limit: 1024,
+        request_timeout: PATIENCE,
+        drain_delay: Duration::ZERO,
+        drain_timeout: PATIENCE,
+    };
+    let ended = tokio::spawn(gateway::run(args, client, shutdown.clone()));
+    Running { requests, health, shutdown, ended }
+}
+
+impl Running {
+    /// Status and body of the answer for the service, or of the health listener.
+    async fn ask(&self, at: SocketAddr, path: &str) -> Option<(u16, Bytes)> {
+        let mut request = get("minilm.team.svc", path);
+        *request.uri_mut() = format!("http://{at}{path}").parse().expect("a URL");
+        let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+        let answer = read(client.request(request).await.ok()?).await;
+        Some((answer.status.as_u16(), answer.body))
+    }
+
+    async fn eventually(&self, at: SocketAddr, path: &str, status: u16) {
+        let look = async {
+            while self.ask(at, path).await.map(|(status, _)| status) != Some(status) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, look).await.expect("it came to answer so");
+    }
+}
+
+/// A pod that serves the recorded space.
+async fn serving_pod() -> SocketAddr {
+    let info = json!({
+        "model_id": "hf://a/b", "max_input_length": 256, "version": "0",
+        "space": {"digest": SPACE, "dimension": 3, "maxTokens": 256},
+    });
+    pod_with(Router::new().route("/info", answer(async move || Json(info))).fallback(async || "vector")).await
+}
+
+#[tokio::test]
+async fn from_lists_to_an_answer_and_to_the_end() {
+    let api = api_server(serving_pod().await).await;
+    let gateway = run(api.address).await;
+    gateway.eventually(gateway.health, "/health/ready", 200).await;
+    gateway.eventually(gateway.requests, "/v1/x", 200).await;
+    assert_eq!(gateway.ask(gateway.requests, "/v1/x").await, Some((200, Bytes::from("vector"))));
+    let (_, metrics) = gateway.ask(gateway.health, "/metrics").await.expect("metrics");
+    let metrics = String::from_utf8_lossy(&metrics).into_owned();
+    assert!(metrics.contains("kembed_gateway_services 1\n"), "{metrics}");
+
+    let mut ending = stored_pod(nobody().await);
+    ending["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let event = json!({"type": "MODIFIED", "object": ending});
+    api.pods.unbounded_send(format!("{event}\n").into()).expect("a watch");
+    gateway.eventually(gateway.requests, "/v1/x", 503).await;
+
+    gateway.shutdown.cancel();
+    let ended = timeout(PATIENCE, gateway.ended).await.expect("an end").expect("no panic");
+    assert!(ended.is_ok(), "{ended:?}");
+    assert!(TcpStream::connect(gateway.requests).await.is_err());
+}
+
+#[tokio::test]
+async fn without_the_api_server_traffic_goes_on() {
+    let api = api_server(serving_pod().await).await;
+    let gateway = run(api.address).await;
+    gateway.eventually(gateway.requests, "/v1/x", 200).await;
+    api.dead.store(true, Ordering::Relaxed);
+    // The pods' watch ends, and what is asked next fails.
+    api.pods.close_channel();
+    eventually(|| api.refused.load(Ordering::Relaxed) >= 2).await;
+    assert_eq!(gateway.ask(gateway.requests, "/v1/x").await, Some((200, Bytes::from("vector"))));
+    assert_eq!(gateway.ask(gateway.health, "/health/ready").await.map(|(status, _)| status), Some(200));
+}
+
+#[tokio::test]
+async fn it_is_not_ready_before_it_knows_anything() {
+    let api = api_server(nobody().await).await;
+    api.dead.store(true, Ordering::Relaxed);
+    let gateway = run(api.address).await;
+    gateway.eventually(gateway.health, "/health/live", 200).await;
+    assert_eq!(gateway.ask(gateway.health, "/health/ready").await.map(|(status, _)| status), Some(503));
+    let (status, body) = gateway.ask(gateway.requests, "/v1/x").await.expect("an answer");
+    assert_eq!(status, 503);
+    assert!(String::from_utf8_lossy(&body).contains("gateway_starting"), "{body:?}");
+}
