@@ -100,7 +100,7 @@ impl TempNamespace {
     /// Watches an object until `condition` holds. `what` completes the sentence "waited too long for ...".
     ///
     /// # Errors
-    /// If it does not by the [`DEADLINE`], with the object as it was then.
+    /// If it does not by the [`DEADLINE`].
     pub async fn await_object<K>(
         &self,
         name: &str,
@@ -111,14 +111,9 @@ impl TempNamespace {
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
         K: Clone + Debug + Send + DeserializeOwned + 'static,
     {
-        let api = self.api::<K>();
-        match timeout(DEADLINE, await_condition(api.clone(), name, condition)).await {
-            Ok(seen) => seen.with_context(|| format!("failed to watch {name} while waiting for {what}")),
-            Err(_) => {
-                let now = api.get_opt(name).await.context("failed to get what was waited for")?;
-                anyhow::bail!("waited too long for {what}; it is {now:?}")
-            }
-        }
+        let seen = timeout(DEADLINE, await_condition(self.api::<K>(), name, condition)).await;
+        let seen = seen.with_context(|| format!("waited too long for {what}"))?;
+        seen.with_context(|| format!("failed to watch {name} while waiting for {what}"))
     }
 
     /// Watches an EmbeddingService until `condition` holds.
