@@ -1,1 +1,24 @@
-//! 
+//! Serves one embedding model over HTTP with ONNX Runtime.
+//!
+//! The way of a model: [`config`] says where it is, [`source`] brings its files, [`model`] reads them, [`export`] makes
+//! a graph of its weights, [`backend`] runs it. The way of a request: [`api`] reads it, [`engine`] tokenises and
+//! queues it, [`batch`] runs it with others, [`vector`] finishes it.
+
+pub mod api;
+pub mod backend;
+pub mod batch;
+pub mod config;
+pub mod engine;
+pub mod export;
+pub mod limits;
+pub mod load;
+pub mod metrics;
+pub mod model;
+pub mod pod;
+pub mod pooling;
+pub mod serve;
+pub mod source;
+pub mod space;
+pub mod start;
+pub mod tokenise;
+pub mod vector;

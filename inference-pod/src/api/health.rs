@@ -1,0 +1,39 @@
+//! What the pod says about itself. None of this waits for work.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+
+use super::ApiError;
+use crate::pod::Pod;
+
+/// `GET /health/live`: the process answers.
+pub(super) async fn live() -> &'static str {
+    "alive\n"
+}
+
+/// `GET /health/ready`: whether requests may come, else what is waited for.
+pub(super) async fn ready(State(pod): State<Arc<Pod>>) -> Response {
+    match pod.ready() {
+        Ok(()) => "ready\n".into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+/// `GET /info`: the model and its space, from when it is loaded.
+pub(super) async fn info(State(pod): State<Arc<Pod>>) -> Result<Response, ApiError> {
+    match pod.info() {
+        Some(info) => Ok(Json(info).into_response()),
+        None => Err(ApiError::not_ready(pod.ready().err().unwrap_or_default())),
+    }
+}
+
+/// `GET /metrics`
+pub(super) async fn metrics(State(pod): State<Arc<Pod>>) -> Response {
+    kembed_runtime::metrics::response(&pod.registry)
+}

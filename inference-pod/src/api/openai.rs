@@ -1,0 +1,108 @@
+//! OpenAI's way: `POST /v1/embeddings` and `GET /v1/models`.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::{Body, to_bytes},
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use kembed_queue::wire::SPACE_HEADER;
+use serde::Serialize;
+
+use super::{
+    ApiError,
+    body::{Format, parse},
+};
+use crate::pod::Pod;
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    object: &'static str,
+    data: Vec<Embedding>,
+    model: &'a str,
+    usage: Usage,
+}
+
+#[derive(Serialize)]
+struct Embedding {
+    object: &'static str,
+    index: usize,
+    embedding: Written,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Written {
+    Floats(Vec<f32>),
+    Base64(String),
+}
+
+#[derive(Serialize)]
+struct Usage {
+    prompt_tokens: usize,
+    total_tokens: usize,
+}
+
+/// `POST /v1/embeddings`
+pub(super) async fn embeddings(State(pod): State<Arc<Pod>>, body: Body) -> Result<Response, ApiError> {
+    let serving = pod.serving().map_err(ApiError::not_ready)?;
+    let _permit = serving.engine.admit()?;
+    let limit = pod.limits.body;
+    let bytes = to_bytes(body, limit).await.map_err(|error| refuse_body(&error, limit))?;
+    let (request, format) = parse(&bytes).map_err(ApiError::bad_request)?;
+    drop(bytes);
+    let embeddings = serving.engine.embed(request).await?;
+    let data = embeddings.vectors.into_iter().enumerate();
+    let answer = Answer {
+        object: "list",
+        data: data.map(|(index, vector)| written(index, vector, format)).collect(),
+        model: &pod.name,
+        usage: Usage { prompt_tokens: embeddings.tokens, total_tokens: embeddings.tokens },
+    };
+    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], Json(answer)).into_response())
+}
+
+fn refuse_body(error: &axum::Error, limit: usize) -> ApiError {
+    let mut source: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = source {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return ApiError::too_large(limit);
+        }
+        source = error.source();
+    }
+    ApiError::bad_request("the body broke off")
+}
+
+fn written(index: usize, vector: Vec<f32>, format: Format) -> Embedding {
+    let embedding = match format {
+        Format::Float => Written::Floats(vector),
+        Format::Base64 => {
+            let bytes: Vec<u8> = vector.into_iter().flat_map(f32::to_le_bytes).collect();
+            Written::Base64(BASE64_STANDARD.encode(bytes))
+        }
+    };
+    Embedding { object: "embedding", index, embedding }
+}
+
+#[derive(Serialize)]
+struct Models<'a> {
+    object: &'static str,
+    data: [Model<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct Model<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    owned_by: &'static str,
+}
+
+/// `GET /v1/models`
+pub(super) async fn models(State(pod): State<Arc<Pod>>) -> Response {
+    let model = Model { id: &pod.name, object: "model", created: pod.created, owned_by: "kembed" };
+    Json(Models { object: "list", data: [model] }).into_response()
+}

@@ -1,0 +1,19 @@
+//! What runs a network: one file a kind.
+
+pub mod onnx;
+
+use crate::batch::pad::Padded;
+
+/// A network on a device. One thread owns it; it need not be shared.
+pub trait Backend: Send {
+    /// The pooled vector of each row, in order, not yet normalised.
+    ///
+    /// # Errors
+    /// If the device fails. The batch is lost; the next one may be tried.
+    fn run(&mut self, batch: &Padded) -> Result<Vec<Vec<f32>>, RunError>;
+}
+
+/// A batch could not be run.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("failed to run the network: {0}")]
+pub struct RunError(pub String);

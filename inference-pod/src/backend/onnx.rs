@@ -1,0 +1,181 @@
+//! ONNX Runtime on the CPU.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use ort::{
+    environment::Environment,
+    logging::LogLevel,
+    session::{Session, SessionInputValue},
+    value::{Tensor, TensorElementType, ValueType},
+};
+
+use super::{Backend, RunError};
+use crate::{
+    batch::pad::Padded,
+    export::Exported,
+    model::ModelError,
+    pooling::{Pooling, pool},
+};
+
+/// The outputs that hold a vector a token, as exporters name them.
+const HIDDEN_STATES: [&str; 2] = ["last_hidden_state", "token_embeddings"];
+
+/// The target of ONNX Runtime's own log lines.
+const TARGET: &str = "onnxruntime";
+
+/// The network of a model.
+#[derive(Debug)]
+pub enum Graph {
+    /// A graph in memory whose large weights lie in a folder.
+    Made(Exported),
+    /// A file.
+    Shipped(PathBuf),
+}
+
+/// The library could not be loaded.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to load ONNX Runtime ({0}); name the library with --onnxruntime")]
+pub struct LibraryError(String);
+
+/// Loads the library, once a process: what is asked for later is what was loaded first.
+///
+/// # Errors
+/// If the file is missing, is no ONNX Runtime, or is too old.
+pub fn load_library(path: &Path) -> Result<Environment, LibraryError> {
+    static LOADED: Mutex<Option<Environment>> = Mutex::new(None);
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(environment) = &*loaded {
+        return Ok(environment.clone());
+    }
+    // A relative path means one beside the program to the loader; a person means the working directory.
+    let path = std::path::absolute(path).map_err(|e| LibraryError(e.to_string()))?;
+    let environment = ort::init_from(path)
+        .map_err(|e| LibraryError(e.to_string()))?
+        .with_name("kembed")
+        .with_telemetry(false)
+        .with_logger(Arc::new(|level, _, _, _, message| log(level, message)))
+        .build()
+        .map_err(|e| LibraryError(e.to_string()))?;
+    // What nobody reads is not even put together.
+    let verbose = tracing::enabled!(target: TARGET, tracing::Level::DEBUG);
+    environment.set_log_level(if verbose { LogLevel::Info } else { LogLevel::Warning });
+    Ok(loaded.insert(environment).clone())
+}
+
+/// What ONNX Runtime finds worth telling is of interest to those who debug it.
+fn log(level: LogLevel, message: &str) {
+    match level {
+        LogLevel::Verbose => tracing::trace!(target: TARGET, "{message}"),
+        LogLevel::Info => tracing::debug!(target: TARGET, "{message}"),
+        LogLevel::Warning => tracing::warn!(target: TARGET, "{message}"),
+        LogLevel::Error | LogLevel::Fatal => tracing::error!(target: TARGET, "{message}"),
+    }
+}
+
+/// One session.
+pub struct Onnx {
+    session: Session,
+    inputs: Vec<Input>,
+    output: String,
+    pooling: Pooling,
+}
+
+/// What the graph wants to know of a batch.
+#[derive(Clone, Copy)]
+enum Input {
+    Ids,
+    Mask,
+    Types,
+}
+
+impl Onnx {
+    /// Makes a session of so many threads.
+    ///
+    /// # Errors
+    /// If ONNX Runtime cannot run this graph, or its inputs and outputs are not those of a text encoder.
+    pub fn new(
+        environment: &Environment,
+        graph: Graph,
+        pooling: Pooling,
+        threads: usize,
+    ) -> Result<Self, ModelError> {
+        let file = match &graph {
+            Graph::Made(_) => "model.safetensors".to_owned(),
+            Graph::Shipped(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        };
+        let session = session(environment, graph, threads).map_err(|e| {
+            ModelError::invalid(&file, format!("ONNX Runtime cannot run it: {}", e.message()))
+        })?;
+        let inputs = session.inputs().iter().map(|i| input(i.name(), i.dtype())).collect::<Result<_, _>>()?;
+        let output = HIDDEN_STATES
+            .into_iter()
+            .find(|name| session.outputs().iter().any(|output| output.name() == *name))
+            .ok_or_else(|| ModelError::Unsupported("its graph has no output last_hidden_state".into()))?
+            .to_owned();
+        Ok(Self { session, inputs, output, pooling })
+    }
+
+    fn hidden_states(&mut self, batch: &Padded) -> ort::Result<Vec<Vec<f32>>> {
+        let shape = [batch.rows(), batch.columns];
+        let names: Vec<_> = self.session.inputs().iter().map(|input| input.name().to_owned()).collect();
+        let mut values: Vec<(String, SessionInputValue<'_>)> = Vec::with_capacity(names.len());
+        for (name, input) in names.into_iter().zip(&self.inputs) {
+            let data = match input {
+                Input::Ids => batch.ids.clone(),
+                Input::Mask => batch.mask.clone(),
+                Input::Types => vec![0; batch.ids.len()],
+            };
+            values.push((name, Tensor::from_array((shape, data))?.into()));
+        }
+        let outputs = self.session.run(values)?;
+        let (shape, hidden) = outputs[self.output.as_str()].try_extract_tensor::<f32>()?;
+        let dimension = match **shape {
+            [_, _, dimension] => dimension as usize,
+            _ => return Err(ort::Error::new(format!("the output is of shape {shape:?}"))),
+        };
+        let rows = hidden.chunks(batch.columns * dimension).zip(&batch.lengths);
+        Ok(rows.map(|(row, &length)| pool(self.pooling, row, length, dimension)).collect())
+    }
+}
+
+impl Backend for Onnx {
+    fn run(&mut self, batch: &Padded) -> Result<Vec<Vec<f32>>, RunError> {
+        self.hidden_states(batch).map_err(|e| RunError(e.message().to_owned()))
+    }
+}
+
+/// Builder errors carry the builder, which cannot cross threads: they are made plain inside.
+fn session(environment: &Environment, graph: Graph, threads: usize) -> ort::Result<Session> {
+    let builder = Session::builder(environment)?
+        .with_intra_threads(threads)?
+        .with_inter_threads(1)?
+        // A thread that spins uses up the quota that the cgroup gives.
+        .with_intra_op_spinning(false)?
+        // Shapes change with each batch, so that a plan for one shape is of no use.
+        .with_memory_pattern(false)?;
+    match graph {
+        Graph::Shipped(path) => { builder }.commit_from_file(path),
+        Graph::Made(exported) => builder
+            .with_config_entry(
+                "session.model_external_initializers_file_folder_path",
+                exported.folder.to_string_lossy(),
+            )?
+            .commit_from_memory(&exported.onnx),
+    }
+}
+
+fn input(name: &str, kind: &ValueType) -> Result<Input, ModelError> {
+    let unsupported = |what: &str| Err(ModelError::Unsupported(format!("its graph's input {name} {what}")));
+    if kind.tensor_type() != Some(TensorElementType::Int64) {
+        return unsupported("is not of 64-bit integers");
+    }
+    match name {
+        "input_ids" => Ok(Input::Ids),
+        "attention_mask" => Ok(Input::Mask),
+        "token_type_ids" => Ok(Input::Types),
+        _ => unsupported("is not one of a text encoder"),
+    }
+}

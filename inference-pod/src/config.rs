@@ -1,0 +1,314 @@
+//! The command line, and what becomes of it.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use kembed_runtime::logging::LogArgs;
+
+use crate::{
+    model::Overrides,
+    pod::Identity,
+    pooling,
+    source::{Access, Location, Retry},
+    start::StartError,
+};
+
+/// Serves one embedding model over HTTP: OpenAI's /v1/embeddings, health, metrics
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Cli {
+    /// How to log
+    #[command(flatten)]
+    pub logs: LogArgs,
+
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Load a model and serve it until SIGTERM
+    #[command(after_help = EXAMPLES)]
+    Serve(Box<ServeArgs>),
+}
+
+const EXAMPLES: &str = "Examples:
+  inference-pod serve --model ./all-MiniLM-L6-v2
+  inference-pod serve --model hf://sentence-transformers/all-MiniLM-L6-v2 --cache-dir ~/.cache/kembed
+  curl -s localhost:8080/v1/embeddings -H 'content-type: application/json' -d '{\"input\": \"Hello\"}'";
+
+/// The flags of `serve`.
+#[derive(Args, Debug)]
+pub struct ServeArgs {
+    /// The model: hf://organisation/name[@revision], https://host/folder/, or a folder
+    #[arg(long, env = "KEMBED_MODEL", value_name = "URI_OR_DIR")]
+    pub model: String,
+
+    /// The file of the model that holds the network [default: model.safetensors, else onnx/model.onnx]
+    #[arg(long, env = "KEMBED_FILE", value_name = "PATH")]
+    pub file: Option<String>,
+
+    /// The model's name in /v1/models and in answers [default: the model]
+    #[arg(long, env = "KEMBED_NAME", value_name = "ID")]
+    pub name: Option<String>,
+
+    /// Where to listen
+    #[arg(long, env = "KEMBED_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// Where fetched models are kept
+    #[arg(long, env = "KEMBED_CACHE_DIR", value_name = "DIR", default_value = "/var/cache/kembed")]
+    pub cache_dir: PathBuf,
+
+    /// Tokens of an input that count; the rest is cut [default: the model's own limit]
+    #[arg(long, env = "KEMBED_MAX_TOKENS", value_name = "N")]
+    pub max_tokens: Option<usize>,
+
+    /// How the vectors of an input's tokens become one; auto is the model's own way
+    #[arg(long, env = "KEMBED_POOLING", default_value = "auto")]
+    pub pooling: PoolingArg,
+
+    /// Whether vectors are brought to length one; auto is the model's own way
+    #[arg(long, env = "KEMBED_NORMALIZATION", default_value = "auto")]
+    pub normalization: NormalizationArg,
+
+    /// The numbers that the network is computed in; auto is float32
+    #[arg(long, env = "KEMBED_PRECISION", default_value = "auto")]
+    pub precision: PrecisionArg,
+
+    /// What stands in front of inputs of type "query" [default: the model's own prompt]
+    #[arg(long, env = "KEMBED_QUERY_PROMPT", value_name = "TEXT")]
+    pub query_prompt: Option<String>,
+
+    /// What stands in front of inputs of type "document" [default: the model's own prompt]
+    #[arg(long, env = "KEMBED_DOCUMENT_PROMPT", value_name = "TEXT")]
+    pub document_prompt: Option<String>,
+
+    /// The digest that the vector space must have; with another the pod stays unready
+    #[arg(long, env = "KEMBED_DIGEST", value_name = "sha256:...")]
+    pub digest: Option<String>,
+
+    /// A JSON file that says which space the service recorded; it may appear later
+    #[arg(long, env = "KEMBED_RECORDED_SPACE", value_name = "FILE")]
+    pub recorded_space: Option<PathBuf>,
+
+    /// The accelerator that must be used, as Kubernetes names it, for example nvidia.com/gpu
+    #[arg(long, env = "KEMBED_ACCELERATOR", value_name = "RESOURCE")]
+    pub accelerator: Option<String>,
+
+    /// A folder of files named like the environment variables that they stand for, for example HF_TOKEN
+    #[arg(long, env = "KEMBED_CREDENTIALS_DIR", value_name = "DIR")]
+    pub credentials_dir: Option<PathBuf>,
+
+    /// Where to write why the pod failed
+    #[arg(long, env = "KEMBED_TERMINATION_MESSAGE", value_name = "FILE")]
+    pub termination_message: Option<PathBuf>,
+
+    /// The library of ONNX Runtime
+    #[arg(
+        long,
+        env = "ORT_DYLIB_PATH",
+        value_name = "FILE",
+        default_value = "/usr/lib/kembed/libonnxruntime.so"
+    )]
+    pub onnxruntime: PathBuf,
+
+    /// The model hub that hf:// means
+    #[arg(long, env = "HF_ENDPOINT", value_name = "URL", default_value = "https://huggingface.co")]
+    pub hf_endpoint: String,
+
+    /// The token for the model hub [default: the file HF_TOKEN of --credentials-dir]
+    #[arg(long, env = "HF_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub hf_token: Option<String>,
+}
+
+/// `--pooling`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PoolingArg {
+    /// As the model says
+    Auto,
+    /// Their mean
+    Mean,
+    /// The first token's
+    Cls,
+    /// The last token's
+    LastToken,
+}
+
+/// `--normalization`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NormalizationArg {
+    /// As the model says
+    Auto,
+    /// To Euclidean length one
+    L2,
+    /// Not at all
+    None,
+}
+
+/// `--precision`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionArg {
+    /// 32-bit floats
+    Auto,
+    /// 32-bit floats
+    Float32,
+    /// Not supported yet
+    Float16,
+    /// Not supported yet
+    #[value(name = "bfloat16")]
+    BFloat16,
+    /// Not supported yet
+    Int8,
+}
+
+/// What the pod needs to know, with nothing left to check.
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Who the pod is.
+    pub identity: Identity,
+    /// How the model is loaded.
+    pub load: LoadConfig,
+}
+
+/// How a model is loaded.
+pub struct LoadConfig {
+    /// Where it is.
+    pub location: Location,
+    /// Which file holds the network.
+    pub file: Option<String>,
+    /// How to fetch it.
+    pub access: Access,
+    /// What to do otherwise than the model says.
+    pub overrides: Overrides,
+    /// The library that runs it.
+    pub onnxruntime: PathBuf,
+}
+
+impl ServeArgs {
+    /// Checks the flags against each other and against what this build can do.
+    ///
+    /// # Errors
+    /// If something is asked for that cannot be.
+    pub fn into_config(self) -> Result<Config, StartError> {
+        if let Some(accelerator) = self.accelerator {
+            return Err(StartError::Accelerator(accelerator));
+        }
+        if let Some(precision) = self.precision.unsupported() {
+            return Err(StartError::Precision(precision));
+        }
+        let from_file = || {
+            let token = std::fs::read_to_string(self.credentials_dir.as_ref()?.join("HF_TOKEN")).ok()?;
+            Some(token.trim().to_owned())
+        };
+        let access = Access {
+            cache: self.cache_dir,
+            hub: self.hf_endpoint,
+            hub_token: self.hf_token.or_else(from_file).filter(|token| !token.is_empty()),
+            retry: Retry::default(),
+        };
+        let overrides = Overrides {
+            pooling: self.pooling.into(),
+            normalize: self.normalization.into(),
+            max_tokens: self.max_tokens,
+            query_prompt: self.query_prompt,
+            document_prompt: self.document_prompt,
+        };
+        let location = Location::parse(&self.model)?;
+        Ok(Config {
+            listen: self.listen,
+            identity: Identity {
+                name: self.name.unwrap_or_else(|| self.model.clone()),
+                model: self.model,
+                pinned: self.digest,
+                recorded: self.recorded_space,
+            },
+            load: LoadConfig { location, file: self.file, access, overrides, onnxruntime: self.onnxruntime },
+        })
+    }
+}
+
+impl From<PoolingArg> for Option<pooling::Pooling> {
+    fn from(arg: PoolingArg) -> Self {
+        match arg {
+            PoolingArg::Auto => None,
+            PoolingArg::Mean => Some(pooling::Pooling::Mean),
+            PoolingArg::Cls => Some(pooling::Pooling::Cls),
+            PoolingArg::LastToken => Some(pooling::Pooling::LastToken),
+        }
+    }
+}
+
+impl From<NormalizationArg> for Option<bool> {
+    fn from(arg: NormalizationArg) -> Self {
+        match arg {
+            NormalizationArg::Auto => None,
+            NormalizationArg::L2 => Some(true),
+            NormalizationArg::None => Some(false),
+        }
+    }
+}
+
+impl PrecisionArg {
+    fn unsupported(self) -> Option<&'static str> {
+        match self {
+            Self::Auto | Self::Float32 => None,
+            Self::Float16 => Some("float16"),
+            Self::BFloat16 => Some("bfloat16"),
+            Self::Int8 => Some("int8"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kembed_queue::wire::FailureReason;
+
+    use super::*;
+
+    fn config(flags: &[&str]) -> Result<Config, StartError> {
+        let cli = Cli::try_parse_from(["inference-pod", "serve"].iter().chain(flags)).expect("good flags");
+        let Command::Serve(args) = cli.command;
+        args.into_config()
+    }
+
+    #[test]
+    fn flags_become_a_config() {
+        let config = config(&["--model", "hf://a/b@c", "--pooling", "last-token", "--normalization", "none"]);
+        let config = config.expect("a good config");
+        assert_eq!(config.identity.name, "hf://a/b@c");
+        assert_eq!(config.load.overrides.pooling, Some(pooling::Pooling::LastToken));
+        assert_eq!(config.load.overrides.normalize, Some(false));
+        assert!(matches!(config.load.location, Location::Hub { revision, .. } if revision == "c"));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_its_reason() {
+        for (flags, reason) in [
+            (&["--model", "a", "--accelerator", "nvidia.com/gpu"][..], FailureReason::AcceleratorUnavailable),
+            (&["--model", "a", "--precision", "int8"], FailureReason::ModelUnsupported),
+            (&["--model", "s3://bucket/key"], FailureReason::SourceUnsupported),
+        ] {
+            let error = config(flags).err().expect("it cannot be");
+            assert_eq!(error.failure().reason, reason);
+        }
+    }
+
+    #[test]
+    fn the_token_is_read_from_the_mounted_secret() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("HF_TOKEN"), "secret\n").expect("it can be written");
+        let folder = folder.path().to_str().expect("a plain path");
+        let config = config(&["--model", "hf://a/b", "--credentials-dir", folder]).expect("a good config");
+        assert_eq!(config.load.access.hub_token.as_deref(), Some("secret"));
+    }
+
+    #[test]
+    fn the_help_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,42 @@
+//! The bounds of everything that a client can make grow.
+
+use std::time::Duration;
+
+use kembed_queue::{Bounds, Budget};
+
+/// What one pod takes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Requests that are being read, tokenised, run or answered.
+    pub requests: usize,
+    /// Bytes of a request's body.
+    pub body: usize,
+    /// Inputs of one request, as OpenAI has it.
+    pub inputs: usize,
+    /// What waits for the network.
+    pub queue: Bounds,
+    /// What the network is given at once.
+    pub batch: Budget,
+    /// From the first byte of a request to the last of its answer.
+    pub timeout: Duration,
+    /// Threads that tokenise.
+    pub tokenisers: usize,
+}
+
+impl Limits {
+    /// The bounds of a pod with so many threads to compute on.
+    pub fn new(threads: usize) -> Self {
+        Self {
+            requests: 1024,
+            body: 4 << 20,
+            inputs: 2048,
+            // A request of the most and longest inputs fits: 2048 * 512.
+            queue: Bounds { tokens: 1 << 20, items: 8192 },
+            // Enough to keep a CPU busy: more gains nothing and only takes memory, which grows with the square of
+            // the length.
+            batch: Budget { tokens: 2048, rows: 64 },
+            timeout: Duration::from_secs(30),
+            tokenisers: threads,
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The fingerprint of a vector space.
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::Recipe;
+use crate::pooling::Pooling;
+
+/// Everything that two pods must have alike for their vectors to be comparable. Hashes are of whole files, in
+/// hexadecimal.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Parts<'a> {
+    /// Of the weights or the shipped graph.
+    pub network: &'a str,
+    /// Of `tokenizer.json`.
+    pub tokenizer: &'a str,
+    /// Of `config.json`, which says how the weights are used.
+    pub config: &'a str,
+    /// As in [`Recipe::pooling`].
+    pub pooling: Pooling,
+    /// As in [`Recipe::normalize`].
+    pub normalize: bool,
+    /// As in [`Recipe::max_tokens`].
+    pub max_tokens: usize,
+    /// As in [`Recipe::lower_case`].
+    pub lower_case: bool,
+    /// As in [`Recipe::prompts`].
+    pub prompts: &'a super::prompts::Prompts,
+    /// In what the network is computed.
+    pub precision: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    /// The parts of a model that is computed in 32-bit floats.
+    pub fn new(recipe: &'a Recipe, network: &'a str, tokenizer: &'a str, config: &'a str) -> Self {
+        Self {
+            network,
+            tokenizer,
+            config,
+            pooling: recipe.pooling,
+            normalize: recipe.normalize,
+            max_tokens: recipe.max_tokens,
+            lower_case: recipe.lower_case,
+            prompts: &recipe.prompts,
+            precision: "float32",
+        }
+    }
+}
+
+/// `sha256:` and 64 hexadecimal digits over the parts.
+pub fn digest(parts: &Parts<'_>) -> String {
+    // A version stands in front, so that a space which is one day defined by more has another digest for sure.
+    let text =
+        serde_json::to_string(&("kembed space 1", parts)).expect("plain strings and numbers serialise");
+    format!("sha256:{}", hex(&Sha256::digest(text)))
+}
+
+/// Lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes all");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::model::prompts::Prompts;
+
+    #[test]
+    fn each_part_changes_the_digest() {
+        let (none, some) = (Prompts::default(), Prompts { query: "query: ".into(), ..Prompts::default() });
+        let parts = Parts {
+            network: "aa",
+            tokenizer: "bb",
+            config: "cc",
+            pooling: Pooling::Mean,
+            normalize: true,
+            max_tokens: 256,
+            lower_case: false,
+            prompts: &none,
+            precision: "float32",
+        };
+        let all = [
+            parts,
+            Parts { network: "ab", ..parts },
+            Parts { tokenizer: "ab", ..parts },
+            Parts { config: "ab", ..parts },
+            Parts { pooling: Pooling::Cls, ..parts },
+            Parts { normalize: false, ..parts },
+            Parts { max_tokens: 255, ..parts },
+            Parts { lower_case: true, ..parts },
+            Parts { prompts: &some, ..parts },
+            Parts { precision: "int8", ..parts },
+        ];
+        let digests: BTreeSet<_> = all.iter().map(digest).collect();
+        assert_eq!(digests.len(), all.len());
+    }
+
+    #[test]
+    fn the_digest_never_moves() {
+        // Recorded spaces outlive releases: if this fails, every user's index is called into question.
+        let parts = Parts {
+            network: "aa",
+            tokenizer: "bb",
+            config: "cc",
+            pooling: Pooling::Mean,
+            normalize: true,
+            max_tokens: 256,
+            lower_case: false,
+            prompts: &Prompts::default(),
+            precision: "float32",
+        };
+        assert_eq!(digest(&parts), "sha256:bf07878fff8b0fa7368cb7ffba267ac4dee68399b913007ec2543d1f7d483f7c");
+    }
+}

@@ -1,0 +1,130 @@
+//! Which files of a model are needed: decided from what the source has, before anything large is fetched.
+
+use serde::{Deserialize, Serialize};
+
+use super::ModelError;
+
+/// The architecture and its sizes.
+pub const CONFIG: &str = "config.json";
+/// The tokenizer, whole.
+pub const TOKENIZER: &str = "tokenizer.json";
+/// The tokenizer's length limit, among other things.
+pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+/// The steps from text to vector, as sentence-transformers lists them.
+pub const MODULES: &str = "modules.json";
+/// The model's length limit.
+pub const SENTENCE_BERT: &str = "sentence_bert_config.json";
+/// The prompts.
+pub const SENTENCE_TRANSFORMERS: &str = "config_sentence_transformers.json";
+/// The weights in one file.
+pub const SAFETENSORS: &str = "model.safetensors";
+/// Where a repository keeps its exported graph.
+pub const ONNX: &str = "onnx/model.onnx";
+
+/// What can hold a network or tell why there is none, in order of preference.
+pub const NETWORKS: [&str; 5] =
+    [SAFETENSORS, "model.safetensors.index.json", ONNX, "model.onnx", "pytorch_model.bin"];
+
+/// What holds the network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// Weights; the graph is made from them.
+    Safetensors(String),
+    /// A graph with its weights, as shipped.
+    Onnx(String),
+}
+
+impl Network {
+    /// The file's name, relative to the model.
+    pub fn file(&self) -> &str {
+        match self {
+            Self::Safetensors(file) | Self::Onnx(file) => file,
+        }
+    }
+}
+
+/// Chooses the file of the network: the one asked for, else weights, else a shipped graph.
+///
+/// # Errors
+/// If the source has none that can be served, saying what it has instead.
+pub fn network(asked: Option<&str>, has: impl Fn(&str) -> bool) -> Result<Network, ModelError> {
+    if let Some(file) = asked {
+        return named(file, has);
+    }
+    if has(SAFETENSORS) {
+        return Ok(Network::Safetensors(SAFETENSORS.to_owned()));
+    }
+    if has("model.safetensors.index.json") {
+        return unsupported("its weights are split over several safetensors files");
+    }
+    if let Some(file) = [ONNX, "model.onnx"].into_iter().find(|file| has(file)) {
+        return Ok(Network::Onnx(file.to_owned()));
+    }
+    if has("pytorch_model.bin") {
+        return unsupported("it has only pytorch_model.bin; convert it to model.safetensors");
+    }
+    unsupported("it has neither model.safetensors nor onnx/model.onnx")
+}
+
+fn named(file: &str, has: impl Fn(&str) -> bool) -> Result<Network, ModelError> {
+    if !is_plain(file) {
+        return unsupported(&format!("{file:?} is no path inside a model"));
+    }
+    if !has(file) {
+        return Err(ModelError::invalid(file, "the model has no such file"));
+    }
+    match file.rsplit('.').next() {
+        Some("safetensors") => Ok(Network::Safetensors(file.to_owned())),
+        Some("onnx") => Ok(Network::Onnx(file.to_owned())),
+        _ => unsupported(&format!("{file} is neither .safetensors nor .onnx")),
+    }
+}
+
+fn unsupported<T>(what: &str) -> Result<T, ModelError> {
+    Err(ModelError::Unsupported(what.to_owned()))
+}
+
+/// Whether `name` is a path that stays inside the folder it is joined to.
+pub fn is_plain(name: &str) -> bool {
+    !name.contains('\\') && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choose(asked: Option<&str>, files: &[&str]) -> Result<Network, String> {
+        network(asked, |name| files.contains(&name)).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn weights_come_before_a_shipped_graph() {
+        let both = ["model.safetensors", "onnx/model.onnx"];
+        assert_eq!(choose(None, &both), Ok(Network::Safetensors("model.safetensors".into())));
+        assert_eq!(choose(None, &both[1..]), Ok(Network::Onnx("onnx/model.onnx".into())));
+        assert_eq!(choose(Some("onnx/model.onnx"), &both), Ok(Network::Onnx("onnx/model.onnx".into())));
+    }
+
+    #[test]
+    fn a_refusal_names_what_is_missing() {
+        for (asked, files, word) in [
+            (None, &["model.safetensors.index.json"][..], "split"),
+            (None, &["pytorch_model.bin"], "convert"),
+            (None, &[], "neither"),
+            (Some("a.gguf"), &["a.gguf"], "neither .safetensors nor .onnx"),
+            (Some("b.onnx"), &[], "no such file"),
+            (Some("../../etc/passwd.onnx"), &[], "no path inside"),
+        ] {
+            let error = choose(asked, files).expect_err("nothing to serve");
+            assert!(error.contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_paths_inside_are_plain() {
+        assert!(is_plain("1_Pooling/config.json"));
+        for name in ["", "/etc/passwd", "a//b", "../a", "a/..", "a\\b", "./a"] {
+            assert!(!is_plain(name), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! How this model turns texts into vectors: read from its files, changed by what the service asks for.
+
+use serde::Deserialize;
+
+use super::{
+    ModelError,
+    files::{CONFIG, SENTENCE_BERT, TOKENIZER_CONFIG},
+    modules::{self, Module},
+    prompts::{self, Prompts},
+};
+use crate::pooling::Pooling;
+
+/// Everything but the weights and the tokenizer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    /// `config.json`.
+    pub config: Config,
+    /// From one vector a token to one vector.
+    pub pooling: Pooling,
+    /// Whether vectors are brought to length one.
+    pub normalize: bool,
+    /// Tokens of an input that count, special ones included.
+    pub max_tokens: usize,
+    /// Whether texts are lowered before they are tokenised.
+    pub lower_case: bool,
+    /// What stands in front of inputs.
+    pub prompts: Prompts,
+}
+
+/// The parts of `config.json` that matter for BERT and its kin.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Config {
+    /// The architecture's name.
+    pub model_type: String,
+    /// Numbers in a token's vector.
+    pub hidden_size: usize,
+    /// Encoder layers.
+    pub num_hidden_layers: usize,
+    /// Attention heads of a layer.
+    pub num_attention_heads: usize,
+    /// Numbers between the two products of a layer's feed-forward part.
+    pub intermediate_size: usize,
+    /// Tokens in the vocabulary: ids are smaller.
+    pub vocab_size: usize,
+    /// Rows in the table of positions.
+    #[serde(default)]
+    pub max_position_embeddings: Option<usize>,
+    /// Keeps a layer normalisation from dividing by zero.
+    #[serde(default = "default_eps")]
+    pub layer_norm_eps: f32,
+    /// Activation of the feed-forward part.
+    #[serde(default = "default_act")]
+    pub hidden_act: String,
+    /// How positions are told.
+    #[serde(default)]
+    pub position_embedding_type: Option<String>,
+    /// Types of token, as in the two halves of a pair.
+    #[serde(default)]
+    pub type_vocab_size: Option<usize>,
+    /// The token that fills short rows.
+    #[serde(default)]
+    pub pad_token_id: Option<u32>,
+}
+
+fn default_eps() -> f32 {
+    1e-12
+}
+
+fn default_act() -> String {
+    "gelu".to_owned()
+}
+
+impl Config {
+    /// Reads `config.json`.
+    ///
+    /// # Errors
+    /// If it is damaged or lacks what every encoder has.
+    pub fn parse(text: &str) -> Result<Self, ModelError> {
+        #[derive(Deserialize)]
+        struct Kind {
+            model_type: Option<String>,
+        }
+        let kind: Kind = serde_json::from_str(text).map_err(|e| ModelError::invalid(CONFIG, e))?;
+        let name = kind.model_type.ok_or_else(|| ModelError::invalid(CONFIG, "it names no model_type"))?;
+        serde_json::from_str(text).map_err(|e| {
+            ModelError::Unsupported(format!("{CONFIG} of model type {name:?} is not like that of BERT: {e}"))
+        })
+    }
+
+    /// Tokens that the table of positions has room for. RoBERTa and its kin leave the rows up to and including
+    /// that of the padding token unused.
+    pub fn position_limit(&self) -> Option<usize> {
+        Some(self.max_position_embeddings?.saturating_sub(self.position_offset()))
+    }
+
+    /// The row of the first token's position.
+    pub fn position_offset(&self) -> usize {
+        match self.model_type.as_str() {
+            "roberta" | "xlm-roberta" | "camembert" => self.pad_token_id.unwrap_or(1) as usize + 1,
+            _ => 0,
+        }
+    }
+}
+
+/// The text of each file, as found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Texts<'a> {
+    /// `config.json`
+    pub config: &'a str,
+    /// `modules.json`
+    pub modules: Option<&'a str>,
+    /// Name and text of the pooling step's configuration.
+    pub pooling: Option<(&'a str, &'a str)>,
+    /// `sentence_bert_config.json`
+    pub sentence_bert: Option<&'a str>,
+    /// `config_sentence_transformers.json`
+    pub sentence_transformers: Option<&'a str>,
+    /// `tokenizer_config.json`
+    pub tokenizer_config: Option<&'a str>,
+}
+
+/// What the service asks for instead of what the model says.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Pooling.
+    pub pooling: Option<Pooling>,
+    /// Whether vectors are brought to length one.
+    pub normalize: Option<bool>,
+    /// Tokens that count.
+    pub max_tokens: Option<usize>,
+    /// Prompt of queries.
+    pub query_prompt: Option<String>,
+    /// Prompt of documents.
+    pub document_prompt: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct SentenceBert {
+    max_seq_length: Option<usize>,
+    #[serde(default)]
+    do_lower_case: bool,
+}
+
+#[derive(Default, Deserialize)]
+struct TokenizerConfig {
+    /// Written as a float of 30 digits where there is no limit.
+    model_max_length: Option<f64>,
+}
+
+impl Recipe {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// If one is damaged, they contradict each other, or they ask for what this program cannot do.
+    pub fn read(texts: Texts<'_>, overrides: &Overrides) -> Result<Self, ModelError> {
+        let config = Config::parse(texts.config)?;
+        let steps = texts.modules.map(modules::parse).transpose()?;
+        let sentence_bert: SentenceBert = parse_or_default(SENTENCE_BERT, texts.sentence_bert)?;
+        let tokenizer: TokenizerConfig = parse_or_default(TOKENIZER_CONFIG, texts.tokenizer_config)?;
+        let prompts = texts.sentence_transformers.map(prompts::parse).transpose()?.unwrap_or_default();
+        Ok(Self {
+            pooling: pooling(steps.as_deref(), texts.pooling, overrides)?,
+            normalize: overrides
+                .normalize
+                .unwrap_or_else(|| steps.is_some_and(|steps| steps.contains(&Module::Normalize))),
+            max_tokens: max_tokens(&config, &sentence_bert, &tokenizer, overrides)?,
+            lower_case: sentence_bert.do_lower_case,
+            prompts: prompts
+                .overridden(overrides.query_prompt.as_deref(), overrides.document_prompt.as_deref()),
+            config,
+        })
+    }
+}
+
+fn parse_or_default<T: Default + for<'a> Deserialize<'a>>(
+    file: &str,
+    text: Option<&str>,
+) -> Result<T, ModelError> {
+    let Some(text) = text else { return Ok(T::default()) };
+    serde_json::from_str(text).map_err(|e| ModelError::invalid(file, e))
+}
+
+/// A model that does not say how it pools is pooled by the mean, as sentence-transformers does.
+fn pooling(
+    steps: Option<&[Module]>,
+    config: Option<(&str, &str)>,
+    overrides: &Overrides,
+) -> Result<Pooling, ModelError> {
+    if let Some(pooling) = overrides.pooling {
+        return Ok(pooling);
+    }
+    let file = steps.into_iter().flatten().find_map(Module::config_file);
+    match (file, config) {
+        (None, _) => Ok(Pooling::Mean),
+        (Some(file), Some((name, text))) if file == name => modules::parse_pooling(name, text),
+        (Some(file), _) => Err(ModelError::invalid(&file, "it is named in modules.json and does not exist")),
+    }
+}
+
+fn max_tokens(
+    config: &Config,
+    sentence_bert: &SentenceBert,
+    tokenizer: &TokenizerConfig,
+    overrides: &Overrides,
+) -> Result<usize, ModelError> {
+    let limit = config.position_limit().unwrap_or(usize::MAX);
+    if let Some(asked) = overrides.max_tokens {
+        if asked > limit {
+            return Err(ModelError::Unsupported(format!(
+                "{asked} tokens were asked for, and its table of positions ends at {limit}"
+            )));
+        }
+        return Ok(asked);
+    }
+    // `as` saturates, so that a limit of 30 digits is none.
+    let tokenizer = tokenizer.model_max_length.map_or(usize::MAX, |tokens| tokens as usize);
+    let own = sentence_bert.max_seq_length.unwrap_or(tokenizer).min(limit);
+    if own == usize::MAX {
+        return Err(ModelError::Unsupported("none of its files limits the length: give --max-tokens".into()));
+    }
+    Ok(own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"{"model_type": "bert", "hidden_size": 384, "num_hidden_layers": 6,
+        "num_attention_heads": 12, "intermediate_size": 1536, "vocab_size": 30522,
+        "max_position_embeddings": 512, "pad_token_id": 0}"#;
+    const MODULES: &str = r#"[{"path": "", "type": "a.Transformer"},
+        {"path": "1_Pooling", "type": "a.Pooling"}, {"path": "2_Normalize", "type": "a.Normalize"}]"#;
+    const CLS: &str = r#"{"pooling_mode_cls_token": true}"#;
+
+    fn texts() -> Texts<'static> {
+        Texts {
+            config: CONFIG,
+            modules: Some(MODULES),
+            pooling: Some(("1_Pooling/config.json", CLS)),
+            sentence_bert: Some(r#"{"max_seq_length": 256, "do_lower_case": false}"#),
+            tokenizer_config: Some(r#"{"model_max_length": 512}"#),
+            sentence_transformers: None,
+        }
+    }
+
+    fn read(texts: Texts<'_>, overrides: &Overrides) -> Result<Recipe, String> {
+        Recipe::read(texts, overrides).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_models_own_words_count() {
+        let recipe = read(texts(), &Overrides::default()).expect("good files");
+        assert_eq!((recipe.pooling, recipe.normalize, recipe.max_tokens), (Pooling::Cls, true, 256));
+    }
+
+    #[test]
+    fn the_service_may_say_otherwise() {
+        let overrides = Overrides {
+            pooling: Some(Pooling::Mean),
+            normalize: Some(false),
+            max_tokens: Some(512),
+            ..Overrides::default()
+        };
+        let recipe = read(texts(), &overrides).expect("good files");
+        assert_eq!((recipe.pooling, recipe.normalize, recipe.max_tokens), (Pooling::Mean, false, 512));
+    }
+
+    #[test]
+    fn a_bare_transformer_is_pooled_by_the_mean_and_not_normalised() {
+        let bare = Texts { config: CONFIG, ..Texts::default() };
+        let recipe = read(bare, &Overrides::default()).expect("good files");
+        assert_eq!((recipe.pooling, recipe.normalize, recipe.max_tokens), (Pooling::Mean, false, 512));
+    }
+
+    #[test]
+    fn a_tokenizer_without_a_limit_has_none() {
+        let text = r#"{"model_max_length": 1000000000000000019884624838656}"#;
+        let bare = Texts { config: CONFIG, tokenizer_config: Some(text), ..Texts::default() };
+        assert_eq!(read(bare, &Overrides::default()).map(|recipe| recipe.max_tokens), Ok(512));
+    }
+
+    #[test]
+    fn roberta_loses_the_rows_before_its_first_position() {
+        let config = CONFIG
+            .replace("\"bert\"", "\"xlm-roberta\"")
+            .replace("512", "514")
+            .replace("_id\": 0", "_id\": 1");
+        let recipe = read(Texts { config: &config, ..Texts::default() }, &Overrides::default());
+        assert_eq!(recipe.map(|recipe| recipe.max_tokens), Ok(512));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let more = Overrides { max_tokens: Some(513), ..Overrides::default() };
+        assert!(read(texts(), &more).is_err_and(|e| e.contains("ends at 512")));
+        let lost = Texts { pooling: None, ..texts() };
+        assert!(read(lost, &Overrides::default()).is_err_and(|e| e.contains("does not exist")));
+        let none = Texts { config: "{}", ..Texts::default() };
+        assert!(read(none, &Overrides::default()).is_err_and(|e| e.contains("names no model_type")));
+        let other = Texts { config: r#"{"model_type": "t5"}"#, ..Texts::default() };
+        assert!(read(other, &Overrides::default()).is_err_and(|e| e.contains("t5")));
+    }
+}

@@ -1,0 +1,244 @@
+//! The tensors of a safetensors file, read one at a time and never all at once.
+
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use safetensors::{
+    Dtype,
+    tensor::{Metadata, TensorInfo},
+};
+
+use super::ModelError;
+
+/// Bytes before the header: its length.
+const PREFIX: u64 = 8;
+
+/// A header of the largest models takes a few megabytes; more is no header.
+const MAX_HEADER: u64 = 100 << 20;
+
+/// An opened file of weights whose header was found to agree with its length.
+#[derive(Debug)]
+pub struct Weights {
+    path: PathBuf,
+    file: File,
+    metadata: Metadata,
+    /// Where the first tensor begins.
+    start: u64,
+}
+
+/// Where a tensor lies in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Bytes from the beginning of the file.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+}
+
+impl Weights {
+    /// Opens a file and reads its header.
+    ///
+    /// # Errors
+    /// If the file is cut short, is too long, or is no safetensors file.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        let read = |source| ModelError::Read { file: name(path), source };
+        let file = File::open(path).map_err(read)?;
+        let length = file.metadata().map_err(read)?.len();
+        let (metadata, start) =
+            header(&file, length).map_err(read)?.map_err(|what| ModelError::invalid(&name(path), what))?;
+        Ok(Self { path: path.to_owned(), file, metadata, start })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether there is such a tensor.
+    pub fn has(&self, tensor: &str) -> bool {
+        self.metadata.info(tensor).is_some()
+    }
+
+    /// Where the tensor lies, if it can be used as it lies there: 32-bit floats at an address that a CPU can read.
+    ///
+    /// # Errors
+    /// If there is none, or it has another shape.
+    pub fn place(&self, tensor: &str, shape: &[usize]) -> Result<Option<Place>, ModelError> {
+        let info = self.info(tensor, shape)?;
+        let (begin, end) = info.data_offsets;
+        let place = Place { offset: self.start + begin as u64, length: (end - begin) as u64 };
+        Ok((info.dtype == Dtype::F32 && place.offset.is_multiple_of(4)).then_some(place))
+    }
+
+    /// Reads a tensor as 32-bit floats.
+    ///
+    /// # Errors
+    /// If there is none, it has another shape, or is not of floats.
+    pub fn floats(&self, tensor: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
+        let info = self.info(tensor, shape)?;
+        let (begin, end) = info.data_offsets;
+        let mut bytes = vec![0; end - begin];
+        self.file
+            .read_exact_at(&mut bytes, self.start + begin as u64)
+            .map_err(|source| ModelError::Read { file: name(&self.path), source })?;
+        widen(info.dtype, &bytes)
+            .ok_or_else(|| ModelError::Unsupported(format!("its weights are of type {:?}", info.dtype)))
+    }
+
+    fn info(&self, tensor: &str, shape: &[usize]) -> Result<&TensorInfo, ModelError> {
+        let wrong = |what| ModelError::invalid(&name(&self.path), what);
+        let info = self.metadata.info(tensor).ok_or_else(|| wrong(format!("there is no tensor {tensor}")))?;
+        if info.shape != shape {
+            return Err(wrong(format!(
+                "tensor {tensor} is of shape {:?}, and config.json asks for {shape:?}",
+                info.shape
+            )));
+        }
+        Ok(info)
+    }
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn header(file: &File, length: u64) -> io::Result<Result<(Metadata, u64), String>> {
+    if length < PREFIX {
+        return Ok(Err("it is shorter than its header".into()));
+    }
+    let mut prefix = [0; PREFIX as usize];
+    file.read_exact_at(&mut prefix, 0)?;
+    let size = u64::from_le_bytes(prefix);
+    if size > MAX_HEADER.min(length - PREFIX) {
+        return Ok(Err("it is shorter than its header, or no safetensors file".into()));
+    }
+    let mut text = vec![0; size as usize];
+    file.read_exact_at(&mut text, PREFIX)?;
+    Ok(parse(&text, length - PREFIX - size).map(|metadata| (metadata, PREFIX + size)))
+}
+
+fn parse(text: &[u8], data: u64) -> Result<Metadata, String> {
+    let metadata: Metadata =
+        serde_json::from_slice(text).map_err(|e| format!("its header is damaged: {e}"))?;
+    let wanted = metadata.data_len() as u64;
+    if wanted != data {
+        return Err(format!("its header lists {wanted} bytes of tensors, and the file has {data}"));
+    }
+    Ok(metadata)
+}
+
+/// Numbers of a type as 32-bit floats; `None` if they are no floats.
+fn widen(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
+    match dtype {
+        Dtype::F32 => Some(numbers(bytes).map(f32::from_le_bytes).collect()),
+        Dtype::F16 => Some(numbers(bytes).map(|b| half(u16::from_le_bytes(b))).collect()),
+        // A bfloat16 is the upper half of a float.
+        Dtype::BF16 => {
+            Some(numbers(bytes).map(|b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)).collect())
+        }
+        _ => None,
+    }
+}
+
+fn numbers<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {
+    bytes.as_chunks::<N>().0.iter().copied()
+}
+
+/// A 16-bit float of IEEE 754: one bit of sign, five of exponent (less 15), ten of fraction.
+fn half(bits: u16) -> f32 {
+    let (sign, exponent, fraction) = (bits >> 15, bits >> 10 & 0x1f, bits & 0x3ff);
+    let size = match exponent {
+        // Without the leading one: fraction * 2^-24.
+        0 => f32::from(fraction) * 2f32.powi(-24),
+        0x1f if fraction == 0 => f32::INFINITY,
+        0x1f => f32::NAN,
+        _ => f32::from(fraction | 0x400) * 2f32.powi(i32::from(exponent) - 25),
+    };
+    if sign == 1 { -size } else { size }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, fs};
+
+    use proptest::prelude::*;
+    use safetensors::tensor::TensorView;
+
+    use super::*;
+
+    fn file(dtype: Dtype, shape: &[usize], data: &[u8]) -> tempfile::NamedTempFile {
+        let view = TensorView::new(dtype, shape.to_vec(), data).expect("shape and data agree");
+        let bytes = safetensors::serialize(HashMap::from([("w", view)]), None).expect("it serialises");
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        fs::write(&file, bytes).expect("it can be written");
+        file
+    }
+
+    #[test]
+    fn floats_lie_where_they_are_said_to_lie() {
+        let data: Vec<u8> = [1f32, -2.5].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let file = file(Dtype::F32, &[2, 1], &data);
+        let weights = Weights::open(file.path()).expect("a good file");
+        assert_eq!(weights.floats("w", &[2, 1]).expect("it is there"), [1., -2.5]);
+        let place =
+            weights.place("w", &[2, 1]).expect("it is there").expect("header lengths are multiples of 8");
+        let bytes = fs::read(file.path()).expect("it can be read");
+        assert_eq!(bytes[place.offset as usize..][..place.length as usize], data);
+    }
+
+    #[test]
+    fn small_floats_are_widened() {
+        for (dtype, data) in [(Dtype::BF16, [0x80, 0x3f, 0x20, 0xc0]), (Dtype::F16, [0x00, 0x3c, 0x00, 0xc1])]
+        {
+            let file = file(dtype, &[2], &data);
+            let weights = Weights::open(file.path()).expect("a good file");
+            assert_eq!(weights.floats("w", &[2]).expect("it is there"), [1., -2.5]);
+            assert_eq!(weights.place("w", &[2]).expect("it is there"), None);
+        }
+    }
+
+    #[test]
+    fn sixteen_bit_floats_at_their_edges() {
+        assert_eq!(half(0x0001), 2f32.powi(-24));
+        assert_eq!(half(0x03ff), 1023. * 2f32.powi(-24));
+        assert_eq!(half(0x0400), 2f32.powi(-14));
+        assert_eq!(half(0x7bff), 65504.);
+        assert_eq!(half(0x8000).to_bits(), (-0f32).to_bits());
+        assert_eq!(half(0xfc00), f32::NEG_INFINITY);
+        assert!(half(0x7e00).is_nan());
+    }
+
+    #[test]
+    fn a_file_of_another_length_is_refused() {
+        let file = file(Dtype::F32, &[2], &[0; 8]);
+        let bytes = fs::read(file.path()).expect("it can be read");
+        for length in [0, 7, 8, 20, bytes.len() - 1, bytes.len() + 1] {
+            let mut bytes = bytes.clone();
+            bytes.resize(length, 0);
+            fs::write(&file, bytes).expect("it can be written");
+            let error = Weights::open(file.path()).expect_err("a wrong length");
+            assert!(matches!(error, ModelError::Invalid { .. }), "{length}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_tensor_of_another_shape_is_refused() {
+        let file = file(Dtype::F32, &[2], &[0; 8]);
+        let weights = Weights::open(file.path()).expect("a good file");
+        assert!(weights.floats("w", &[1, 2]).is_err_and(|e| e.to_string().contains("[1, 2]")));
+        assert!(weights.floats("v", &[2]).is_err_and(|e| e.to_string().contains("no tensor v")));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_refused_or_read(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let file = tempfile::NamedTempFile::new().expect("a temporary file");
+            fs::write(&file, bytes).expect("it can be written");
+            let _ = Weights::open(file.path());
+        }
+    }
+}

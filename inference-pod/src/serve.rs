@@ -1,0 +1,91 @@
+//! The life of a pod: listen, load, serve, stop.
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use kembed_runtime::shutdown;
+use tokio::{net::TcpListener, runtime::Runtime, sync::oneshot, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api,
+    batch::Ended,
+    config::{Config, ServeArgs},
+    limits::Limits,
+    load::load,
+    pod::{Pod, Stage},
+    start::{StartError, write_termination_message},
+};
+
+/// Between going unready and taking no more connections: what routes requests here sees it in that time.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// For what is in hand: less than the 30 seconds after which Kubernetes kills.
+const GRACE: Duration = Duration::from_secs(25);
+
+/// Serves until a signal comes or something fails; the exit code says which.
+pub fn serve(args: ServeArgs) -> ExitCode {
+    let termination_message = args.termination_message.clone();
+    let ended = Runtime::new().map_err(StartError::System).and_then(|runtime| {
+        let ended = runtime.block_on(async {
+            let config = args.into_config()?;
+            run(config, shutdown::on_signal().map_err(StartError::System)?).await
+        });
+        // Work that still blocks, such as loading a model, is not waited for.
+        runtime.shutdown_background();
+        ended
+    });
+    let Err(error) = ended else { return ExitCode::SUCCESS };
+    let failure = error.failure();
+    tracing::error!(reason = %failure.reason, "{}", failure.message);
+    if let Some(file) = termination_message {
+        write_termination_message(&file, &failure);
+    }
+    ExitCode::FAILURE
+}
+
+/// Listens at once, for health checks, and loads the model meanwhile.
+async fn run(config: Config, stop: CancellationToken) -> Result<(), StartError> {
+    let Config { listen, identity, load: loading } = config;
+    // As many as the cgroup's quota and the affinity allow.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let pod = Arc::new(Pod::new(identity, Limits::new(threads)));
+    let listening = |source| StartError::Listen { address: listen, source };
+    let listener = TcpListener::bind(listen).await.map_err(listening)?;
+    tracing::info!(address = %listener.local_addr().map_err(listening)?, threads, "listening");
+    let closing = CancellationToken::new();
+    let server = axum::serve(listener, api::router(pod.clone()))
+        .with_graceful_shutdown(closing.clone().cancelled_owned());
+    let server = tokio::spawn(server.into_future());
+    let ended = tokio::select! {
+        loaded = load(loading, threads, &pod) => {
+            let (serving, ended) = loaded?;
+            pod.serve(serving);
+            watch(ended, &stop).await?
+        }
+        () = stop.cancelled() => None,
+    };
+    pod.enter(Stage::Stopping);
+    tokio::time::sleep(LINGER).await;
+    closing.cancel();
+    if timeout(GRACE, server).await.is_err() {
+        tracing::warn!("requests were still in hand when the time was over");
+    }
+    // The last owner of the queue goes, and with it the thread: what runs networks must not outlive `main`.
+    drop(pod);
+    if let Some(ended) = ended {
+        let _ = timeout(GRACE, ended).await;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Waits for the signal; before it, the network's thread must not end.
+async fn watch(
+    mut ended: oneshot::Receiver<Ended>,
+    stop: &CancellationToken,
+) -> Result<Option<oneshot::Receiver<Ended>>, StartError> {
+    tokio::select! {
+        _ = &mut ended => Err(StartError::Panicked("the thread that runs the network")),
+        () = stop.cancelled() => Ok(Some(ended)),
+    }
+}

@@ -1,0 +1,132 @@
+//! What is known of a model's files in the cache: written once all of them are there.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{Location, SourceError};
+use crate::model::{
+    digest::hex,
+    files::{Network, is_plain},
+};
+
+/// The files of one model at one revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Manifest {
+    /// The immutable revision, where the source has one.
+    pub(super) revision: Option<String>,
+    /// The file of the network.
+    pub(super) network: Network,
+    /// What is known of each file.
+    pub(super) files: BTreeMap<String, Known>,
+}
+
+/// What is known of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Known {
+    /// Of its content, in hexadecimal.
+    pub(super) sha256: String,
+    /// Bytes.
+    pub(super) size: u64,
+}
+
+/// The folder of a model at a revision: readable for what comes from a hub, a hash for what comes from elsewhere.
+pub(super) fn folder(cache: &Path, location: &Location, revision: Option<&str>) -> PathBuf {
+    match location {
+        Location::Hub { repository, .. } => {
+            cache.join("hf").join(repository.replace('/', "--")).join(revision.unwrap_or("unknown"))
+        }
+        Location::Web(url) => cache.join("web").join(&hex(&Sha256::digest(url))[..32]),
+        Location::Folder(folder) => folder.clone(),
+    }
+}
+
+/// The manifest's place: one for each network that was asked for, as it decides which files are needed.
+fn place(folder: &Path, asked: Option<&str>) -> PathBuf {
+    folder.join(format!("kembed-{}.json", asked.unwrap_or("auto").replace('/', "--")))
+}
+
+/// Reads a manifest whose files are all still there.
+pub(super) fn read(folder: &Path, asked: Option<&str>) -> Option<Manifest> {
+    let manifest: Manifest = serde_json::from_slice(&fs::read(place(folder, asked)).ok()?).ok()?;
+    let whole = manifest.files.iter().all(|(name, known)| {
+        is_plain(name) && fs::metadata(folder.join(name)).is_ok_and(|file| file.len() == known.size)
+    });
+    whole.then_some(manifest)
+}
+
+/// Writes a manifest, visible at once or not at all.
+pub(super) fn write(folder: &Path, asked: Option<&str>, manifest: &Manifest) -> Result<(), SourceError> {
+    let place = place(folder, asked);
+    let part = place.with_extension(format!("{}.part", std::process::id()));
+    let text = serde_json::to_vec_pretty(manifest).expect("strings and numbers serialise");
+    fs::write(&part, text).and_then(|()| fs::rename(&part, &place)).map_err(|e| SourceError::cache(&place, e))
+}
+
+/// Hashes a file that is on this machine. Takes time in proportion to its size: not for async threads.
+pub(super) fn hash(path: &Path) -> io::Result<Known> {
+    let mut hasher = Sha256::new();
+    let size =
+        io::copy(&mut fs::File::open(path)?, &mut io::BufWriter::with_capacity(1 << 20, Sink(&mut hasher)))?;
+    Ok(Known { sha256: hex(&hasher.finalize()), size })
+}
+
+struct Sink<'a>(&'a mut Sha256);
+
+impl io::Write for Sink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        let known = Known { sha256: hex(&Sha256::digest("{}")), size: 2 };
+        Manifest {
+            revision: Some("abc".into()),
+            network: Network::Safetensors("model.safetensors".into()),
+            files: BTreeMap::from([("config.json".into(), known)]),
+        }
+    }
+
+    #[test]
+    fn a_manifest_counts_while_its_files_are_there() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        write(folder.path(), None, &manifest()).expect("it can be written");
+        assert_eq!(read(folder.path(), None), None);
+        fs::write(folder.path().join("config.json"), "{}").expect("it can be written");
+        assert_eq!(read(folder.path(), None), Some(manifest()));
+        assert_eq!(read(folder.path(), Some("onnx/model.onnx")), None);
+        assert_eq!(
+            hash(&folder.path().join("config.json")).ok().as_ref(),
+            manifest().files.get("config.json")
+        );
+        fs::write(folder.path().join("config.json"), "{").expect("it can be written");
+        assert_eq!(read(folder.path(), None), None);
+    }
+
+    #[test]
+    fn models_and_revisions_lie_apart() {
+        let hub = |repository: &str| Location::Hub { repository: repository.into(), revision: "main".into() };
+        let at = |location: &Location, revision| folder("/c".as_ref(), location, revision);
+        assert_eq!(at(&hub("a/b"), Some("1")), Path::new("/c/hf/a--b/1"));
+        assert_ne!(at(&hub("a/b"), Some("1")), at(&hub("a/b"), Some("2")));
+        assert_ne!(
+            at(&Location::Web("http://a/".into()), None),
+            at(&Location::Web("http://b/".into()), None)
+        );
+    }
+}

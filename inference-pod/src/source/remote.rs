@@ -1,0 +1,49 @@
+//! What all distant sources have in common: they list files and open them.
+
+use std::collections::BTreeSet;
+
+use reqwest::{Response, Url};
+
+use super::{SourceError, check::Check, hub::Hub, web::Web};
+
+/// A distant source, at one state of it.
+pub(super) enum Remote {
+    Hub { hub: Hub, commit: String, files: BTreeSet<String> },
+    Web(Web),
+}
+
+/// A file that is about to come.
+pub(super) struct Opened {
+    pub(super) url: Url,
+    /// The byte with which it begins.
+    pub(super) at: u64,
+    /// Bytes of the whole file, if the source says so.
+    pub(super) total: Option<u64>,
+    pub(super) check: Check,
+    /// `None` if everything came before.
+    pub(super) response: Option<Response>,
+}
+
+impl Opened {
+    /// Nothing is left behind byte `from`, or less is there than was thought.
+    pub(super) fn nothing(url: Url, from: u64) -> Self {
+        Self { url, at: from, total: None, check: Check::None, response: None }
+    }
+}
+
+impl Remote {
+    pub(super) async fn open(&self, file: &str, from: u64) -> Result<Opened, SourceError> {
+        match self {
+            Self::Hub { hub, commit, .. } => hub.open(commit, file, from).await,
+            Self::Web(web) => web.open(file, from).await,
+        }
+    }
+
+    /// Whether there is such a file.
+    pub(super) async fn has(&self, file: &str) -> Result<bool, SourceError> {
+        match self {
+            Self::Hub { files, .. } => Ok(files.contains(file)),
+            Self::Web(web) => web.has(file).await,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Why a pod could not start or go on, for people and for the controller.
+
+use std::{io, net::SocketAddr, path::Path};
+
+use kembed_queue::wire::{Failure, FailureReason};
+
+use crate::{
+    backend::{RunError, onnx::LibraryError},
+    model::ModelError,
+    source::{SourceError, location::LocationError},
+};
+
+/// The end of a pod.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is no device of the kind that was asked for.
+    #[error("{0} was asked for, and this build runs on the CPU alone")]
+    Accelerator(String),
+    /// The network cannot be computed in such numbers.
+    #[error("precision {0} is not supported: networks are computed in float32")]
+    Precision(&'static str),
+    /// The model is named in a way that leads nowhere.
+    #[error(transparent)]
+    Location(#[from] LocationError),
+    /// Its files cannot be had.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// They are no model that can be served.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// What runs networks is not there.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+    /// The network failed when it ran for the first time.
+    #[error("failed to warm up")]
+    WarmUp(#[source] RunError),
+    /// The recorded space cannot be read.
+    #[error("{0}")]
+    Recorded(String),
+    /// The address is not to be had.
+    #[error("failed to listen on {address}")]
+    Listen {
+        /// Which one.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system gives no threads or signals.
+    #[error("failed to start")]
+    System(#[source] io::Error),
+    /// A fault of this program.
+    #[error("{0} panicked")]
+    Panicked(&'static str),
+}
+
+impl StartError {
+    /// As it is written to the termination message.
+    pub fn failure(&self) -> Failure {
+        let mut message = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            message = format!("{message}: {error}");
+            source = error.source();
+        }
+        Failure { reason: self.reason(), message }
+    }
+
+    fn reason(&self) -> FailureReason {
+        match self {
+            Self::Accelerator(_) => FailureReason::AcceleratorUnavailable,
+            Self::Precision(_) => FailureReason::ModelUnsupported,
+            Self::Location(error) => error.reason(),
+            Self::Source(error) => error.reason(),
+            Self::Model(error) => error.reason(),
+            Self::WarmUp(_) => FailureReason::ModelInvalid,
+            Self::Library(_)
+            | Self::Recorded(_)
+            | Self::Listen { .. }
+            | Self::System(_)
+            | Self::Panicked(_) => FailureReason::StartFailed,
+        }
+    }
+}
+
+/// Leaves a failure where Kubernetes looks for it.
+pub fn write_termination_message(file: &Path, failure: &Failure) {
+    if let Err(error) = std::fs::write(file, failure.to_termination_message()) {
+        tracing::warn!(%error, file = %file.display(), "failed to write the termination message");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_tells_the_whole_chain_once() {
+        let source = io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = StartError::from(SourceError::Cache { path: "/c".into(), source });
+        let failure = error.failure();
+        assert_eq!(failure.reason, FailureReason::StartFailed);
+        assert_eq!(
+            failure.message,
+            "failed to use /c; name another place with --cache-dir: permission denied"
+        );
+    }
+
+    #[test]
+    fn the_termination_message_is_read_back() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let failure = StartError::Accelerator("nvidia.com/gpu".into()).failure();
+        write_termination_message(file.path(), &failure);
+        let text = std::fs::read_to_string(&file).expect("it can be read");
+        assert_eq!(Failure::from_termination_message(&text), Some(failure));
+    }
+}
