@@ -32,6 +32,10 @@ const RESYNC: Duration = Duration::from_secs(300);
 /// How often a service is looked at while a pod is on its way: some of what it waits for sends no news.
 const WATCHFUL: Duration = Duration::from_secs(2);
 
+/// How often a service is looked at while something stands in the way that sends no news when it goes: another's object
+/// of its name, or what made the API server refuse ours.
+const HINDERED: Duration = Duration::from_secs(10);
+
 /// What every reconciliation uses.
 pub struct Context {
     /// Behind the fence.
@@ -98,7 +102,7 @@ async fn run(object: &EmbeddingService, context: &Context) -> Result<(Action, Op
         pods,
     };
     let newly_recorded = write_status(object, &observed, context).await?;
-    Ok((next(&observed.pods, newly_recorded), hindrance))
+    Ok((next(&observed.pods, newly_recorded, hindrance.is_some()), hindrance))
 }
 
 enum MakeError {
@@ -169,7 +173,7 @@ async fn patch(
     written.map(drop).map_err(|error| Error::Status(Box::new(error)))
 }
 
-fn next(pods: &[ObservedPod], newly_recorded: bool) -> Action {
+fn next(pods: &[ObservedPod], newly_recorded: bool, hindered: bool) -> Action {
     if newly_recorded {
         return Action::requeue(Duration::ZERO); // for the ConfigMap that tells later pods
     }
@@ -178,5 +182,24 @@ fn next(pods: &[ObservedPod], newly_recorded: bool) -> Action {
         PodState::Starting | PodState::Running => true,
         PodState::Hindered(_) | PodState::Unschedulable(_) | PodState::Gone => false,
     };
-    Action::requeue(if pods.iter().any(underway) { WATCHFUL } else { RESYNC })
+    Action::requeue(match (pods.iter().any(underway), hindered) {
+        (true, _) => WATCHFUL,
+        (false, true) => HINDERED,
+        (false, false) => RESYNC,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_sends_no_news_is_looked_at_more_often() {
+        let pod = |state| [ObservedPod { name: "minilm-1".into(), state, space: None }];
+        assert_eq!(next(&[], true, false), Action::requeue(Duration::ZERO));
+        assert_eq!(next(&pod(PodState::Running), false, true), Action::requeue(WATCHFUL));
+        // Once, a service whose name was taken stayed in conflict for minutes after the other object was gone.
+        assert_eq!(next(&[], false, true), Action::requeue(HINDERED));
+        assert_eq!(next(&pod(PodState::Gone), false, false), Action::requeue(RESYNC));
+    }
 }
