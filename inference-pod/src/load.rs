@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use kembed_queue::wire::Space;
+use ort::environment::Environment;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -38,6 +39,8 @@ pub async fn load(
     pod: &Pod,
 ) -> Result<(Serving, oneshot::Receiver<Ended>), StartError> {
     let LoadConfig { location, file, access, overrides, onnxruntime } = config;
+    // Before anything large is fetched.
+    let environment = blocking(move || Ok(load_library(&onnxruntime)?)).await?;
     let recorded = pod.recorded_space().map_err(StartError::Recorded)?.and_then(|space| space.revision);
     let progress = &pod.progress;
     let mut model = Snapshot::open(&location, file.as_deref(), recorded.as_deref(), access, progress).await?;
@@ -54,7 +57,7 @@ pub async fn load(
     }
     model.seal()?;
     let digest = digest(&Parts::new(&recipe, &sha256[0], &sha256[1], &sha256[2]));
-    let made = Made { network, path, onnxruntime, threads, recipe, tokeniser };
+    let made = Made { network, path, environment, threads, recipe, tokeniser };
     let (backend, made) = blocking(move || made.backend()).await?;
     pod.enter(Stage::Warming);
     let (backend, dimension, made) = blocking(move || made.warm_up(backend)).await?;
@@ -122,7 +125,7 @@ impl Read {
 struct Made {
     network: Network,
     path: PathBuf,
-    onnxruntime: PathBuf,
+    environment: Environment,
     threads: usize,
     recipe: Recipe,
     tokeniser: Tokeniser,
@@ -130,12 +133,11 @@ struct Made {
 
 impl Made {
     fn backend(self) -> Result<(Box<dyn Backend>, Self), StartError> {
-        let environment = load_library(&self.onnxruntime)?;
         let graph = match &self.network {
             Network::Safetensors(_) => Graph::Made(export(&self.recipe.config, &Weights::open(&self.path)?)?),
             Network::Onnx(_) => Graph::Shipped(self.path.clone()),
         };
-        let backend = Onnx::new(&environment, graph, self.recipe.pooling, self.threads)?;
+        let backend = Onnx::new(&self.environment, graph, self.recipe.pooling, self.threads)?;
         Ok((Box::new(backend), self))
     }
 

@@ -1,0 +1,358 @@
+//! What clients get, with a stub in place of a network.
+
+mod support;
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    http::{Request, StatusCode},
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use inference_pod::{
+    batch::Ended,
+    limits::Limits,
+    pod::{Identity, Pod, Stage},
+};
+use serde_json::{Value, json};
+use support::{Order, Tested, answering, embed, get, identity, limits, send, waiting};
+
+/// The vectors in an answer of OpenAI's form.
+fn vectors(answer: &support::Answer) -> Vec<Value> {
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    let json = answer.json();
+    let data = json["data"].as_array().expect("a list");
+    for (i, item) in data.iter().enumerate() {
+        assert_eq!((&item["object"], &item["index"]), (&json!("embedding"), &json!(i)));
+    }
+    data.iter().map(|item| item["embedding"].clone()).collect()
+}
+
+#[track_caller]
+fn assert_refused(answer: &support::Answer, status: u16, code: &str, retry: bool) {
+    assert_eq!(answer.status.as_u16(), status, "{}", answer.text);
+    let error = &answer.json()["error"];
+    assert_eq!(error["code"], code, "{error}");
+    assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()));
+    assert!(error["type"].is_string() && error.get("param").is_some(), "{error}");
+    assert_eq!(answer.header("x-should-retry"), Some(if retry { "true" } else { "false" }));
+    assert_eq!(answer.header("retry-after").is_some(), retry && matches!(status, 429 | 503));
+}
+
+#[tokio::test]
+async fn every_form_of_input_is_embedded_in_order() {
+    let pod = answering(limits(), identity());
+    // `[CLS]` is 1, `[SEP]` is 2, `a` is 4, and so on.
+    for (input, expected) in [
+        (json!("a b"), json!([[4.0, 12.0, 0.0]])),
+        (json!(["a", "b b b"]), json!([[3.0, 7.0, 0.0], [5.0, 18.0, 0.0]])),
+        (json!([4, 5]), json!([[2.0, 9.0, 0.0]])),
+        (json!([[4], [5, 6]]), json!([[1.0, 4.0, 0.0], [2.0, 11.0, 0.0]])),
+        (json!("\0"), json!([[3.0, 6.0, 0.0]])),
+        (json!("  "), json!([[2.0, 3.0, 0.0]])),
+    ] {
+        let answer = embed(&pod, json!({"input": input, "model": "any"}).to_string()).await;
+        assert_eq!(json!(vectors(&answer)), expected, "{input}");
+        assert_eq!(answer.header("x-kembed-space"), Some(support::DIGEST));
+    }
+}
+
+#[tokio::test]
+async fn usage_counts_tokens_and_the_model_is_named() {
+    let pod = answering(limits(), identity());
+    let json = embed(&pod, r#"{"input": ["a", "b b"]}"#).await.json();
+    assert_eq!(json["usage"], json!({"prompt_tokens": 7, "total_tokens": 7}));
+    assert_eq!((&json["object"], &json["model"]), (&json!("list"), &json!("b")));
+    let models = get(&pod, "/v1/models").await.json();
+    assert_eq!((&models["object"], &models["data"][0]["id"]), (&json!("list"), &json!("b")));
+}
+
+#[tokio::test]
+async fn options_change_the_vector() {
+    let pod = answering(limits(), identity());
+    let cut = embed(&pod, r#"{"input": "a", "dimensions": 2}"#).await;
+    assert_eq!(vectors(&cut), [json!([3.0, 7.0])]);
+    let prompted = embed(&pod, r#"{"input": "a", "input_type": "query"}"#).await;
+    assert_eq!(vectors(&prompted), [json!([4.0, 18.0, 0.0])]);
+    let encoded = embed(&pod, r#"{"input": "a", "encoding_format": "base64"}"#).await;
+    let text = vectors(&encoded)[0].as_str().expect("base 64").to_owned();
+    let bytes: Vec<u8> = [3f32, 7., 0.].iter().flat_map(|x| x.to_le_bytes()).collect();
+    assert_eq!(BASE64_STANDARD.decode(text).expect("base 64"), bytes);
+}
+
+#[tokio::test]
+async fn plain_gets_give_a_vector() {
+    let pod = answering(limits(), identity());
+    for path in ["/?content=a%20b", "/get_vector_simple?sentence=a+b"] {
+        let answer = get(&pod, path).await;
+        assert_eq!(answer.json(), json!({"vector": [4.0, 12.0, 0.0]}), "{path}");
+        assert_eq!(answer.header("x-kembed-space"), Some(support::DIGEST));
+    }
+    for path in ["/", "/?content=", "/?content=%ff", "/get_vector_simple?content=a"] {
+        assert_refused(&get(&pod, path).await, 400, "invalid_request", false);
+    }
+}
+
+#[tokio::test]
+async fn requests_at_fault_are_refused() {
+    let pod = answering(limits(), identity());
+    for body in [
+        r#"{"input": ""}"#,
+        r#"{"input": []}"#,
+        r#"{"input": ["a", ""]}"#,
+        r#"{"input": [[4], []]}"#,
+        r#"{"input": [12]}"#,
+        r#"{"input": [4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4]}"#,
+        r#"{"input": ["a", "a", "a", "a", "a", "a"]}"#,
+        r#"{"input": "a", "dimensions": 0}"#,
+        r#"{"input": "a", "dimensions": 4}"#,
+        r#"{"input": "\ud800"}"#,
+        r#"{"input": {"a": 1}}"#,
+        "[]",
+        "",
+    ] {
+        assert_refused(&embed(&pod, body).await, 400, "invalid_request", false);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_repeat_a_long_input() {
+    let pod = answering(Limits { body: 100_000, ..limits() }, identity());
+    let body = json!({"input": "a", "encoding_format": "x".repeat(50_000)}).to_string();
+    let answer = embed(&pod, body).await;
+    assert_refused(&answer, 400, "invalid_request", false);
+    assert!(answer.text.len() < 1000, "{}", answer.text.len());
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_for_good() {
+    let pod = answering(limits(), identity());
+    let body = json!({"input": "a".repeat(1000)}).to_string();
+    assert_refused(&embed(&pod, body).await, 413, "request_too_large", false);
+    // Four inputs of 16 tokens are more than the 40 that ever wait.
+    let text = "a ".repeat(16);
+    let body = json!({"input": [text, text, text, text]}).to_string();
+    assert_refused(&embed(&pod, body).await, 413, "request_too_large", false);
+}
+
+#[tokio::test]
+async fn one_word_of_many_characters_is_cut_and_answered() {
+    let pod = answering(Limits { body: 2 << 20, ..limits() }, identity());
+    let answer = embed(&pod, json!({"input": "x".repeat(1 << 20)}).to_string()).await;
+    assert_eq!(vectors(&answer), [json!([3.0, 6.0, 0.0])]);
+    let answer = embed(&pod, json!({"input": "a ".repeat(1 << 19)}).to_string()).await;
+    assert_eq!(vectors(&answer)[0][0], 16.0);
+}
+
+#[tokio::test]
+async fn other_paths_and_methods_are_refused_in_the_same_form() {
+    let pod = answering(limits(), identity());
+    assert_refused(&get(&pod, "/v2/embeddings").await, 404, "not_found", false);
+    assert_refused(&get(&pod, "/v1/embeddings").await, 405, "method_not_allowed", false);
+    let post = Request::post("/v1/models").body(Body::empty()).expect("a good request");
+    assert_refused(&send(&pod, post).await, 405, "method_not_allowed", false);
+}
+
+#[tokio::test]
+async fn before_the_model_is_there_the_pod_lives_and_says_what_it_waits_for() {
+    let pod = Arc::new(Pod::new(identity(), limits()));
+    assert_eq!(get(&pod, "/health/live").await.status, StatusCode::OK);
+    pod.progress.begin("model.safetensors", 0, 90_000_000);
+    let ready = get(&pod, "/health/ready").await;
+    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(ready.text.starts_with("fetching model.safetensors: 0 %"), "{}", ready.text);
+    pod.enter(Stage::Warming);
+    assert_eq!(get(&pod, "/health/ready").await.text, "warming up\n");
+    assert_refused(&embed(&pod, r#"{"input": "a"}"#).await, 503, "not_ready", true);
+    assert_refused(&get(&pod, "/?content=a").await, 503, "not_ready", true);
+    assert_refused(&get(&pod, "/info").await, 503, "not_ready", true);
+}
+
+#[tokio::test]
+async fn a_stopping_pod_is_unready_and_still_answers() {
+    let pod = answering(limits(), identity());
+    assert_eq!(get(&pod, "/health/ready").await.status, StatusCode::OK);
+    pod.enter(Stage::Stopping);
+    pod.enter(Stage::Serving);
+    assert_eq!(get(&pod, "/health/ready").await.text, "stopping\n");
+    assert_eq!(embed(&pod, r#"{"input": "a"}"#).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn info_tells_model_and_space() {
+    let pod = answering(limits(), identity());
+    let info = get(&pod, "/info").await.json();
+    let space = json!({"digest": support::DIGEST, "revision": "abc", "dimension": 3, "maxTokens": 16});
+    assert_eq!(info["space"], space);
+    assert_eq!((&info["model_id"], &info["model_sha"]), (&json!("hf://a/b"), &json!("abc")));
+    assert_eq!(info["max_input_length"], 16);
+}
+
+#[tokio::test]
+async fn another_space_is_not_served_and_still_told() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("space.json");
+    let pod = answering(limits(), Identity { recorded: Some(file.clone()), ..identity() });
+    assert_eq!(get(&pod, "/health/ready").await.status, StatusCode::OK);
+
+    std::fs::write(&file, r#"{"digest": "sha256:other", "revision": "def"}"#).expect("it can be written");
+    let ready = get(&pod, "/health/ready").await;
+    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+    for word in [support::DIGEST, "sha256:other", "abc", "def"] {
+        assert!(ready.text.contains(word), "{}", ready.text);
+    }
+    assert_refused(&embed(&pod, r#"{"input": "a"}"#).await, 503, "not_ready", true);
+    assert_eq!(get(&pod, "/health/live").await.status, StatusCode::OK);
+    assert_eq!(get(&pod, "/info").await.json()["space"]["digest"], support::DIGEST);
+
+    std::fs::write(&file, "{").expect("it can be written");
+    assert!(get(&pod, "/health/ready").await.text.contains("damaged"));
+
+    let right = format!(r#"{{"digest": "{}"}}"#, support::DIGEST);
+    std::fs::write(&file, right).expect("it can be written");
+    assert_eq!(get(&pod, "/health/ready").await.status, StatusCode::OK);
+    assert_eq!(embed(&pod, r#"{"input": "a"}"#).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_pinned_digest_is_demanded_from_the_start() {
+    let pod = answering(limits(), Identity { pinned: Some("sha256:pinned".into()), ..identity() });
+    assert_refused(&embed(&pod, r#"{"input": "a"}"#).await, 503, "not_ready", true);
+    assert!(get(&pod, "/health/ready").await.text.contains("sha256:pinned"));
+}
+
+/// Sends a request whose batch the stub starts and holds.
+async fn hold(tested: &mut Tested) -> tokio::task::JoinHandle<support::Answer> {
+    let pod = tested.pod.clone();
+    let held = tokio::spawn(async move { embed(&pod, r#"{"input": "a"}"#).await });
+    started(tested).await;
+    held
+}
+
+async fn started(tested: &mut Tested) -> usize {
+    loop {
+        match tested.started.try_recv() {
+            Ok(rows) => return rows,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
+}
+
+async fn waits(pod: &Pod, inputs: i64) {
+    while pod.metrics.queue_inputs.get() != inputs {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_says_to_come_again_and_takes_what_fits() {
+    let mut tested = waiting(limits(), identity());
+    let first = hold(&mut tested).await;
+    let pod = tested.pod.clone();
+    let queued = tokio::spawn(async move { embed(&pod, r#"{"input": ["a", "a", "a"]}"#).await });
+    waits(&tested.pod, 3).await;
+    let refused = embed(&tested.pod, r#"{"input": ["a", "a"]}"#).await;
+    assert_refused(&refused, 429, "queue_full", true);
+    for _ in 0..2 {
+        tested.orders.send(Order::Answer).expect("the stub waits");
+    }
+    assert_eq!(first.await.expect("no panic").status, StatusCode::OK);
+    assert_eq!(vectors(&queued.await.expect("no panic")).len(), 3);
+    assert_eq!(started(&mut tested).await, 3, "what waited runs in one batch");
+}
+
+#[tokio::test]
+async fn more_requests_than_the_pod_takes_on_are_told_so() {
+    let mut tested = waiting(Limits { requests: 1, ..limits() }, identity());
+    let first = hold(&mut tested).await;
+    assert_refused(&embed(&tested.pod, r#"{"input": "a"}"#).await, 429, "queue_full", true);
+    tested.orders.send(Order::Answer).expect("the stub waits");
+    assert_eq!(first.await.expect("no panic").status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_a_client_left_behind_is_not_run_and_makes_room() {
+    let mut tested = waiting(limits(), identity());
+    let first = hold(&mut tested).await;
+    let pod = tested.pod.clone();
+    let left = tokio::spawn(async move { embed(&pod, r#"{"input": ["a", "a", "a", "a"]}"#).await });
+    waits(&tested.pod, 4).await;
+    left.abort();
+    assert!(left.await.is_err_and(|e| e.is_cancelled()));
+    let pod = tested.pod.clone();
+    let second = tokio::spawn(async move { embed(&pod, r#"{"input": ["a", "a"]}"#).await });
+    waits(&tested.pod, 2).await;
+    for _ in 0..2 {
+        tested.orders.send(Order::Answer).expect("the stub waits");
+    }
+    assert_eq!(first.await.expect("no panic").status, StatusCode::OK);
+    assert_eq!(vectors(&second.await.expect("no panic")).len(), 2);
+    assert_eq!(started(&mut tested).await, 2, "only what is still wanted runs");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_ends_when_its_time_is_over() {
+    let mut tested = waiting(limits(), identity());
+    let held = hold(&mut tested).await;
+    assert_refused(&held.await.expect("no panic"), 504, "timeout", true);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_ends_with_its_time() {
+    let pod = answering(limits(), identity());
+    let silent = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
+    assert_refused(&embed(&pod, silent).await, 504, "timeout", true);
+}
+
+#[tokio::test]
+async fn a_failed_batch_is_told_and_the_next_one_runs() {
+    let mut tested = waiting(limits(), identity());
+    let failed = hold(&mut tested).await;
+    tested.orders.send(Order::Fail).expect("the stub waits");
+    assert_refused(&failed.await.expect("no panic"), 500, "network_failed", true);
+    let next = hold(&mut tested).await;
+    tested.orders.send(Order::Answer).expect("the stub waits");
+    assert_eq!(next.await.expect("no panic").status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_panic_of_the_network_ends_its_thread_and_is_told() {
+    let mut tested = waiting(limits(), identity());
+    let lost = hold(&mut tested).await;
+    tested.orders.send(Order::Panic).expect("the stub waits");
+    assert_refused(&lost.await.expect("no panic"), 503, "stopping", true);
+    assert_eq!(tested.ended.await, Ok(Ended::Panicked));
+    assert_refused(&embed(&tested.pod, r#"{"input": "a"}"#).await, 503, "stopping", true);
+}
+
+#[tokio::test]
+async fn the_thread_ends_with_its_pod() {
+    let Tested { pod, orders, ended, started } = waiting(limits(), identity());
+    drop((pod, orders, started));
+    assert_eq!(ended.await, Ok(Ended::Done));
+}
+
+#[tokio::test]
+async fn health_does_not_wait_for_work() {
+    let mut tested = waiting(limits(), identity());
+    let held = hold(&mut tested).await;
+    for path in ["/health/live", "/health/ready", "/info", "/v1/models", "/metrics"] {
+        assert_eq!(get(&tested.pod, path).await.status, StatusCode::OK, "{path}");
+    }
+    tested.orders.send(Order::Answer).expect("the stub waits");
+    assert_eq!(held.await.expect("no panic").status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn answers_are_counted_by_class() {
+    let pod = answering(limits(), identity());
+    embed(&pod, r#"{"input": "a"}"#).await;
+    embed(&pod, r#"{"input": ""}"#).await;
+    get(&pod, "/health/ready").await;
+    let metrics = get(&pod, "/metrics").await.text;
+    assert!(metrics.contains("kembed_requests_total{code=\"2xx\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("kembed_requests_total{code=\"4xx\"} 1\n"), "{metrics}");
+    for name in ["kembed_batch_inputs_count 1", "kembed_run_seconds_count 1", "kembed_queue_tokens 0"] {
+        assert!(metrics.contains(name), "{name} in {metrics}");
+    }
+}
