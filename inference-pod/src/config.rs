@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Serves one embedding model over HTTP: OpenAI's /v1/embeddings, health, metrics
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(version, about)]
 pub struct Cli {
     /// How to log
@@ -27,7 +27,7 @@ pub struct Cli {
 }
 
 /// What the program can do.
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub enum Command {
     /// Load a model and serve it until SIGTERM
     #[command(after_help = EXAMPLES)]
@@ -40,7 +40,7 @@ const EXAMPLES: &str = "Examples:
   curl -s localhost:8080/v1/embeddings -H 'content-type: application/json' -d '{\"input\": \"Hello\"}'";
 
 /// The flags of `serve`.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub struct ServeArgs {
     /// The model: hf://organisation/name[@revision], https://host/folder/, or a folder
     #[arg(long, env = "KEMBED_MODEL", value_name = "URI_OR_DIR")]
@@ -270,7 +270,8 @@ mod tests {
     use super::*;
 
     fn config(flags: &[&str]) -> Result<Config, StartError> {
-        let cli = Cli::try_parse_from(["inference-pod", "serve"].iter().chain(flags)).expect("good flags");
+        let cli = Cli::try_parse_from(["inference-pod", "serve"].iter().chain(flags))
+            .unwrap_or_else(|e| panic!("{e}"));
         let Command::Serve(args) = cli.command;
         args.into_config()
     }

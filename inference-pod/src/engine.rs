@@ -34,6 +34,21 @@ pub struct Request {
     pub dimensions: Option<usize>,
 }
 
+impl Request {
+    /// Refuses empty texts. A model has a vector for them, but a client that sends one has lost its text on the way:
+    /// APIs that say so use this.
+    ///
+    /// # Errors
+    /// If there is an empty text.
+    pub fn without_empty_texts(self) -> Result<Self, EmbedError> {
+        let is_empty = |input: &Input| matches!(input, Input::Text(text) if text.is_empty());
+        match self.inputs.iter().position(is_empty) {
+            Some(i) => Err(EmbedError::Empty(i)),
+            None => Ok(self),
+        }
+    }
+}
+
 /// What it gets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embeddings {
@@ -199,7 +214,6 @@ impl Engine {
     fn check_input(&self, i: usize, input: &Input) -> Result<(), EmbedError> {
         let (limit, vocabulary) = (self.recipe.max_tokens, self.recipe.config.vocab_size);
         let ids = match input {
-            Input::Text(text) if text.is_empty() => return Err(EmbedError::Empty(i)),
             Input::Text(_) => return Ok(()),
             Input::Tokens(ids) if ids.is_empty() => return Err(EmbedError::Empty(i)),
             Input::Tokens(ids) => ids,
@@ -225,7 +239,10 @@ impl Engine {
                 Input::Tokens(ids) => Ok(ids),
                 Input::Text(text) => tokeniser.ids(prompt, &text),
             });
-            let ids: Result<_, _> = ids.collect();
+            let known = |ids: &Vec<u32>| ids.iter().all(|&id| (id as usize) < recipe.config.vocab_size);
+            // A tokenizer can know more tokens than the network; one of them would fail the whole batch.
+            let ids: Result<Vec<_>, _> =
+                ids.map(|ids| ids.and_then(|ids| known(&ids).then_some(ids).ok_or(TokeniseError))).collect();
             metrics.tokenise.observe(start.elapsed().as_secs_f64());
             ids
         });

@@ -19,8 +19,11 @@ use crate::{
 /// Between going unready and taking no more connections: what routes requests here sees it in that time.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// For what is in hand: less than the 30 seconds after which Kubernetes kills.
+/// For what is in hand.
 const GRACE: Duration = Duration::from_secs(25);
+
+/// For the network's thread to end. All three together are less than the 30 seconds after which Kubernetes kills.
+const ENDING: Duration = Duration::from_secs(2);
 
 /// Serves until a signal comes or something fails; the exit code says which.
 pub fn serve(args: ServeArgs) -> ExitCode {
@@ -65,7 +68,9 @@ async fn run(config: Config, stop: CancellationToken) -> Result<(), StartError> 
         () = stop.cancelled() => None,
     };
     pod.enter(Stage::Stopping);
-    tokio::time::sleep(LINGER).await;
+    if ended.is_some() {
+        tokio::time::sleep(LINGER).await;
+    }
     closing.cancel();
     if timeout(GRACE, server).await.is_err() {
         tracing::warn!("requests were still in hand when the time was over");
@@ -73,7 +78,7 @@ async fn run(config: Config, stop: CancellationToken) -> Result<(), StartError> 
     // The last owner of the queue goes, and with it the thread: what runs networks must not outlive `main`.
     drop(pod);
     if let Some(ended) = ended {
-        let _ = timeout(GRACE, ended).await;
+        let _ = timeout(ENDING, ended).await;
     }
     tracing::info!("stopped");
     Ok(())

@@ -54,7 +54,7 @@ pub(super) async fn embeddings(State(pod): State<Arc<Pod>>, body: Body) -> Resul
     let bytes = to_bytes(body, limit).await.map_err(|error| refuse_body(&error, limit))?;
     let (request, format) = parse(&bytes).map_err(ApiError::bad_request)?;
     drop(bytes);
-    let embeddings = serving.engine.embed(request).await?;
+    let embeddings = serving.engine.embed(request.without_empty_texts()?).await?;
     let data = embeddings.vectors.into_iter().enumerate();
     let answer = Answer {
         object: "list",

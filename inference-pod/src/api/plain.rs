@@ -44,7 +44,7 @@ async fn embed(pod: &Pod, query: Option<&str>, name: &'static str) -> Result<Res
     let _permit = serving.engine.admit()?;
     let request =
         Request { inputs: vec![Input::Text(text)], input_type: InputType::Unsaid, dimensions: None };
-    let mut embeddings = serving.engine.embed(request).await?;
+    let mut embeddings = serving.engine.embed(request.without_empty_texts()?).await?;
     let vector = embeddings.vectors.pop().unwrap_or_default();
     Ok(([(SPACE_HEADER, serving.space.digest.as_str())], Json(Answer { vector })).into_response())
 }

@@ -1,7 +1,7 @@
 //! The fingerprint of a vector space.
 
+use ring::digest::{SHA256, digest as hash};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use super::Recipe;
 use crate::pooling::Pooling;
@@ -52,7 +52,12 @@ pub fn digest(parts: &Parts<'_>) -> String {
     // A version stands in front, so that a space which is one day defined by more has another digest for sure.
     let text =
         serde_json::to_string(&("kembed space 1", parts)).expect("plain strings and numbers serialise");
-    format!("sha256:{}", hex(&Sha256::digest(text)))
+    format!("sha256:{}", sha256(text.as_bytes()))
+}
+
+/// SHA-256 in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(hash(&SHA256, bytes).as_ref())
 }
 
 /// Lower-case hexadecimal digits.

@@ -23,6 +23,8 @@ const MAX_HEADER: u64 = 100 << 20;
 /// An opened file of weights whose header was found to agree with its length.
 #[derive(Debug)]
 pub struct Weights {
+    /// As it is called in errors.
+    name: String,
     path: PathBuf,
     file: File,
     metadata: Metadata,
@@ -46,14 +48,16 @@ impl Weights {
     /// If the file is cut short, is too long, or is no safetensors file.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let read = |source| ModelError::Read { file: name(path), source };
-        let file = File::open(path).map_err(read)?;
+        // ONNX Runtime reads the same file and follows no link out of its folder, and models are often links.
+        let real = path.canonicalize().map_err(read)?;
+        let file = File::open(&real).map_err(read)?;
         let length = file.metadata().map_err(read)?.len();
         let (metadata, start) =
             header(&file, length).map_err(read)?.map_err(|what| ModelError::invalid(&name(path), what))?;
-        Ok(Self { path: path.to_owned(), file, metadata, start })
+        Ok(Self { name: name(path), path: real, file, metadata, start })
     }
 
-    /// The file.
+    /// The file, all links followed.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -84,13 +88,13 @@ impl Weights {
         let mut bytes = vec![0; end - begin];
         self.file
             .read_exact_at(&mut bytes, self.start + begin as u64)
-            .map_err(|source| ModelError::Read { file: name(&self.path), source })?;
+            .map_err(|source| ModelError::Read { file: self.name.clone(), source })?;
         widen(info.dtype, &bytes)
             .ok_or_else(|| ModelError::Unsupported(format!("its weights are of type {:?}", info.dtype)))
     }
 
     fn info(&self, tensor: &str, shape: &[usize]) -> Result<&TensorInfo, ModelError> {
-        let wrong = |what| ModelError::invalid(&name(&self.path), what);
+        let wrong = |what| ModelError::invalid(&self.name, what);
         let info = self.metadata.info(tensor).ok_or_else(|| wrong(format!("there is no tensor {tensor}")))?;
         if info.shape != shape {
             return Err(wrong(format!(

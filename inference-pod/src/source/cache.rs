@@ -2,16 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
+use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::{Location, SourceError};
 use crate::model::{
-    digest::hex,
+    digest::{hex, sha256},
     files::{Network, is_plain},
 };
 
@@ -41,7 +42,7 @@ pub(super) fn folder(cache: &Path, location: &Location, revision: Option<&str>) 
         Location::Hub { repository, .. } => {
             cache.join("hf").join(repository.replace('/', "--")).join(revision.unwrap_or("unknown"))
         }
-        Location::Web(url) => cache.join("web").join(&hex(&Sha256::digest(url))[..32]),
+        Location::Web(url) => cache.join("web").join(&sha256(url.as_bytes())[..32]),
         Location::Folder(folder) => folder.clone(),
     }
 }
@@ -70,22 +71,18 @@ pub(super) fn write(folder: &Path, asked: Option<&str>, manifest: &Manifest) -> 
 
 /// Hashes a file that is on this machine. Takes time in proportion to its size: not for async threads.
 pub(super) fn hash(path: &Path) -> io::Result<Known> {
-    let mut hasher = Sha256::new();
-    let size =
-        io::copy(&mut fs::File::open(path)?, &mut io::BufWriter::with_capacity(1 << 20, Sink(&mut hasher)))?;
-    Ok(Known { sha256: hex(&hasher.finalize()), size })
-}
-
-struct Sink<'a>(&'a mut Sha256);
-
-impl io::Write for Sink<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    let (mut file, mut context) = (fs::File::open(path)?, Context::new(&SHA256));
+    let (mut buffer, mut size) = (vec![0; 1 << 20], 0);
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(Known { sha256: hex(context.finish().as_ref()), size }),
+            Ok(read) => {
+                context.update(&buffer[..read]);
+                size += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -94,7 +91,7 @@ mod tests {
     use super::*;
 
     fn manifest() -> Manifest {
-        let known = Known { sha256: hex(&Sha256::digest("{}")), size: 2 };
+        let known = Known { sha256: sha256(b"{}"), size: 2 };
         Manifest {
             revision: Some("abc".into()),
             network: Network::Safetensors("model.safetensors".into()),

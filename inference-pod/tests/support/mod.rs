@@ -116,7 +116,8 @@ pub const DIGEST: &str = "sha256:1234";
 
 /// A pod that serves a stub, which waits for orders.
 pub fn waiting(limits: Limits, identity: Identity) -> Tested {
-    let overrides = Overrides { normalize: Some(false), query_prompt: Some("query: ".into()), ..Overrides::default() };
+    let overrides =
+        Overrides { normalize: Some(false), query_prompt: Some("query: ".into()), ..Overrides::default() };
     let texts = Texts { config: CONFIG, ..Texts::default() };
     let recipe = Recipe::read(texts, &overrides).expect("a good recipe");
     let tokeniser = Tokeniser::new(TOKENIZER.as_bytes(), recipe.max_tokens, false).expect("a good tokenizer");
@@ -194,7 +195,9 @@ pub fn tensors(first: usize) -> HashMap<String, (Vec<usize>, Vec<f32>)> {
     let norms = ["embeddings.LayerNorm"].map(String::from).into_iter();
     let layers = (0..2).map(|layer| format!("encoder.layer.{layer}."));
     for layer in layers.clone() {
-        for part in ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"] {
+        for part in
+            ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"]
+        {
             add(&format!("{layer}{part}.weight"), &[8, 8]);
             add(&format!("{layer}{part}.bias"), &[8]);
         }
@@ -203,7 +206,8 @@ pub fn tensors(first: usize) -> HashMap<String, (Vec<usize>, Vec<f32>)> {
         add(&format!("{layer}output.dense.weight"), &[8, 16]);
         add(&format!("{layer}output.dense.bias"), &[8]);
     }
-    let of_layers = layers.flat_map(|l| [format!("{l}attention.output.LayerNorm"), format!("{l}output.LayerNorm")]);
+    let of_layers =
+        layers.flat_map(|l| [format!("{l}attention.output.LayerNorm"), format!("{l}output.LayerNorm")]);
     for norm in norms.chain(of_layers) {
         add(&format!("{norm}.weight"), &[8]);
         add(&format!("{norm}.bias"), &[8]);
@@ -217,8 +221,10 @@ pub fn tensors(first: usize) -> HashMap<String, (Vec<usize>, Vec<f32>)> {
 
 /// Tensors as a file.
 pub fn safetensors(tensors: &HashMap<String, (Vec<usize>, Vec<f32>)>) -> Vec<u8> {
-    let bytes: HashMap<_, Vec<u8>> =
-        tensors.iter().map(|(name, (_, x))| (name, x.iter().flat_map(|x| x.to_le_bytes()).collect())).collect();
+    let bytes: HashMap<_, Vec<u8>> = tensors
+        .iter()
+        .map(|(name, (_, x))| (name, x.iter().flat_map(|x| x.to_le_bytes()).collect()))
+        .collect();
     let views = tensors.iter().map(|(name, (shape, _))| {
         let view = TensorView::new(Dtype::F32, shape.clone(), &bytes[name]).expect("shape and data agree");
         (name.clone(), view)

@@ -1,0 +1,100 @@
+//! Graphs of small random weights, run by the real library.
+
+mod support;
+
+use std::path::Path;
+
+use inference_pod::{
+    backend::{
+        Backend,
+        onnx::{Graph, Onnx, load_library},
+    },
+    batch::pad::Padded,
+    export::export,
+    model::{ModelError, recipe::Config, weights::Weights},
+    pooling::Pooling,
+};
+use support::{CONFIG, onnxruntime, safetensors, tensors};
+
+fn network(config: &str, weights: &[u8], pooling: Pooling) -> Result<Onnx, ModelError> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // A link, as in the cache of the hub's own tools.
+    let (blobs, path) = (folder.path().join("blobs"), folder.path().join("snapshot/model.safetensors"));
+    support::write(&blobs, &[("1234", weights.to_vec())]);
+    std::fs::create_dir(folder.path().join("snapshot")).expect("it can be made");
+    std::os::unix::fs::symlink("../blobs/1234", &path).expect("it can be linked");
+    let exported = export(&Config::parse(config)?, &Weights::open(&path)?)?;
+    let environment = load_library(&onnxruntime()).expect("the library loads");
+    // The folder goes away here: the session keeps what it has mapped.
+    Onnx::new(&environment, Graph::Made(exported), pooling, 1)
+}
+
+fn run(network: &mut Onnx, rows: &[&[u32]]) -> Vec<Vec<f32>> {
+    network.run(&Padded::new(rows.iter().copied(), 0)).expect("it runs")
+}
+
+#[track_caller]
+fn assert_close(a: &[f32], b: &[f32]) {
+    assert_eq!(a.len(), b.len());
+    let worst = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0., f32::max);
+    assert!(worst < 1e-5, "{a:?} and {b:?}");
+}
+
+#[test]
+fn a_vector_does_not_depend_on_padding() {
+    for pooling in [Pooling::Mean, Pooling::Cls, Pooling::LastToken] {
+        let mut network = network(CONFIG, &safetensors(&tensors(0)), pooling).expect("a good model");
+        let (short, long): (&[u32], &[u32]) = (&[1, 4, 2], &[1, 5, 6, 7, 8, 9, 10, 4, 2]);
+        let together = run(&mut network, &[short, long]);
+        assert_close(&together[0], &run(&mut network, &[short])[0]);
+        assert_close(&together[1], &run(&mut network, &[long])[0]);
+        assert_ne!(together[0], together[1]);
+    }
+}
+
+#[test]
+fn roberta_is_bert_with_its_positions_in_other_rows() {
+    // Both begin with the same position, RoBERTa in the row behind that of its padding token. What stands before it is
+    // so large that it would show.
+    let rows: [&[u32]; 2] = [&[1, 4, 2], &[1, 5, 6, 7, 2]];
+    let bert =
+        run(&mut network(CONFIG, &safetensors(&tensors(0)), Pooling::Mean).expect("a good model"), &rows);
+    let config = CONFIG
+        .replace("\"bert\"", "\"xlm-roberta\"")
+        .replace("\"max_position_embeddings\": 16", "\"max_position_embeddings\": 18")
+        .replace("\"pad_token_id\": 0", "\"pad_token_id\": 1");
+    let renamed = tensors(2).into_iter().map(|(name, tensor)| (format!("roberta.{name}"), tensor)).collect();
+    let roberta =
+        run(&mut network(&config, &safetensors(&renamed), Pooling::Mean).expect("a good model"), &rows);
+    for (bert, roberta) in bert.iter().zip(&roberta) {
+        assert_close(bert, roberta);
+    }
+}
+
+#[test]
+fn weights_that_do_not_fit_are_refused_by_name() {
+    let refused = |config: &str, weights: &[u8]| {
+        network(config, weights, Pooling::Mean).err().expect("it does not fit").to_string()
+    };
+    let mut lacking = tensors(0);
+    lacking.remove("encoder.layer.1.output.dense.bias");
+    assert!(refused(CONFIG, &safetensors(&lacking)).contains("encoder.layer.1.output.dense.bias"));
+    let wide = CONFIG.replace("\"hidden_size\": 8", "\"hidden_size\": 16");
+    assert!(refused(&wide, &safetensors(&tensors(0))).contains("[12, 16]"));
+    let whole = safetensors(&tensors(0));
+    assert!(refused(CONFIG, &whole[..whole.len() - 100]).contains("bytes of tensors"));
+    let other = CONFIG.replace("\"bert\"", "\"qwen3\"");
+    assert!(refused(&other, &whole).contains("qwen3"));
+    let relu = CONFIG.replace("\"bert\",", "\"bert\", \"hidden_act\": \"relu\",");
+    assert!(refused(&relu, &whole).contains("relu"));
+}
+
+#[test]
+fn a_file_that_is_no_graph_is_refused() {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(&file, "this is no graph").expect("it can be written");
+    let environment = load_library(&onnxruntime()).expect("the library loads");
+    let graph = |path: &Path| Onnx::new(&environment, Graph::Shipped(path.into()), Pooling::Mean, 1).err();
+    assert!(matches!(graph(file.path()), Some(ModelError::Invalid { .. })));
+    assert!(matches!(graph("/no/such/file".as_ref()), Some(ModelError::Invalid { .. })));
+}
