@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, anyhow};
-use kube::Client as Kube;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use kube::{Api, Client as Kube, api::ListParams};
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -35,6 +36,25 @@ pub struct Installation {
     pub gateway: Client,
     /// Where models come from.
     pub hub: HubClient,
+}
+
+impl Installation {
+    /// A client for each gateway that is ready, by its pod's own address and port.
+    ///
+    /// # Errors
+    /// If the pods cannot be listed.
+    pub async fn gateways(&self) -> anyhow::Result<Vec<Client>> {
+        let pods = Api::<Pod>::namespaced(self.kube.clone(), NAMESPACE);
+        let gateways = ListParams::default().labels("app.kubernetes.io/component=gateway");
+        let pods = pods.list(&gateways).await.context("failed to list the gateways")?;
+        pods.into_iter().filter_map(ready_address).map(Client::to).collect()
+    }
+}
+
+fn ready_address(pod: Pod) -> Option<IpAddr> {
+    let status = pod.status.filter(|_| pod.metadata.deletion_timestamp.is_none())?;
+    let ready = |condition: &PodCondition| condition.type_ == "Ready" && condition.status == "True";
+    status.pod_ip.filter(|_| status.conditions.iter().flatten().any(ready))?.parse().ok()
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -20,7 +20,8 @@ use crate::{
     command::{kubectl, run},
     installation::{Installation, installation},
     report::report,
-    wait::DEADLINE,
+    service::serves_with,
+    wait::{DEADLINE, await_that},
 };
 
 /// A namespace that ends with its test.
@@ -130,6 +131,22 @@ impl TempNamespace {
         self.await_object(name, what, holds)
             .await?
             .context("the EmbeddingService was deleted while it was watched")
+    }
+
+    /// Waits until an EmbeddingService is ready with exactly so many pods and every gateway knows, which takes them a
+    /// moment.
+    ///
+    /// # Errors
+    /// As [`TempNamespace::await_service`].
+    pub async fn await_serving(&self, name: &str, pods: i32) -> anyhow::Result<EmbeddingService> {
+        let what = format!("{name} to serve with {pods} pods");
+        let service = self.await_service(name, &what, |service| serves_with(service, pods)).await?;
+        let url = format!("http://{name}.{}.svc:8080/v1/models", self.name);
+        for gateway in self.kembed.gateways().await? {
+            let answers = async || Ok(gateway.get(&url).await?.status.is_success().then_some(()));
+            await_that("each gateway to know the service", answers).await?;
+        }
+        Ok(service)
     }
 
     /// Names of the objects of a kind that belong to an EmbeddingService.

@@ -61,7 +61,7 @@ async fn apply_to_ready(ns: &TempNamespace, uri: &str) -> anyhow::Result<f64> {
 /// Prints what the programs hold with one service that has answered a few requests.
 async fn memory(ns: &TempNamespace) -> anyhow::Result<()> {
     ns.apply(of_model("minilm", &format!("hf://{MODEL}"))).await?;
-    ns.await_service("minilm", "the service to be ready", |emb| serves_with(emb, 1)).await?;
+    ns.await_serving("minilm", 1).await?;
     for _ in 0..20 {
         ns.kembed.gateway.embed(&format!("http://minilm.{}", ns.name), "minilm", &["hello", "world"]).await?;
     }

@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 use e2e::{
-    service::{is_false, minilm, serves_with},
+    service::{is_false, minilm},
     with_temp_ns,
 };
 use k8s_openapi::api::core::v1::Service;
@@ -33,10 +33,7 @@ async fn it_is_left_alone_and_named() -> anyhow::Result<()> {
         ensure!(after == before, "it was changed from {before:?} to {after:?}");
 
         ns.kubectl(&["delete", "service/minilm"]).await?;
-        ns.await_service("minilm", "the service to be ready once the name is free", |emb| {
-            serves_with(emb, 1)
-        })
-        .await?;
+        ns.await_serving("minilm", 1).await?;
         Ok(())
     })
     .await

@@ -1,12 +1,7 @@
 //! `kubectl delete`.
 
 use anyhow::ensure;
-use e2e::{
-    TempNamespace,
-    service::{minilm, serves_with},
-    wait::await_that,
-    with_temp_ns,
-};
+use e2e::{TempNamespace, service::minilm, wait::await_that, with_temp_ns};
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     core::v1::{ConfigMap, Pod, Service},
@@ -35,8 +30,10 @@ async fn made(ns: &TempNamespace) -> anyhow::Result<Vec<String>> {
 async fn nothing_is_left_of_a_deleted_service() -> anyhow::Result<()> {
     with_temp_ns(|ns| async move {
         ns.apply(minilm("minilm")).await?;
-        ns.await_service("minilm", "the service to be ready", |emb| serves_with(emb, 1)).await?;
-        let there = made(&ns).await?;
+        ns.await_serving("minilm", 1).await?;
+        // The ConfigMap follows the recorded space.
+        let seven = async || Some(made(&ns).await?).filter(|there| there.len() == 7).map(Ok).transpose();
+        let there = await_that("five objects, a ReplicaSet and a pod", seven).await?;
         for expected in [
             "Deployment/minilm",
             "Service/minilm",
@@ -46,7 +43,6 @@ async fn nothing_is_left_of_a_deleted_service() -> anyhow::Result<()> {
         ] {
             ensure!(there.iter().any(|object| object == expected), "no {expected} among {there:?}");
         }
-        ensure!(there.len() == 7, "more or less than five objects, a ReplicaSet and a pod: {there:?}");
 
         ns.kubectl(&["delete", "emb/minilm"]).await?;
         await_that("everything to go", || async { Ok(made(&ns).await?.is_empty().then_some(())) }).await?;

@@ -5,7 +5,8 @@ use e2e::{
     TempNamespace,
     command::cluster,
     hub::repo::Access,
-    service::{condition, is_false, minilm, of_model, serves_with, with},
+    service::{condition, is_false, minilm, of_model, with},
+    wait::await_that,
     with_temp_ns,
 };
 use kembed_crds::{
@@ -26,11 +27,10 @@ async fn fails(
     let service = ns.await_service(name, &format!("{name} to be {reason:?}"), both).await?;
     let message = condition(&service, kind).map(|condition| condition.message.clone()).unwrap_or_default();
     ensure!(message.contains(words), "{kind:?} of {name} does not speak of {words:?}: {message:?}");
-    let events = ns.events().await?;
-    ensure!(
-        events.iter().any(|event| event.contains(reason.as_str())),
-        "no event says {reason:?}: {events:#?}"
-    );
+    // It is published after the status.
+    let told =
+        async || Ok(ns.events().await?.iter().any(|event| event.contains(reason.as_str())).then_some(()));
+    await_that(&format!("an event to say {reason:?}"), told).await?;
     Ok(service)
 }
 
@@ -47,7 +47,7 @@ async fn a_model_that_does_not_exist() -> anyhow::Result<()> {
         fails(&ns, "file", (lost.0, lost.1, "onnx/none.onnx")).await?;
         // Corrected, it serves: nothing was recorded yet that could stand in the way.
         ns.apply(of_model("revision", &format!("hf://{repo}@main"))).await?;
-        ns.await_service("revision", "the corrected service", |emb| serves_with(emb, 1)).await?;
+        ns.await_serving("revision", 1).await?;
         Ok(())
     })
     .await
@@ -64,18 +64,18 @@ async fn credentials() -> anyhow::Result<()> {
 
         ns.apply(of_model("nothing-given", &uri)).await?;
         ns.apply(with(of_model("gated", &uri), named)).await?;
-        fails(&ns, "nothing-given", (available, Reason::CredentialsMissing, "credentials")).await?;
+        fails(&ns, "nothing-given", (available, Reason::CredentialsMissing, "gated")).await?;
         fails(&ns, "gated", (available, Reason::CredentialsNotFound, "hf-token")).await?;
 
         ns.kubectl(&["create", "secret", "generic", "hf-token", "--from-literal=HF_TOKEN=hf_other"]).await?;
-        let service = fails(&ns, "gated", (available, Reason::CredentialsRefused, "credentials")).await?;
+        let service = fails(&ns, "gated", (available, Reason::CredentialsRefused, "gated")).await?;
         ensure!(!format!("{service:?}").contains("hf_other"), "the token stands in the object: {service:?}");
 
         let right = json!({"stringData": {"HF_TOKEN": "hf_right"}}).to_string();
         ns.kubectl(&["patch", "secret", "hf-token", "--patch", &right]).await?;
         // The kubelet renews mounted secrets within a minute or so; a new pod has the new one at once.
         ns.kubectl(&["delete", "pods", "--selector=kembed.dev/service=gated", "--wait=false"]).await?;
-        ns.await_service("gated", "the service to be ready", |emb| serves_with(emb, 1)).await?;
+        ns.await_serving("gated", 1).await?;
         Ok(())
     })
     .await
@@ -142,7 +142,7 @@ async fn a_pod_that_the_api_server_refuses() -> anyhow::Result<()> {
             "it does not say what is wrong: {message:?}"
         );
         ns.apply(minilm("minilm")).await?;
-        ns.await_service("minilm", "the corrected service", |emb| serves_with(emb, 1)).await?;
+        ns.await_serving("minilm", 1).await?;
         Ok(())
     })
     .await

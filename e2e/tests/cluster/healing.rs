@@ -1,20 +1,13 @@
 //! Somebody edits or deletes what kembed made.
 
-use anyhow::Context;
-use e2e::{
-    service::{minilm, serves_with},
-    with_temp_ns,
-};
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::{Pod, Service},
-};
+use e2e::{service::minilm, with_temp_ns};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
 
 #[tokio::test]
 async fn it_comes_back_as_it_was() -> anyhow::Result<()> {
     with_temp_ns(|ns| async move {
         ns.apply(minilm("minilm")).await?;
-        ns.await_service("minilm", "the service to be ready", |emb| serves_with(emb, 1)).await?;
+        ns.await_serving("minilm", 1).await?;
 
         ns.kubectl(&["scale", "deployment/minilm", "--replicas=3"]).await?;
         let one = |deployment: Option<&Deployment>| {
@@ -38,11 +31,8 @@ async fn it_comes_back_as_it_was() -> anyhow::Result<()> {
         ns.await_object("minilm", "the Service to come back", |service: Option<&Service>| service.is_some())
             .await?;
 
-        let pods = ns.made_for::<Pod>("minilm").await?;
-        let pod = pods.first().context("no pod")?;
-        ns.kubectl(&["delete", "pod", pod, "--wait=false"]).await?;
-        ns.await_object(pod, "the pod to go", |pod: Option<&Pod>| pod.is_none()).await?;
-        ns.await_service("minilm", "the service to be ready", |emb| serves_with(emb, 1)).await?;
+        ns.kubectl(&["delete", "pods", "--selector=kembed.dev/service=minilm", "--wait=false"]).await?;
+        ns.await_serving("minilm", 1).await?;
         Ok(())
     })
     .await

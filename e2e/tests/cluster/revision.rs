@@ -1,11 +1,7 @@
 //! The model's branch moves while it is served.
 
 use anyhow::{Context, ensure};
-use e2e::{
-    hub::repo::Access,
-    service::{of_model, serves_with},
-    with_temp_ns,
-};
+use e2e::{hub::repo::Access, service::of_model, with_temp_ns};
 use kembed_crds::EmbeddingService;
 
 #[tokio::test]
@@ -14,8 +10,7 @@ async fn later_pods_load_the_recorded_revision() -> anyhow::Result<()> {
         let (hub, repo) = (&ns.kembed.hub, format!("{}/moving", ns.name));
         let first = hub.create(&repo, Access::Public).await?;
         ns.apply(of_model("moving", &format!("hf://{repo}@main"))).await?;
-        let service =
-            ns.await_service("moving", "the service to be ready", |emb| serves_with(emb, 1)).await?;
+        let service = ns.await_serving("moving", 1).await?;
         let recorded = space(&service)?;
         ensure!(recorded.revision.as_deref() == Some(first.as_str()), "{recorded:?} was loaded, not {first}");
 
@@ -24,7 +19,7 @@ async fn later_pods_load_the_recorded_revision() -> anyhow::Result<()> {
         let second = hub.commit(&repo, "1_Pooling/config.json", pooling).await?;
         ensure!(second != first, "the branch did not move");
         ns.kubectl(&["scale", "emb/moving", "--replicas=2"]).await?;
-        let service = ns.await_service("moving", "two pods", |emb| serves_with(emb, 2)).await?;
+        let service = ns.await_serving("moving", 2).await?;
         ensure!(space(&service)? == recorded, "the recorded space became {:?}", space(&service)?);
         let seen = hub.requests(&format!("/{repo}/resolve/")).await?;
         let others: Vec<_> = seen.iter().filter(|seen| !seen.path.contains(&first)).collect();
@@ -35,7 +30,7 @@ async fn later_pods_load_the_recorded_revision() -> anyhow::Result<()> {
 
         // A service that begins now has the other space.
         ns.apply(of_model("moved", &format!("hf://{repo}@main"))).await?;
-        let moved = ns.await_service("moved", "the second service", |emb| serves_with(emb, 1)).await?;
+        let moved = ns.await_serving("moved", 1).await?;
         let moved = space(&moved)?;
         ensure!(moved.revision.as_deref() == Some(second.as_str()), "{moved:?} was loaded, not {second}");
         ensure!(moved.digest != recorded.digest, "another pooling has the same digest");

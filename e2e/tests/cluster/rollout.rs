@@ -3,7 +3,7 @@
 use anyhow::{Context, ensure};
 use e2e::{
     load::Load,
-    service::{minilm, serves_with, with},
+    service::{minilm, with},
     with_temp_ns,
 };
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
@@ -13,7 +13,7 @@ use serde_json::json;
 async fn an_edit_replaces_pods_and_no_request_fails() -> anyhow::Result<()> {
     with_temp_ns(|ns| async move {
         ns.apply(minilm("minilm")).await?;
-        ns.await_service("minilm", "the service to be ready", |emb| serves_with(emb, 1)).await?;
+        ns.await_serving("minilm", 1).await?;
         let before = ns.made_for::<Pod>("minilm").await?;
         let load = Load::start(&ns.kembed.gateway, &format!("http://minilm.{}.svc", ns.name));
 
@@ -40,7 +40,7 @@ async fn an_edit_replaces_pods_and_no_request_fails() -> anyhow::Result<()> {
         let colours = "--output=jsonpath={.items[*].spec.containers[0].env[?(@.name==\"COLOUR\")].value}";
         let colours = ns.kubectl(&["get", "pods", "--selector=team=search", colours]).await?;
         ensure!(colours == "red", "the new pod has COLOUR={colours:?}");
-        ns.await_service("minilm", "the service to be ready", |emb| serves_with(emb, 1)).await?;
+        ns.await_serving("minilm", 1).await?;
         Ok(())
     })
     .await

@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 use e2e::{
-    service::{condition, minilm, serves_with},
+    service::{condition, minilm},
     with_temp_ns,
 };
 use kembed_crds::conditions::{ConditionType, Reason};
@@ -12,12 +12,12 @@ use serde_json::json;
 async fn a_service_is_scaled_up_off_and_on_again() -> anyhow::Result<()> {
     with_temp_ns(|ns| async move {
         ns.apply(minilm("minilm")).await?;
-        ns.await_service("minilm", "one pod", |emb| serves_with(emb, 1)).await?;
+        ns.await_serving("minilm", 1).await?;
         ns.kubectl(&["scale", "emb/minilm", "--replicas=2"]).await?;
-        ns.await_service("minilm", "two pods", |emb| serves_with(emb, 2)).await?;
+        ns.await_serving("minilm", 2).await?;
         // A later apply of the same object, which says nothing of replicas, leaves the count alone.
         ns.apply(minilm("minilm")).await?;
-        let kept = ns.await_service("minilm", "two pods", |emb| serves_with(emb, 2)).await?;
+        let kept = ns.await_serving("minilm", 2).await?;
         ensure!(kept.spec.replicas == 2, "an apply without replicas changed them to {}", kept.spec.replicas);
 
         ns.kubectl(&["scale", "emb/minilm", "--replicas=0"]).await?;
@@ -38,7 +38,7 @@ async fn a_service_is_scaled_up_off_and_on_again() -> anyhow::Result<()> {
         ensure!(refused.body.contains("replicas"), "it does not say how to switch it on: {}", refused.body);
 
         ns.kubectl(&["scale", "emb/minilm", "--replicas=1"]).await?;
-        ns.await_service("minilm", "one pod again", |emb| serves_with(emb, 1)).await?;
+        ns.await_serving("minilm", 1).await?;
         ns.kembed.gateway.embed(&format!("http://minilm.{}", ns.name), "minilm", &["hello"]).await?;
         Ok(())
     })

@@ -5,7 +5,7 @@ use e2e::{
     TempNamespace,
     client::vectors,
     golden::{self, Golden, assert_right},
-    service::{condition, minilm, serves_with},
+    service::{condition, minilm},
     with_temp_ns,
 };
 use kembed_crds::{
@@ -22,7 +22,7 @@ fn some_golden() -> anyhow::Result<Vec<Golden>> {
 
 async fn ready(ns: &TempNamespace) -> anyhow::Result<EmbeddingService> {
     ns.apply(minilm("minilm")).await?;
-    ns.await_service("minilm", "the service to be ready", |emb| serves_with(emb, 1)).await
+    ns.await_serving("minilm", 1).await
 }
 
 #[tokio::test]
@@ -34,7 +34,8 @@ async fn pods_get_the_right_vectors_by_every_name_of_the_service() -> anyhow::Re
         let texts: Vec<_> = golden.iter().map(|golden| golden.text.as_str()).collect();
         let body = json!({"model": "minilm", "input": texts}).to_string();
         let full = format!("http://minilm.{}.svc.cluster.local", ns.name);
-        let bases = ["http://minilm".to_owned(), format!("http://minilm.{}.svc", ns.name), full, url];
+        let bases =
+            [format!("http://minilm.{}", ns.name), format!("http://minilm.{}.svc", ns.name), full, url];
 
         let mut args: Vec<&str> = Vec::new();
         let urls = bases.map(|base| format!("{}/v1/embeddings", base.trim_end_matches('/')));

@@ -5,7 +5,7 @@ use e2e::{
     TempNamespace,
     command::{cluster, kubectl},
     installation::NAMESPACE,
-    service::{minilm, serves_with},
+    service::minilm,
     wait::await_that,
     with_temp_ns,
 };
@@ -22,7 +22,7 @@ use kube::{Api, ResourceExt, api::ListParams};
 async fn a_killed_controller_finishes_what_it_began() -> anyhow::Result<()> {
     with_temp_ns(|ns| async move {
         ns.apply(minilm("calm")).await?;
-        ns.await_service("calm", "an undisturbed service", |emb| serves_with(emb, 1)).await?;
+        ns.await_serving("calm", 1).await?;
 
         // The next controller waits until the Lease of the dead one has run out...
         kill_during(&ns, "at-once", async || Ok(())).await?;
@@ -43,7 +43,7 @@ async fn a_killed_controller_finishes_what_it_began() -> anyhow::Result<()> {
         delete_lease().await?;
 
         for name in ["at-once", "first-write", "pod-there"] {
-            ns.await_service(name, "the disturbed service", |emb| serves_with(emb, 1)).await?;
+            ns.await_serving(name, 1).await?;
             same_as_calm(&ns, name).await?;
         }
         Ok(())

@@ -4,9 +4,9 @@ use anyhow::{Context, ensure};
 use e2e::{
     TempNamespace,
     command::helm,
-    installation::{NAMESPACE, RELEASE, install, installation},
+    installation::{NAMESPACE, RELEASE, install},
     load::Load,
-    service::{minilm, serves_with},
+    service::minilm,
     wait::await_that,
     with_temp_ns,
 };
@@ -18,7 +18,7 @@ use kube::{Api, ResourceExt};
 async fn services_outlive_the_release() -> anyhow::Result<()> {
     with_temp_ns(|ns| async move {
         ns.apply(minilm("minilm")).await?;
-        ns.await_service("minilm", "the service to be ready", |emb| serves_with(emb, 1)).await?;
+        ns.await_serving("minilm", 1).await?;
         upgrade(&ns).await.context("during helm upgrade")?;
         uninstall(&ns).await.context("during helm uninstall")?;
         reinstall(&ns).await.context("when installed again")
@@ -48,7 +48,7 @@ async fn upgrade(ns: &TempNamespace) -> anyhow::Result<()> {
         Ok((pods.items.len() == 1 && pods.iter().all(new)).then_some(()))
     })
     .await?;
-    ns.await_service("minilm", "the service to be ready", |emb| serves_with(emb, 1)).await?;
+    ns.await_serving("minilm", 1).await?;
     let answered = load.stop().await?;
     ensure!(answered > 10, "only {answered} requests went through: the upgrade was not watched");
     Ok(())
@@ -72,12 +72,11 @@ async fn uninstall(ns: &TempNamespace) -> anyhow::Result<()> {
 /// A new release picks up what is there.
 async fn reinstall(ns: &TempNamespace) -> anyhow::Result<()> {
     install(&[]).await?;
-    ns.await_service("minilm", "the old service with two pods", |emb| serves_with(emb, 2)).await?;
-    ns.await_service("made-meanwhile", "the service made meanwhile", |emb| serves_with(emb, 1)).await?;
+    ns.await_serving("minilm", 2).await?;
+    ns.await_serving("made-meanwhile", 1).await?;
     // The gateway's Service is a new one, with another address.
-    let body = r#"{"model": "minilm", "input": "hello"}"#;
-    let answer = ns.curl(&["--fail-with-body", "--json", body, "http://minilm/v1/embeddings"]).await?;
+    let (body, url) = (r#"{"input": "hello"}"#, format!("http://minilm.{}.svc/v1/embeddings", ns.name));
+    let answer = ns.curl(&["--fail-with-body", "--json", body, &url]).await?;
     ensure!(e2e::client::vectors(&answer)?.len() == 1, "not one vector: {answer}");
-    installation().await?;
     Ok(())
 }
