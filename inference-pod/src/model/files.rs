@@ -71,7 +71,7 @@ fn named(file: &str, has: impl Fn(&str) -> bool) -> Result<Network, ModelError> 
         return unsupported(&format!("{file:?} is no path inside a model"));
     }
     if !has(file) {
-        return Err(ModelError::invalid(file, "the model has no such file"));
+        return Err(ModelError::NoSuchFile(file.to_owned()));
     }
     match file.rsplit('.').next() {
         Some("safetensors") => Ok(Network::Safetensors(file.to_owned())),
@@ -91,6 +91,8 @@ pub fn is_plain(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use kembed_queue::wire::FailureReason;
+
     use super::*;
 
     fn choose(asked: Option<&str>, files: &[&str]) -> Result<Network, String> {
@@ -106,13 +108,20 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_not_there_was_not_found() {
+        let error = network(Some("onnx/none.onnx"), |_| false).expect_err("there is none");
+        assert_eq!(error.reason(), FailureReason::ModelNotFound);
+        assert_eq!(error.to_string(), "the model has no file onnx/none.onnx");
+    }
+
+    #[test]
     fn a_refusal_names_what_is_missing() {
         for (asked, files, word) in [
             (None, &["model.safetensors.index.json"][..], "split"),
             (None, &["pytorch_model.bin"], "convert"),
             (None, &[], "neither"),
             (Some("a.gguf"), &["a.gguf"], "neither .safetensors nor .onnx"),
-            (Some("b.onnx"), &[], "no such file"),
+            (Some("b.onnx"), &[], "no file b.onnx"),
             (Some("../../etc/passwd.onnx"), &[], "no path inside"),
         ] {
             let error = choose(asked, files).expect_err("nothing to serve");

@@ -22,6 +22,9 @@ pub enum ModelError {
         /// What is wrong in it.
         what: String,
     },
+    /// The file that was asked for is not in the model.
+    #[error("the model has no file {0}")]
+    NoSuchFile(String),
     /// The model is of a kind that this program cannot run.
     #[error("this model is not supported: {0}")]
     Unsupported(String),
@@ -45,6 +48,7 @@ impl ModelError {
     pub fn reason(&self) -> FailureReason {
         match self {
             Self::Invalid { .. } | Self::Read { .. } => FailureReason::ModelInvalid,
+            Self::NoSuchFile(_) => FailureReason::ModelNotFound,
             Self::Unsupported(_) => FailureReason::ModelUnsupported,
         }
     }
