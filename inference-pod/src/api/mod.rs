@@ -6,6 +6,7 @@ mod health;
 mod openai;
 mod plain;
 mod query;
+mod read;
 mod watch;
 
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    body::{Body, to_bytes},
+    body::Body,
     extract::State,
     response::{IntoResponse, Response},
 };
@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::{
     ApiError,
     body::{Format, parse},
+    read::read,
 };
 use crate::pod::Pod;
 
@@ -50,8 +51,7 @@ struct Usage {
 pub(super) async fn embeddings(State(pod): State<Arc<Pod>>, body: Body) -> Result<Response, ApiError> {
     let serving = pod.serving().map_err(ApiError::not_ready)?;
     let _permit = serving.engine.admit()?;
-    let limit = pod.limits.body;
-    let bytes = to_bytes(body, limit).await.map_err(|error| refuse_body(&error, limit))?;
+    let bytes = read(body, pod.limits.body).await?;
     let (request, format) = parse(&bytes).map_err(ApiError::bad_request)?;
     drop(bytes);
     let embeddings = serving.engine.embed(request.without_empty_texts()?).await?;
@@ -63,17 +63,6 @@ pub(super) async fn embeddings(State(pod): State<Arc<Pod>>, body: Body) -> Resul
         usage: Usage { prompt_tokens: embeddings.tokens, total_tokens: embeddings.tokens },
     };
     Ok(([(SPACE_HEADER, serving.space.digest.as_str())], Json(answer)).into_response())
-}
-
-fn refuse_body(error: &axum::Error, limit: usize) -> ApiError {
-    let mut source: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = source {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return ApiError::too_large(limit);
-        }
-        source = error.source();
-    }
-    ApiError::bad_request("the body broke off")
 }
 
 fn written(index: usize, vector: Vec<f32>, format: Format) -> Embedding {

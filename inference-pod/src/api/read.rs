@@ -1,0 +1,63 @@
+//! A request's body, within a limit.
+
+use axum::body::{Body, Bytes};
+use http_body_util::BodyExt;
+
+use super::ApiError;
+
+/// Bytes that are read of a body that is too large, and thrown away: a client that is still sending would not see
+/// why it is refused.
+const DRAINED: usize = 64 << 20;
+
+/// Reads a body.
+///
+/// # Errors
+/// If it has more than `limit` bytes, or breaks off.
+pub(super) async fn read(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    let (mut kept, mut total) = (Vec::new(), 0);
+    while total <= DRAINED {
+        let Some(frame) = body.frame().await else { break };
+        let frame = frame.map_err(|_| ApiError::bad_request("the body broke off"))?;
+        // What is no data is a trailer, which nobody wants.
+        let Ok(data) = frame.into_data() else { continue };
+        total += data.len();
+        if total <= limit {
+            kept.extend_from_slice(&data);
+        } else {
+            kept = Vec::new();
+        }
+    }
+    if total > limit { Err(ApiError::too_large(limit)) } else { Ok(kept.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+
+    fn pieces(count: usize, size: usize) -> Body {
+        Body::from_stream(stream::iter((0..count).map(move |_| Ok::<_, std::io::Error>(vec![b'a'; size]))))
+    }
+
+    #[tokio::test]
+    async fn a_body_within_the_limit_is_whole() {
+        assert_eq!(read(pieces(5, 2), 10).await, Ok(Bytes::from_static(b"aaaaaaaaaa")));
+        assert_eq!(read(Body::empty(), 10).await, Ok(Bytes::new()));
+    }
+
+    #[tokio::test]
+    async fn a_larger_one_is_read_and_refused() {
+        assert_eq!(read(pieces(6, 2), 10).await, Err(ApiError::too_large(10)));
+        // One without an end is not read to it.
+        let endless = Body::from_stream(stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b'a'; 1 << 20])));
+        assert_eq!(read(endless, 10).await, Err(ApiError::too_large(10)));
+    }
+
+    #[tokio::test]
+    async fn one_that_breaks_off_is_refused() {
+        let broken = stream::iter([Ok(vec![b'a']), Err(std::io::Error::other("gone"))]);
+        let refused = read(Body::from_stream(broken), 10).await;
+        assert_eq!(refused, Err(ApiError::bad_request("the body broke off")));
+    }
+}
