@@ -115,9 +115,11 @@ async fn converse(
 
 /// Waits for the first byte of a connection: hyper waits for it without a limit, to see which HTTP it is.
 async fn speaks(stream: &TcpStream, closing: &CancellationToken) -> bool {
+    let mut byte = [0];
     tokio::select! {
         biased;
-        readable = stream.readable() => readable.is_ok(),
+        // Not `readable`, which may be told though nothing came.
+        peeked = stream.peek(&mut byte) => peeked.is_ok_and(|bytes| bytes > 0),
         () = closing.cancelled() => false,
         () = sleep(FIRST_BYTE) => false,
     }
