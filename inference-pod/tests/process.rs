@@ -72,8 +72,8 @@ fn a_failed_start_leaves_its_reason() {
         ),
         (
             &["--model", &model, "--onnxruntime", library, "--file", "x.onnx"],
-            FailureReason::ModelInvalid,
-            "no such file",
+            FailureReason::ModelNotFound,
+            "x.onnx",
         ),
     ] {
         let failure = failure(flags);
