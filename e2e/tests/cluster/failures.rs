@@ -123,7 +123,7 @@ async fn too_little_memory() -> anyhow::Result<()> {
     with_temp_ns(|ns| async move {
         let memory = json!({"podTemplate": {"resources": {"limits": {"memory": "48Mi"}, "requests": {"memory": "48Mi"}}}});
         ns.apply(with(minilm("minilm"), memory)).await?;
-        fails(&ns, "minilm", (ConditionType::Progressing, Reason::OutOfMemory, "48Mi")).await?;
+        fails(&ns, "minilm", (ConditionType::Progressing, Reason::OutOfMemory, "memory limit")).await?;
         Ok(())
     })
     .await

@@ -1,7 +1,10 @@
 //! Somebody edits or deletes what kembed made.
 
 use e2e::{service::minilm, with_temp_ns};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Pod, Service},
+};
 
 #[tokio::test]
 async fn it_comes_back_as_it_was() -> anyhow::Result<()> {
@@ -31,7 +34,11 @@ async fn it_comes_back_as_it_was() -> anyhow::Result<()> {
         ns.await_object("minilm", "the Service to come back", |service: Option<&Service>| service.is_some())
             .await?;
 
+        let pods = ns.made_for::<Pod>("minilm").await?;
         ns.kubectl(&["delete", "pods", "--selector=kembed.dev/service=minilm", "--wait=false"]).await?;
+        for pod in pods {
+            ns.await_object(&pod, "the pod to go", |pod: Option<&Pod>| pod.is_none()).await?;
+        }
         ns.await_serving("minilm", 1).await?;
         Ok(())
     })
