@@ -40,6 +40,7 @@ daemon_command() {
     # The default 20 requests a second make every test that creates many objects wait for this client.
     command=(kube-controller-manager --kubeconfig="$pki/controller-manager.kubeconfig" --bind-address=127.0.0.1
       --kube-api-qps=300 --kube-api-burst=600 --leader-elect=false --use-service-account-credentials
+      --pvclaimbinder-sync-period=1s # instead of 15: how long a claim may wait for its volume
       --service-account-private-key-file="$pki/service-accounts.key" --root-ca-file="$pki/ca.crt"
       --cluster-signing-cert-file="$pki/ca.crt" --cluster-signing-key-file="$pki/ca.key"
       --allocate-node-cidrs=false --flex-volume-plugin-dir=/var/lib/kubelet/volume-plugins)
