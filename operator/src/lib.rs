@@ -3,3 +3,6 @@
 pub mod cli;
 pub mod controller;
 pub mod gateway;
+
+#[cfg(test)]
+mod documentation;

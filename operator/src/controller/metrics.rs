@@ -83,3 +83,16 @@ impl Metrics {
         self.leading.set(if leading { 1.0 } else { 0.0 });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documentation::undocumented;
+
+    #[test]
+    fn every_metric_is_documented() {
+        let mut registry = Registry::default();
+        Metrics::new(&mut registry);
+        assert_eq!(undocumented(&registry), [""; 0]);
+    }
+}

@@ -6,7 +6,7 @@ use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Event, Pod},
 };
-use kembed_crds::{MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL, conditions::Reason};
+use kembed_crds::{EmbeddingService, MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL, conditions::Reason};
 use kube::{Api, Client, ResourceExt, api::ListParams, runtime::reflector::Store};
 
 use super::{
@@ -75,6 +75,15 @@ async fn events_about(client: &Client, pod: &Pod) -> Vec<Event> {
             Vec::new()
         }
     }
+}
+
+/// The Deployment that was made for a service before. Failing to read it only makes the status say less.
+pub async fn deployment(client: &Client, object: &EmbeddingService) -> Option<Deployment> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), object.metadata.namespace.as_deref()?);
+    let found = deployments.get_opt(object.metadata.name.as_deref()?).await;
+    let found = found.inspect_err(|error| tracing::debug!(%error, "failed to read a Deployment")).ok()??;
+    let owner = object.metadata.uid.as_deref()?;
+    found.owner_references().iter().any(|reference| reference.uid == owner).then_some(found)
 }
 
 /// The counts of a Deployment.

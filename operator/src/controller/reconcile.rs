@@ -86,7 +86,10 @@ async fn run(object: &EmbeddingService, context: &Context) -> Result<(Action, Op
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let (deployment, hindrance) = match make(object, context).await {
         Ok(deployment) => (Some(deployment), None),
-        Err(MakeError::Hindered(hindrance)) => (None, Some(hindrance)),
+        // What was made before still runs.
+        Err(MakeError::Hindered(hindrance)) => {
+            (observe::deployment(&context.client, object).await, Some(hindrance))
+        }
         Err(MakeError::Again(error)) => return Err(Error::Apply(error)),
     };
     let pods = observe::pods(&context.client, &context.pods, &context.infos, &namespace, &name).await;

@@ -158,6 +158,14 @@ mod tests {
     use prometheus_client::encoding::text::encode;
 
     use super::*;
+    use crate::documentation::undocumented;
+
+    #[test]
+    fn every_metric_is_documented() {
+        let mut registry = Registry::default();
+        Metrics::new(&mut registry);
+        assert_eq!(undocumented(&registry), [""; 0]);
+    }
 
     #[test]
     fn a_request_is_counted_when_it_is_over() {
