@@ -2,7 +2,7 @@
 //!
 //! `e2e/cluster/cluster exec -- target/debug/measure`
 
-use std::{fs, time::Instant};
+use std::{env, fs, time::Instant};
 
 use anyhow::Context;
 use clap::Parser;
@@ -68,15 +68,17 @@ async fn memory(ns: &TempNamespace) -> anyhow::Result<()> {
     println!(
         "\n| program | private and shared (RSS) | its share (PSS) | not backed by files |\n|---|---|---|---|"
     );
+    // The test cluster has a cgroup of this name.
+    let cluster =
+        format!("/kembed-cluster-{}/", env::var("CLUSTER_NAME").unwrap_or_else(|_| "kembed".to_owned()));
     for entry in fs::read_dir("/proc").context("failed to list processes")? {
         let process = entry.context("failed to list processes")?.path();
-        let Ok(Some(program)) = fs::read_to_string(process.join("cmdline")).map(|words| program(&words))
-        else {
-            continue; // it has ended, or is none of ours
+        // What has just ended has no files any more; a process of another user has none for us.
+        let read = |file| fs::read_to_string(process.join(file)).unwrap_or_default();
+        let Some(program) = program(&read("cmdline")).filter(|_| read("cgroup").contains(&cluster)) else {
+            continue;
         };
-        let rollup = fs::read_to_string(process.join("smaps_rollup"));
-        let rollup =
-            rollup.with_context(|| format!("failed to read the memory of {program}; are you root?"))?;
+        let rollup = read("smaps_rollup");
         let mebibytes = ["Rss", "Pss", "Anonymous"].map(|field| format!("{:.1} MiB", of(&rollup, field)));
         println!("| {program} | {} |", mebibytes.join(" | "));
     }

@@ -30,6 +30,9 @@ const LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
 const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
 const ERROR_MESSAGE: HeaderName = HeaderName::from_static("x-error-message");
 
+/// Bytes read from a file at a time: each read costs a switch to another thread.
+const CHUNK: usize = 256 << 10;
+
 pub(super) fn routes() -> Router<Hub> {
     Router::new()
         .route("/api/models/{org}/{name}", get(model))
@@ -124,7 +127,7 @@ async fn read(content: &Content, first: u64, length: u64) -> io::Result<Body> {
         Content::Disk(path) => {
             let mut file = tokio::fs::File::open(path).await?;
             file.seek(SeekFrom::Start(first)).await?;
-            Ok(Body::from_stream(ReaderStream::new(file.take(length))))
+            Ok(Body::from_stream(ReaderStream::with_capacity(file.take(length), CHUNK)))
         }
     }
 }
