@@ -1,9 +1,12 @@
 //! The programs that a person would use: kubectl, helm, and the test cluster's own command.
 
-use std::{env, path::Path, process::Stdio};
+use std::{env, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context, bail};
-use tokio::{io::AsyncWriteExt, process::Command};
+use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
+
+/// How long a program may take: more than the limits that helm and kubectl are given as arguments.
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// Runs a program to its end and returns what it printed.
 ///
@@ -23,7 +26,9 @@ pub async fn run(program: &str, args: &[&str], stdin: &str) -> anyhow::Result<St
     // A program that fails before it reads closes the pipe; its own message says more than ours would.
     let _ = input.write_all(stdin.as_bytes()).await;
     drop(input);
-    let output = child.wait_with_output().await.with_context(|| format!("failed to wait for {}", what()))?;
+    let output =
+        timeout(LIMIT, child.wait_with_output()).await.with_context(|| format!("{} hangs", what()))?;
+    let output = output.with_context(|| format!("failed to wait for {}", what()))?;
     if !output.status.success() {
         bail!("{} failed: {}", what(), String::from_utf8_lossy(&output.stderr).trim());
     }

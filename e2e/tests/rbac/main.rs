@@ -69,14 +69,15 @@ async fn every_verb_that_is_allowed_is_used_and_none_is_refused() -> anyhow::Res
     Ok(())
 }
 
-/// Requests of an account since its present version was installed.
+/// Requests of an account since its program and its rules are those of now.
 async fn events(kube: &kube::Client, account: &str) -> anyhow::Result<Vec<Event>> {
     let replica_sets = Api::<ReplicaSet>::namespaced(kube.clone(), NAMESPACE);
     let component = account.trim_start_matches("kembed-");
     let mine = ListParams::default().labels(&format!("app.kubernetes.io/component={component}"));
-    let since =
-        replica_sets.list(&mine).await?.into_iter().filter_map(|set| set.metadata.creation_timestamp).max();
-    let since = since.with_context(|| format!("no ReplicaSet of {component}"))?;
+    let made = replica_sets.list(&mine).await?.into_iter().filter_map(|set| set.metadata.creation_timestamp);
+    let role = Api::<ClusterRole>::all(kube.clone()).get(account).await?;
+    let written = role.metadata.managed_fields.into_iter().flatten().filter_map(|entry| entry.time);
+    let since = made.chain(written).max().with_context(|| format!("{component} is not installed"))?;
 
     let user = format!("system:serviceaccount:{NAMESPACE}:{account}");
     let log = cluster(&["logs", "audit"]).await?;
