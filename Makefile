@@ -31,7 +31,8 @@ unit: deps ## tests that need no cluster
 e2e: images cluster ## tests on a real Kubernetes
 	$(cargo_test) $(e2e_tests) --no-run
 	@scripts/load
-	$(cluster) exec -- $(cargo_test) --offline $(e2e_tests)
+	@# More of them at a time than there are cores: most of the time they wait.
+	$(cluster) exec -- $(cargo_test) --offline $(e2e_tests) -- --test-threads 6
 
 setup: ## install what this machine lacks (Debian 12)
 	@scripts/setup
