@@ -7,6 +7,7 @@ use kembed_crds::conditions::Reason;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{Patch, PatchParams, PostParams},
+    core::Status,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -36,6 +37,14 @@ pub enum ApplyError {
         /// What the API server said.
         message: String,
     },
+    /// The namespace is being deleted, and everything in it.
+    #[error("the namespace of {kind} {name} is being deleted")]
+    NamespaceTerminating {
+        /// Kind of the object.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
     /// The API server could not be asked, or somebody else was faster: worth another try.
     #[error("failed to apply {kind} {name}")]
     Failed {
@@ -54,7 +63,7 @@ impl ApplyError {
         let reason = match self {
             Self::NotOurs { .. } => Reason::NameConflict,
             Self::Rejected { .. } => Reason::PodRejected,
-            Self::Failed { .. } => return None,
+            Self::NamespaceTerminating { .. } | Self::Failed { .. } => return None,
         };
         Some(Hindrance::new(reason, self.to_string()))
     }
@@ -123,10 +132,47 @@ impl Applier<'_> {
 fn classify<K: Resource<DynamicType = ()>>(name: &str, error: kube::Error) -> ApplyError {
     let (kind, name) = (K::kind(&()).into_owned(), name.to_owned());
     match error {
+        kube::Error::Api(status) if namespace_terminates(&status) => {
+            ApplyError::NamespaceTerminating { kind, name }
+        }
         // Bad request, forbidden (by a quota or an admission policy) or invalid: asking again will not help.
         kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => {
             ApplyError::Rejected { kind, name, message: status.message }
         }
         error => ApplyError::Failed { kind, name, source: Box::new(error) },
+    }
+}
+
+fn namespace_terminates(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    use super::*;
+
+    fn refusal(status: serde_json::Value) -> ApplyError {
+        let status: Status = serde_json::from_value(status).expect("a status");
+        classify::<ConfigMap>("minilm-space", kube::Error::Api(Box::new(status)))
+    }
+
+    #[test]
+    fn a_quota_is_told_from_a_namespace_that_ends() {
+        let quota = refusal(serde_json::json!({"code": 403, "message": "exceeded quota"}));
+        let hindrance = quota.hindrance().expect("a user has to act");
+        assert_eq!(hindrance.reason, Reason::PodRejected);
+        assert_eq!(hindrance.message, "the API server refused ConfigMap minilm-space: exceeded quota");
+        let ending = refusal(serde_json::json!({"code": 403, "message": "is being terminated",
+            "details": {"causes": [{"reason": "NamespaceTerminating"}]}}));
+        assert!(matches!(ending, ApplyError::NamespaceTerminating { .. }));
+        assert_eq!(ending.hindrance(), None);
+    }
+
+    #[test]
+    fn a_conflict_is_worth_another_try() {
+        assert!(matches!(refusal(serde_json::json!({"code": 409})), ApplyError::Failed { .. }));
     }
 }

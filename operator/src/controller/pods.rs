@@ -128,12 +128,18 @@ fn reason(reason: FailureReason) -> Reason {
     }
 }
 
+/// What the kubelet says when it has not yet heard of a Secret or ConfigMap that is there: it passes by itself.
+const NOT_YET_HEARD: &str = "failed to sync";
+
 /// The kubelet's latest word on a volume that it could not mount.
 fn mount_failure(events: &[Event]) -> Option<Hindrance> {
-    let event =
-        events.iter().filter(|event| event.reason.as_deref() == Some("FailedMount")).max_by_key(|event| {
-            event.last_timestamp.clone().map(|time| time.0).or(event.event_time.clone().map(|time| time.0))
-        })?;
+    let lasting = |event: &&Event| {
+        let message = event.message.as_deref().unwrap_or_default();
+        event.reason.as_deref() == Some("FailedMount") && !message.contains(NOT_YET_HEARD)
+    };
+    let event = events.iter().filter(lasting).max_by_key(|event| {
+        event.last_timestamp.clone().map(|time| time.0).or(event.event_time.clone().map(|time| time.0))
+    })?;
     let message = event.message.clone().unwrap_or_default();
     let credentials = message.contains(&format!("\"{CREDENTIALS_VOLUME}\"")) && message.contains("not found");
     let reason = if credentials { Reason::CredentialsNotFound } else { Reason::VolumeNotMounted };
@@ -225,6 +231,10 @@ mod tests {
         let other = event("MountVolume.SetUp failed for volume \"x\" : timed out");
         assert_eq!(hindrance(state(&creating, &[other])).reason, Reason::VolumeNotMounted);
         assert_eq!(state(&creating, &[]), PodState::Starting);
+        // Once, a Secret that the kubelet had not yet heard of was told as a volume that cannot be mounted.
+        let early =
+            event("MountVolume.SetUp failed for volume \"x\" : failed to sync secret cache: timed out");
+        assert_eq!(state(&creating, &[early]), PodState::Starting);
     }
 
     #[test]

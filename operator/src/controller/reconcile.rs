@@ -90,6 +90,9 @@ async fn run(object: &EmbeddingService, context: &Context) -> Result<(Action, Op
         Err(MakeError::Hindered(hindrance)) => {
             (observe::deployment(&context.client, object).await, Some(hindrance))
         }
+        Err(MakeError::Again(ApplyError::NamespaceTerminating { .. })) => {
+            return Ok((Action::await_change(), None));
+        }
         Err(MakeError::Again(error)) => return Err(Error::Apply(error)),
     };
     let pods = observe::pods(&context.client, &context.pods, &context.infos, &namespace, &name).await;
@@ -145,7 +148,12 @@ async fn write_status(
         return Ok(false);
     }
     let newly_recorded = previous.space.is_none() && status.space.is_some();
-    patch(object, &status, newly_recorded, &context.client).await?;
+    match patch(object, &status, newly_recorded, &context.client).await {
+        Ok(()) => (),
+        // It was deleted a moment ago: there is nothing left to tell.
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(false),
+        Err(error) => return Err(Error::Status(Box::new(error))),
+    }
     context.metrics.status_written();
     events::publish(&context.recorder, object, events::changes(&previous.conditions, &status.conditions))
         .await;
@@ -157,7 +165,7 @@ async fn patch(
     status: &EmbeddingServiceStatus,
     recording: bool,
     client: &Client,
-) -> Result<(), Error> {
+) -> kube::Result<()> {
     // A space is recorded once. With the version that was read, a second record is refused rather than written over it.
     let version = object.metadata.resource_version.as_ref().filter(|_| recording);
     let mut metadata = serde_json::json!({"name": object.name_any(), "uid": object.metadata.uid});
@@ -172,8 +180,7 @@ async fn patch(
     });
     let api: Api<EmbeddingService> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
     let params = PatchParams::apply(FIELD_MANAGER).force();
-    let written = api.patch_status(&object.name_any(), &params, &Patch::Apply(&patch)).await;
-    written.map(drop).map_err(|error| Error::Status(Box::new(error)))
+    api.patch_status(&object.name_any(), &params, &Patch::Apply(&patch)).await.map(drop)
 }
 
 fn next(pods: &[ObservedPod], newly_recorded: bool, hindered: bool) -> Action {
