@@ -24,6 +24,9 @@ pub(super) fn build(service: &Service, config: &Config) -> Deployment {
         spec: Some(DeploymentSpec {
             replicas: Some(service.replicas),
             revision_history_limit: Some(2),
+            // Gateways ask a pod which space it serves once it says that it is ready. Until they know, its predecessor
+            // stays: without this second it can be gone before its successor gets requests.
+            min_ready_seconds: Some(1),
             selector: selector(service),
             strategy: Some(DeploymentStrategy {
                 type_: Some("RollingUpdate".into()),

@@ -207,6 +207,14 @@ mod tests {
         assert_eq!((before["space"].is_null(), after["space"].is_null()), (true, false));
     }
 
+    /// Once, requests failed in a rollout: the old pod was gone before a gateway had asked the new one.
+    #[test]
+    fn a_pod_goes_only_after_gateways_had_time_to_know_its_successor() {
+        let spec = &objects(json!({}))["deployment"]["spec"];
+        assert_eq!(spec["minReadySeconds"], 1);
+        assert_eq!(spec["strategy"]["rollingUpdate"], json!({"maxSurge": 1, "maxUnavailable": 0}));
+    }
+
     #[test]
     fn scaling_does_not_roll_the_pods() {
         let (one, two) = (objects(json!({})), objects(json!({"spec": {"replicas": 2}})));
