@@ -134,7 +134,7 @@ struct Made {
 impl Made {
     fn backend(self) -> Result<(Box<dyn Backend>, Self), StartError> {
         let graph = match &self.network {
-            Network::Safetensors(_) => Graph::Made(export(&self.recipe.config, &Weights::open(&self.path)?)?),
+            Network::Safetensors(_) => Graph::Made(export(&self.recipe, &Weights::open(&[&self.path])?)?),
             Network::Onnx(_) => Graph::Shipped(self.path.clone()),
         };
         let backend = Onnx::new(&self.environment, graph, self.recipe.pooling, self.threads)?;

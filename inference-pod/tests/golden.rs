@@ -10,7 +10,7 @@ use inference_pod::{
     export::export,
     limits::Limits,
     load::load,
-    model::{Overrides, prompts::InputType, recipe::Config, weights::Weights},
+    model::{Overrides, Recipe, prompts::InputType, recipe::Texts, weights::Weights},
     pod::{Pod, Serving},
     source::{Access, Location, Retry},
 };
@@ -107,9 +107,11 @@ async fn a_shipped_graph_gives_the_same_and_is_another_space() {
     for file in ["config.json", "tokenizer.json", "model.safetensors"] {
         fs::hard_link(model.join(file), folder.path().join(file)).expect("it can be linked");
     }
-    let config = Config::parse(&fs::read_to_string(model.join("config.json")).expect("it can be read"));
-    let weights = Weights::open(&folder.path().join("model.safetensors")).expect("good weights");
-    let exported = export(&config.expect("a good file"), &weights).expect("it can be exported");
+    let config = fs::read_to_string(model.join("config.json")).expect("it can be read");
+    let texts = Texts { config: &config, ..Texts::default() };
+    let recipe = Recipe::read(texts, &Overrides::default()).expect("a good file");
+    let weights = Weights::open(&[folder.path().join("model.safetensors")]).expect("good weights");
+    let exported = export(&recipe, &weights).expect("it can be exported");
     fs::write(folder.path().join("model.onnx"), exported.onnx).expect("it can be written");
 
     // Without modules.json nothing is normalised.

@@ -11,7 +11,7 @@ use inference_pod::{
     },
     batch::pad::Padded,
     export::export,
-    model::{ModelError, recipe::Config, weights::Weights},
+    model::{ModelError, Overrides, Recipe, recipe::Texts, weights::Weights},
     pooling::Pooling,
 };
 use support::{CONFIG, onnxruntime, safetensors, tensors};
@@ -23,7 +23,8 @@ fn network(config: &str, weights: &[u8], pooling: Pooling) -> Result<Onnx, Model
     support::write(&blobs, &[("1234", weights.to_vec())]);
     std::fs::create_dir(folder.path().join("snapshot")).expect("it can be made");
     std::os::unix::fs::symlink("../blobs/1234", &path).expect("it can be linked");
-    let exported = export(&Config::parse(config)?, &Weights::open(&path)?)?;
+    let recipe = Recipe::read(Texts { config, ..Texts::default() }, &Overrides::default())?;
+    let exported = export(&recipe, &Weights::open(&[path])?)?;
     let environment = load_library(&onnxruntime()).expect("the library loads");
     // The folder goes away here: the session keeps what it has mapped.
     Onnx::new(&environment, Graph::Made(exported), pooling, 1)
@@ -83,10 +84,10 @@ fn weights_that_do_not_fit_are_refused_by_name() {
     assert!(refused(&wide, &safetensors(&tensors(0))).contains("[12, 16]"));
     let whole = safetensors(&tensors(0));
     assert!(refused(CONFIG, &whole[..whole.len() - 100]).contains("bytes of tensors"));
-    let other = CONFIG.replace("\"bert\"", "\"qwen3\"");
-    assert!(refused(&other, &whole).contains("qwen3"));
-    let relu = CONFIG.replace("\"bert\",", "\"bert\", \"hidden_act\": \"relu\",");
-    assert!(refused(&relu, &whole).contains("relu"));
+    let other = CONFIG.replace("\"bert\"", "\"t5\"");
+    assert!(refused(&other, &whole).contains("\"t5\""));
+    let mish = CONFIG.replace("\"bert\",", "\"bert\", \"hidden_act\": \"mish\",");
+    assert!(refused(&mish, &whole).contains("mish"));
 }
 
 #[test]

@@ -1,17 +1,20 @@
 //! A graph while it is built: names are given out, weights are referred to or copied.
 
+use std::ops::Range;
+
 use prost::Message;
 
 use super::{
     Exported,
     proto::{
-        AttributeProto, Dimension, FLOAT, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
-        StringStringEntryProto, TensorProto, TensorShapeProto, TensorType, TypeProto, ValueInfoProto,
+        AttributeProto, BFLOAT16, Dimension, FLOAT, FLOAT16, GraphProto, INT64, ModelProto, NodeProto,
+        OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorType, TypeProto,
+        ValueInfoProto,
     },
 };
 use crate::model::{
     ModelError,
-    weights::{Place, Weights},
+    weights::{Float, Place, Weights},
 };
 
 /// The operators that every ONNX runtime has.
@@ -44,19 +47,73 @@ impl<'a> Graph<'a> {
         self.push(ONNX, "Identity", vec![value], name, 1, Vec::new());
     }
 
-    /// A tensor of the file, as it lies there if that is possible, else a copy.
+    /// The weights that the graph refers to.
+    pub(super) fn weights(&self) -> &'a Weights {
+        self.weights
+    }
+
+    /// A tensor of the files as 32-bit floats. Smaller floats are widened by ONNX Runtime when it loads the graph.
     pub(super) fn weight(&mut self, tensor: &str, shape: &[usize]) -> Result<Value, ModelError> {
-        match self.weights.place(tensor, shape)? {
-            Some(place) => {
-                let external_data = self.reference(place);
-                self.initializer(TensorProto {
-                    external_data,
-                    data_location: 1,
-                    ..floats(tensor, shape, Vec::new())
-                })
-            }
-            None => Ok(self.constant(tensor, shape, &self.weights.floats(tensor, shape)?)),
-        }
+        self.rows(tensor, shape, 0..shape[0])
+    }
+
+    /// Some rows of a tensor of the files as 32-bit floats: outputs of a product that was saved as one of several.
+    pub(super) fn rows(
+        &mut self,
+        tensor: &str,
+        shape: &[usize],
+        rows: Range<usize>,
+    ) -> Result<Value, ModelError> {
+        let (value, float) = self.rows_as_saved(tensor, shape, rows)?;
+        Ok(match float {
+            Float::F32 => value,
+            Float::F16 | Float::Bf16 => self.cast(&value, FLOAT),
+        })
+    }
+
+    /// The rows that `ids` name of a table in the files, as 32-bit floats. The table stays as small as it was saved.
+    pub(super) fn lookup(&mut self, table: &str, shape: &[usize], ids: &str) -> Result<Value, ModelError> {
+        let (table, float) = self.rows_as_saved(table, shape, 0..shape[0])?;
+        let found = self.node(ONNX, "Gather", &[&table, ids], Vec::new());
+        Ok(match float {
+            Float::F32 => found,
+            Float::F16 | Float::Bf16 => self.cast(&found, FLOAT),
+        })
+    }
+
+    /// Rows of a tensor as they lie in the file if that is possible, else a copy.
+    fn rows_as_saved(
+        &mut self,
+        tensor: &str,
+        shape: &[usize],
+        rows: Range<usize>,
+    ) -> Result<(Value, Float), ModelError> {
+        let row: usize = shape[1..].iter().product();
+        let dims = [&[rows.len()], &shape[1..]].concat();
+        let name =
+            if rows.len() == shape[0] { tensor.to_owned() } else { format!("{tensor}.{}", rows.start) };
+        let Some(place) = self.weights.place(tensor, shape)? else {
+            let numbers = self.weights.floats(tensor, shape)?;
+            let part = &numbers[rows.start * row..rows.end * row];
+            return Ok((self.constant(&name, &dims, part), Float::F32));
+        };
+        let (float, length) = (place.float, place.length / shape[0].max(1) as u64);
+        let place = Place {
+            offset: place.offset + length * rows.start as u64,
+            length: length * rows.len() as u64,
+            ..place
+        };
+        self.proto.initializer.push(TensorProto {
+            data_type: match float {
+                Float::F32 => FLOAT,
+                Float::F16 => FLOAT16,
+                Float::Bf16 => BFLOAT16,
+            },
+            external_data: reference(place),
+            data_location: 1,
+            ..floats(&name, &dims, Vec::new())
+        });
+        Ok((name, float))
     }
 
     /// A tensor of numbers that are in no file.
@@ -64,6 +121,35 @@ impl<'a> Graph<'a> {
         let bytes = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
         self.proto.initializer.push(floats(name, shape, bytes));
         name.into()
+    }
+
+    /// As [`Graph::constant`], of whole numbers.
+    pub(super) fn integers(&mut self, name: &str, shape: &[usize], numbers: &[i64]) -> Value {
+        let bytes = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+        self.proto.initializer.push(TensorProto { data_type: INT64, ..floats(name, shape, bytes) });
+        name.into()
+    }
+
+    /// Changes the type of numbers.
+    pub(super) fn cast(&mut self, value: &str, to: i32) -> Value {
+        self.node(ONNX, "Cast", &[value], vec![int("to", to.into())])
+    }
+
+    /// `x` times the transpose of `weight`, which is `[to, from]`, as it is saved.
+    pub(super) fn product(&mut self, x: &str, weight: &str) -> Value {
+        self.node(CONTRIB, "FusedMatMul", &[x, weight], vec![int("transB", 1)])
+    }
+
+    /// As [`Graph::product`], of a tensor in the files.
+    pub(super) fn linear(
+        &mut self,
+        x: &str,
+        tensor: &str,
+        from: usize,
+        to: usize,
+    ) -> Result<Value, ModelError> {
+        let weight = self.weight(tensor, &[to, from])?;
+        Ok(self.product(x, &weight))
     }
 
     /// Applies an operator to values; an empty name leaves an optional input out.
@@ -77,7 +163,8 @@ impl<'a> Graph<'a> {
         self.node_of(domain, operator, inputs, 1, attributes)
     }
 
-    /// As [`Graph::node`], for an operator that must be given names for several outputs. The first is returned.
+    /// As [`Graph::node`], for an operator that must be given names for several outputs. The first is returned; to
+    /// the others a number is added, as in [`output`].
     pub(super) fn node_of(
         &mut self,
         domain: &str,
@@ -100,8 +187,7 @@ impl<'a> Graph<'a> {
             graph: Some(self.proto),
             opset_import: vec![opset(ONNX, 20), opset(CONTRIB, 1)],
         };
-        let folder = self.weights.path().parent().unwrap_or_else(|| "".as_ref());
-        Exported { onnx: model.encode_to_vec(), folder: folder.to_owned() }
+        Exported { onnx: model.encode_to_vec(), folder: self.weights.folder().to_owned() }
     }
 
     fn push(
@@ -113,7 +199,7 @@ impl<'a> Graph<'a> {
         outputs: usize,
         attribute: Vec<AttributeProto>,
     ) {
-        let more = (1..outputs).map(|i| format!("{name}_{i}"));
+        let more = (1..outputs).map(|i| output(name, i));
         self.proto.node.push(NodeProto {
             input,
             output: std::iter::once(name.to_owned()).chain(more).collect(),
@@ -123,19 +209,18 @@ impl<'a> Graph<'a> {
             domain: domain.into(),
         });
     }
+}
 
-    fn initializer(&mut self, tensor: TensorProto) -> Result<Value, ModelError> {
-        let name = tensor.name.clone();
-        self.proto.initializer.push(tensor);
-        Ok(name)
-    }
+fn reference(place: Place) -> Vec<StringStringEntryProto> {
+    let Place { file, offset, length, .. } = place;
+    [("location", file), ("offset", offset.to_string()), ("length", length.to_string())]
+        .map(|(key, value)| StringStringEntryProto { key: key.into(), value })
+        .into()
+}
 
-    fn reference(&self, place: Place) -> Vec<StringStringEntryProto> {
-        let file = self.weights.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        [("location", file), ("offset", place.offset.to_string()), ("length", place.length.to_string())]
-            .map(|(key, value)| StringStringEntryProto { key: key.into(), value })
-            .into()
-    }
+/// The name of another output of the node whose first has this name.
+pub(super) fn output(first: &str, which: usize) -> Value {
+    format!("{first}_{which}")
 }
 
 /// An attribute that is a number.

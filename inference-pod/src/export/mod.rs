@@ -1,15 +1,28 @@
 //! From weights to a graph that ONNX Runtime runs: one file an architecture.
 
+mod activation;
 mod bert;
+mod distance;
+mod distilbert;
+mod encoder;
 mod graph;
+mod modernbert;
+mod mpnet;
+mod nomic;
 mod proto;
+mod qwen3;
+mod rope;
 
-use crate::model::{ModelError, recipe::Config, weights::Weights};
+use self::{
+    graph::Graph,
+    proto::{INT32, INT64},
+};
+use crate::model::{ModelError, Recipe, weights::Weights};
 
 /// A graph, and where the weights that it names but does not hold are.
 #[derive(Debug)]
 pub struct Exported {
-    /// A serialised ONNX model. Tensors that can be used as they lie are references into the file of weights.
+    /// A serialised ONNX model. Tensors that can be used as they lie are references into the files of weights.
     pub onnx: Vec<u8>,
     /// The folder that those references are relative to.
     pub folder: std::path::PathBuf,
@@ -20,12 +33,25 @@ pub struct Exported {
 ///
 /// # Errors
 /// If the architecture is not known, or the weights do not fit it.
-pub fn export(config: &Config, weights: &Weights) -> Result<Exported, ModelError> {
-    match config.model_type.as_str() {
+pub fn export(recipe: &Recipe, weights: &Weights) -> Result<Exported, ModelError> {
+    let (config, longest) = (&recipe.config, recipe.max_tokens);
+    let mut graph = Graph::new(weights);
+    let dims = ["batch", "sequence"];
+    let ids = &graph.input("input_ids", INT64, &dims);
+    let mask = graph.input("attention_mask", INT64, &dims);
+    let narrow = graph.cast(&mask, INT32);
+    let hidden = match config.model_type.as_str() {
         // RoBERTa and its kin are BERT but for where positions begin, which the configuration knows.
-        "bert" | "roberta" | "xlm-roberta" | "camembert" => bert::export(config, weights),
+        "bert" | "roberta" | "xlm-roberta" | "camembert" => bert::build(&mut graph, config, ids, narrow),
+        "distilbert" => distilbert::build(&mut graph, config, ids, narrow),
+        "mpnet" => mpnet::build(&mut graph, config, ids, narrow),
+        "modernbert" => modernbert::build(&mut graph, config, ids, narrow, longest),
+        "nomic_bert" => nomic::build(&mut graph, config, ids, narrow, longest),
+        "qwen3" => qwen3::build(&mut graph, config, ids, &mask, longest),
         other => Err(ModelError::Unsupported(format!(
             "weights of model type {other:?} cannot be turned into a graph; if the model ships one, name it with --file"
         ))),
-    }
+    }?;
+    graph.output("last_hidden_state", hidden, &["batch", "sequence", "hidden"]);
+    Ok(graph.finish())
 }

@@ -9,6 +9,10 @@ pub(super) const FLOAT: i32 = 1;
 pub(super) const INT32: i32 = 6;
 /// Element type of 64-bit integers.
 pub(super) const INT64: i32 = 7;
+/// Element type of 16-bit floats.
+pub(super) const FLOAT16: i32 = 10;
+/// Element type of 16-bit floats that are the upper half of 32-bit ones.
+pub(super) const BFLOAT16: i32 = 16;
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ModelProto {

@@ -1,5 +1,6 @@
 //! What a model's own files say about how texts become vectors.
 
+pub mod config;
 pub mod digest;
 pub mod files;
 pub mod modules;
@@ -7,6 +8,7 @@ pub mod prompts;
 pub mod recipe;
 pub mod weights;
 
+pub use config::Config;
 pub use recipe::{Overrides, Recipe};
 
 use kembed_queue::wire::FailureReason;

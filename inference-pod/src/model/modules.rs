@@ -92,17 +92,16 @@ pub fn parse_pooling(file: &str, text: &str) -> Result<Pooling, ModelError> {
         return Err(ModelError::Unsupported("its pooling leaves the prompt out".to_owned()));
     }
     let modes = [
-        (config.pooling_mode_cls_token, Some(Pooling::Cls), "first token"),
-        (config.pooling_mode_mean_tokens, Some(Pooling::Mean), "mean"),
-        (config.pooling_mode_lasttoken, Some(Pooling::LastToken), "last token"),
-        (config.pooling_mode_max_tokens, None, "maximum"),
-        (config.pooling_mode_mean_sqrt_len_tokens, None, "mean over the root of the length"),
-        (config.pooling_mode_weightedmean_tokens, None, "weighted mean"),
+        (config.pooling_mode_cls_token, Pooling::Cls, "first token"),
+        (config.pooling_mode_mean_tokens, Pooling::Mean, "mean"),
+        (config.pooling_mode_lasttoken, Pooling::LastToken, "last token"),
+        (config.pooling_mode_max_tokens, Pooling::Max, "maximum"),
+        (config.pooling_mode_mean_sqrt_len_tokens, Pooling::MeanSqrtLen, "mean over the root of the length"),
+        (config.pooling_mode_weightedmean_tokens, Pooling::WeightedMean, "weighted mean"),
     ];
     let on: Vec<_> = modes.iter().filter(|mode| mode.0).collect();
     match on.as_slice() {
-        [(_, Some(pooling), _)] => Ok(*pooling),
-        [(_, None, name)] => Err(ModelError::Unsupported(format!("its pooling is the {name}"))),
+        [(_, pooling, _)] => Ok(*pooling),
         [] => Err(ModelError::invalid(file, "no pooling mode is on")),
         several => {
             let names: Vec<_> = several.iter().map(|mode| mode.2).collect();
@@ -144,8 +143,8 @@ mod tests {
         assert_eq!(pooling(r#"{"pooling_mode_mean_tokens": true}"#), Ok(Pooling::Mean));
         assert_eq!(pooling(r#"{"pooling_mode_cls_token": true}"#), Ok(Pooling::Cls));
         assert_eq!(pooling(r#"{"pooling_mode_lasttoken": true}"#), Ok(Pooling::LastToken));
+        assert_eq!(pooling(r#"{"pooling_mode_weightedmean_tokens": true}"#), Ok(Pooling::WeightedMean));
         for (text, word) in [
-            (r#"{"pooling_mode_max_tokens": true}"#, "maximum"),
             (r#"{"pooling_mode_max_tokens": true, "pooling_mode_cls_token": true}"#, "joins"),
             (r#"{"pooling_mode_cls_token": true, "include_prompt": false}"#, "prompt"),
             ("{}", "no pooling mode"),

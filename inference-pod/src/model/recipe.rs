@@ -4,7 +4,8 @@ use serde::Deserialize;
 
 use super::{
     ModelError,
-    files::{CONFIG, SENTENCE_BERT, TOKENIZER_CONFIG},
+    config::Config,
+    files::{SENTENCE_BERT, TOKENIZER_CONFIG},
     modules::{self, Module},
     prompts::{self, Prompts},
 };
@@ -25,81 +26,6 @@ pub struct Recipe {
     pub lower_case: bool,
     /// What stands in front of inputs.
     pub prompts: Prompts,
-}
-
-/// The parts of `config.json` that matter for BERT and its kin.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct Config {
-    /// The architecture's name.
-    pub model_type: String,
-    /// Numbers in a token's vector.
-    pub hidden_size: usize,
-    /// Encoder layers.
-    pub num_hidden_layers: usize,
-    /// Attention heads of a layer.
-    pub num_attention_heads: usize,
-    /// Numbers between the two products of a layer's feed-forward part.
-    pub intermediate_size: usize,
-    /// Tokens in the vocabulary: ids are smaller.
-    pub vocab_size: usize,
-    /// Rows in the table of positions.
-    #[serde(default)]
-    pub max_position_embeddings: Option<usize>,
-    /// Keeps a layer normalisation from dividing by zero.
-    #[serde(default = "default_eps")]
-    pub layer_norm_eps: f32,
-    /// Activation of the feed-forward part.
-    #[serde(default = "default_act")]
-    pub hidden_act: String,
-    /// How positions are told.
-    #[serde(default)]
-    pub position_embedding_type: Option<String>,
-    /// Types of token, as in the two halves of a pair.
-    #[serde(default)]
-    pub type_vocab_size: Option<usize>,
-    /// The token that fills short rows.
-    #[serde(default)]
-    pub pad_token_id: Option<u32>,
-}
-
-fn default_eps() -> f32 {
-    1e-12
-}
-
-fn default_act() -> String {
-    "gelu".to_owned()
-}
-
-impl Config {
-    /// Reads `config.json`.
-    ///
-    /// # Errors
-    /// If it is damaged or lacks what every encoder has.
-    pub fn parse(text: &str) -> Result<Self, ModelError> {
-        #[derive(Deserialize)]
-        struct Kind {
-            model_type: Option<String>,
-        }
-        let kind: Kind = serde_json::from_str(text).map_err(|e| ModelError::invalid(CONFIG, e))?;
-        let name = kind.model_type.ok_or_else(|| ModelError::invalid(CONFIG, "it names no model_type"))?;
-        serde_json::from_str(text).map_err(|e| {
-            ModelError::Unsupported(format!("{CONFIG} of model type {name:?} is not like that of BERT: {e}"))
-        })
-    }
-
-    /// Tokens that the table of positions has room for. RoBERTa and its kin leave the rows up to and including
-    /// that of the padding token unused.
-    pub fn position_limit(&self) -> Option<usize> {
-        Some(self.max_position_embeddings?.saturating_sub(self.position_offset()))
-    }
-
-    /// The row of the first token's position.
-    pub fn position_offset(&self) -> usize {
-        match self.model_type.as_str() {
-            "roberta" | "xlm-roberta" | "camembert" => self.pad_token_id.unwrap_or(1) as usize + 1,
-            _ => 0,
-        }
-    }
 }
 
 /// The text of each file, as found.
@@ -277,16 +203,6 @@ mod tests {
         let text = r#"{"model_max_length": 1000000000000000019884624838656}"#;
         let bare = Texts { config: CONFIG, tokenizer_config: Some(text), ..Texts::default() };
         assert_eq!(read(bare, &Overrides::default()).map(|recipe| recipe.max_tokens), Ok(512));
-    }
-
-    #[test]
-    fn roberta_loses_the_rows_before_its_first_position() {
-        let config = CONFIG
-            .replace("\"bert\"", "\"xlm-roberta\"")
-            .replace("512", "514")
-            .replace("_id\": 0", "_id\": 1");
-        let recipe = read(Texts { config: &config, ..Texts::default() }, &Overrides::default());
-        assert_eq!(recipe.map(|recipe| recipe.max_tokens), Ok(512));
     }
 
     #[test]

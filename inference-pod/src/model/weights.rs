@@ -1,4 +1,4 @@
-//! The tensors of a safetensors file, read one at a time and never all at once.
+//! The tensors of safetensors files, read one at a time and never all at once.
 
 use std::{
     fs::File,
@@ -20,62 +20,106 @@ const PREFIX: u64 = 8;
 /// A header of the largest models takes a few megabytes; more is no header.
 const MAX_HEADER: u64 = 100 << 20;
 
-/// An opened file of weights whose header was found to agree with its length.
+/// Opened files of weights whose headers were found to agree with their lengths.
 #[derive(Debug)]
 pub struct Weights {
+    files: Vec<Shard>,
+    /// What all files lie in, all links followed.
+    folder: PathBuf,
+}
+
+/// One file.
+#[derive(Debug)]
+struct Shard {
     /// As it is called in errors.
     name: String,
-    path: PathBuf,
+    /// As it is called once all links are followed.
+    real: String,
     file: File,
     metadata: Metadata,
     /// Where the first tensor begins.
     start: u64,
 }
 
-/// Where a tensor lies in its file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where numbers lie that can be used as they lie there.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
+    /// The file, in [`Weights::folder`].
+    pub file: String,
     /// Bytes from the beginning of the file.
     pub offset: u64,
     /// Bytes.
     pub length: u64,
+    /// What they are.
+    pub float: Float,
+}
+
+/// How a number is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Float {
+    /// In 32 bits.
+    F32,
+    /// In 16 bits, as IEEE 754 has them.
+    F16,
+    /// In 16 bits: the upper half of 32.
+    Bf16,
+}
+
+impl Float {
+    fn of(dtype: Dtype) -> Option<Self> {
+        match dtype {
+            Dtype::F32 => Some(Self::F32),
+            Dtype::F16 => Some(Self::F16),
+            Dtype::BF16 => Some(Self::Bf16),
+            _ => None,
+        }
+    }
+
+    fn bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
 }
 
 impl Weights {
-    /// Opens a file and reads its header.
+    /// Opens files and reads their headers.
     ///
     /// # Errors
-    /// If the file is cut short, is too long, or is no safetensors file.
-    pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let read = |source| ModelError::Read { file: name(path), source };
-        // ONNX Runtime reads the same file and follows no link out of its folder, and models are often links.
-        let real = path.canonicalize().map_err(read)?;
-        let file = File::open(&real).map_err(read)?;
-        let length = file.metadata().map_err(read)?.len();
-        let (metadata, start) =
-            header(&file, length).map_err(read)?.map_err(|what| ModelError::invalid(&name(path), what))?;
-        Ok(Self { name: name(path), path: real, file, metadata, start })
+    /// If there is no file, one is cut short, is too long or is no safetensors file, or they lie in different folders.
+    pub fn open<P: AsRef<Path>>(paths: &[P]) -> Result<Self, ModelError> {
+        let mut opened =
+            paths.iter().map(|path| Shard::open(path.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        let folder = opened.first().map(|(_, folder)| folder.clone()).unwrap_or_default();
+        if let Some((other, _)) = opened.iter().find(|(_, other)| *other != folder) {
+            return Err(ModelError::invalid(&other.name, "it lies in another folder than the first"));
+        }
+        let files = opened.drain(..).map(|(file, _)| file).collect();
+        Ok(Self { files, folder })
     }
 
-    /// The file, all links followed.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// The folder of the files, all links followed.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Whether there is such a tensor.
     pub fn has(&self, tensor: &str) -> bool {
-        self.metadata.info(tensor).is_some()
+        self.find(tensor).is_some()
     }
 
-    /// Where the tensor lies, if it can be used as it lies there: 32-bit floats at an address that a CPU can read.
+    /// Where the tensor lies; `None` if the numbers begin at an address that a CPU cannot read them from.
     ///
     /// # Errors
-    /// If there is none, or it has another shape.
+    /// If there is none, it has another shape, or is not of floats.
     pub fn place(&self, tensor: &str, shape: &[usize]) -> Result<Option<Place>, ModelError> {
-        let info = self.info(tensor, shape)?;
+        let (shard, info) = self.info(tensor, shape)?;
+        let float = Float::of(info.dtype).ok_or_else(|| not_floats(info.dtype))?;
         let (begin, end) = info.data_offsets;
-        let place = Place { offset: self.start + begin as u64, length: (end - begin) as u64 };
-        Ok((info.dtype == Dtype::F32 && place.offset.is_multiple_of(4)).then_some(place))
+        let offset = shard.start + begin as u64;
+        let place = Place { file: shard.real.clone(), offset, length: (end - begin) as u64, float };
+        Ok(offset.is_multiple_of(float.bytes()).then_some(place))
     }
 
     /// Reads a tensor as 32-bit floats.
@@ -83,27 +127,51 @@ impl Weights {
     /// # Errors
     /// If there is none, it has another shape, or is not of floats.
     pub fn floats(&self, tensor: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
-        let info = self.info(tensor, shape)?;
+        let (shard, info) = self.info(tensor, shape)?;
         let (begin, end) = info.data_offsets;
         let mut bytes = vec![0; end - begin];
-        self.file
-            .read_exact_at(&mut bytes, self.start + begin as u64)
-            .map_err(|source| ModelError::Read { file: self.name.clone(), source })?;
-        widen(info.dtype, &bytes)
-            .ok_or_else(|| ModelError::Unsupported(format!("its weights are of type {:?}", info.dtype)))
+        shard
+            .file
+            .read_exact_at(&mut bytes, shard.start + begin as u64)
+            .map_err(|source| ModelError::Read { file: shard.name.clone(), source })?;
+        Ok(widen(Float::of(info.dtype).ok_or_else(|| not_floats(info.dtype))?, &bytes))
     }
 
-    fn info(&self, tensor: &str, shape: &[usize]) -> Result<&TensorInfo, ModelError> {
-        let wrong = |what| ModelError::invalid(&self.name, what);
-        let info = self.metadata.info(tensor).ok_or_else(|| wrong(format!("there is no tensor {tensor}")))?;
-        if info.shape != shape {
-            return Err(wrong(format!(
-                "tensor {tensor} is of shape {:?}, and config.json asks for {shape:?}",
-                info.shape
-            )));
-        }
-        Ok(info)
+    fn find(&self, tensor: &str) -> Option<(&Shard, &TensorInfo)> {
+        self.files.iter().find_map(|shard| Some((shard, shard.metadata.info(tensor)?)))
     }
+
+    fn info(&self, tensor: &str, shape: &[usize]) -> Result<(&Shard, &TensorInfo), ModelError> {
+        let (shard, info) = self.find(tensor).ok_or_else(|| {
+            let name = self.files.first().map_or("the model", |shard| shard.name.as_str());
+            ModelError::invalid(name, format!("there is no tensor {tensor}"))
+        })?;
+        if info.shape != shape {
+            let what =
+                format!("tensor {tensor} is of shape {:?}, and config.json asks for {shape:?}", info.shape);
+            return Err(ModelError::invalid(&shard.name, what));
+        }
+        Ok((shard, info))
+    }
+}
+
+impl Shard {
+    /// Opens a file. Tells its folder too.
+    fn open(path: &Path) -> Result<(Self, PathBuf), ModelError> {
+        let read = |source| ModelError::Read { file: name(path), source };
+        // ONNX Runtime reads the same file and follows no link out of its folder, and models are often links.
+        let real = path.canonicalize().map_err(read)?;
+        let file = File::open(&real).map_err(read)?;
+        let length = file.metadata().map_err(read)?.len();
+        let (metadata, start) =
+            header(&file, length).map_err(read)?.map_err(|what| ModelError::invalid(&name(path), what))?;
+        let folder = real.parent().unwrap_or_else(|| "".as_ref()).to_owned();
+        Ok((Self { name: name(path), real: name(&real), file, metadata, start }, folder))
+    }
+}
+
+fn not_floats(dtype: Dtype) -> ModelError {
+    ModelError::Unsupported(format!("its weights are of type {dtype:?}"))
 }
 
 fn name(path: &Path) -> String {
@@ -135,16 +203,14 @@ fn parse(text: &[u8], data: u64) -> Result<Metadata, String> {
     Ok(metadata)
 }
 
-/// Numbers of a type as 32-bit floats; `None` if they are no floats.
-fn widen(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
-    match dtype {
-        Dtype::F32 => Some(numbers(bytes).map(f32::from_le_bytes).collect()),
-        Dtype::F16 => Some(numbers(bytes).map(|b| half(u16::from_le_bytes(b))).collect()),
-        // A bfloat16 is the upper half of a float.
-        Dtype::BF16 => {
-            Some(numbers(bytes).map(|b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)).collect())
+/// Numbers as 32-bit floats.
+fn widen(float: Float, bytes: &[u8]) -> Vec<f32> {
+    match float {
+        Float::F32 => numbers(bytes).map(f32::from_le_bytes).collect(),
+        Float::F16 => numbers(bytes).map(|b| half(u16::from_le_bytes(b))).collect(),
+        Float::Bf16 => {
+            numbers(bytes).map(|b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)).collect()
         }
-        _ => None,
     }
 }
 
@@ -186,7 +252,7 @@ mod tests {
     fn floats_lie_where_they_are_said_to_lie() {
         let data: Vec<u8> = [1f32, -2.5].iter().flat_map(|x| x.to_le_bytes()).collect();
         let file = file(Dtype::F32, &[2, 1], &data);
-        let weights = Weights::open(file.path()).expect("a good file");
+        let weights = Weights::open(&[file.path()]).expect("a good file");
         assert_eq!(weights.floats("w", &[2, 1]).expect("it is there"), [1., -2.5]);
         let place =
             weights.place("w", &[2, 1]).expect("it is there").expect("header lengths are multiples of 8");
@@ -199,9 +265,10 @@ mod tests {
         for (dtype, data) in [(Dtype::BF16, [0x80, 0x3f, 0x20, 0xc0]), (Dtype::F16, [0x00, 0x3c, 0x00, 0xc1])]
         {
             let file = file(dtype, &[2], &data);
-            let weights = Weights::open(file.path()).expect("a good file");
+            let weights = Weights::open(&[file.path()]).expect("a good file");
             assert_eq!(weights.floats("w", &[2]).expect("it is there"), [1., -2.5]);
-            assert_eq!(weights.place("w", &[2]).expect("it is there"), None);
+            let place = weights.place("w", &[2]).expect("it is there").expect("an even address");
+            assert_eq!((place.length, place.float), (4, Float::of(dtype).expect("a float")));
         }
     }
 
@@ -224,7 +291,7 @@ mod tests {
             let mut bytes = bytes.clone();
             bytes.resize(length, 0);
             fs::write(&file, bytes).expect("it can be written");
-            let error = Weights::open(file.path()).expect_err("a wrong length");
+            let error = Weights::open(&[file.path()]).expect_err("a wrong length");
             assert!(matches!(error, ModelError::Invalid { .. }), "{length}: {error}");
         }
     }
@@ -232,7 +299,7 @@ mod tests {
     #[test]
     fn a_tensor_of_another_shape_is_refused() {
         let file = file(Dtype::F32, &[2], &[0; 8]);
-        let weights = Weights::open(file.path()).expect("a good file");
+        let weights = Weights::open(&[file.path()]).expect("a good file");
         assert!(weights.floats("w", &[1, 2]).is_err_and(|e| e.to_string().contains("[1, 2]")));
         assert!(weights.floats("v", &[2]).is_err_and(|e| e.to_string().contains("no tensor v")));
     }
@@ -242,7 +309,7 @@ mod tests {
         fn any_bytes_are_refused_or_read(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let file = tempfile::NamedTempFile::new().expect("a temporary file");
             fs::write(&file, bytes).expect("it can be written");
-            let _ = Weights::open(file.path());
+            let _ = Weights::open(&[file.path()]);
         }
     }
 }

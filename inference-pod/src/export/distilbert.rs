@@ -1,0 +1,69 @@
+//! DistilBERT: BERT without types of token, and with other names.
+
+use serde::Deserialize;
+
+use super::{
+    activation::Activation,
+    encoder::{self, Names, Sizes, View},
+    graph::{Graph, Value},
+};
+use crate::model::{Config, ModelError};
+
+/// Its own part of `config.json`.
+#[derive(Deserialize)]
+struct Own {
+    dim: usize,
+    n_layers: usize,
+    n_heads: usize,
+    hidden_dim: usize,
+    max_position_embeddings: usize,
+    #[serde(default = "activation")]
+    activation: String,
+}
+
+fn activation() -> String {
+    "gelu".to_owned()
+}
+
+/// Vectors of tokens.
+pub(super) fn build(
+    graph: &mut Graph<'_>,
+    config: &Config,
+    ids: &str,
+    mask: Value,
+) -> Result<Value, ModelError> {
+    let own: Own = config.read()?;
+    let sizes = Sizes {
+        hidden: own.dim,
+        heads: own.n_heads,
+        intermediate: own.hidden_dim,
+        // It is not in the configuration.
+        epsilon: 1e-12,
+        activation: Activation::named(&own.activation)?,
+    };
+    let sizes = sizes.checked()?;
+    let words = "embeddings.word_embeddings.weight";
+    let prefix = encoder::prefix(graph.weights(), &["", "distilbert."], words)?;
+    let name = |part: &str| format!("{prefix}{part}");
+    // Sinusoidal positions are saved as a table too.
+    let positions = name("embeddings.position_embeddings.weight");
+    let positions = graph.weights().floats(&positions, &[own.max_position_embeddings, own.dim])?;
+    let (words, norm) = (name(words), name("embeddings.LayerNorm"));
+    let mut x = encoder::embed(graph, &sizes, ids, (&words, config.vocab_size), &positions, &norm)?;
+    let view = View { mask, bias: String::new() };
+    for layer in 0..own.n_layers {
+        let name = |part: &str| name(&format!("transformer.layer.{layer}.{part}"));
+        let names = Names {
+            query: name("attention.q_lin"),
+            key: name("attention.k_lin"),
+            value: name("attention.v_lin"),
+            attended: name("attention.out_lin"),
+            attended_norm: name("sa_layer_norm"),
+            up: name("ffn.lin1"),
+            down: name("ffn.lin2"),
+            norm: name("output_layer_norm"),
+        };
+        x = encoder::layer(graph, &sizes, &names, &x, &view)?;
+    }
+    Ok(x)
+}

@@ -1,0 +1,206 @@
+//! What BERT and its kin share: the first vectors of tokens, and a layer, which adds and then normalises.
+
+use super::{
+    activation::Activation,
+    graph::{CONTRIB, Graph, ONNX, Value, float, int},
+    proto::INT32,
+    rope::{self, Angles},
+};
+use crate::model::{ModelError, weights::Weights};
+
+/// The sizes of a network.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// Numbers in a token's vector.
+    pub(super) hidden: usize,
+    /// Attention heads of a layer.
+    pub(super) heads: usize,
+    /// Numbers between the two products of a layer's feed-forward part.
+    pub(super) intermediate: usize,
+    /// Keeps a normalisation from dividing by zero.
+    pub(super) epsilon: f32,
+    /// Of the feed-forward part.
+    pub(super) activation: Activation,
+}
+
+impl Sizes {
+    /// Refuses heads of different sizes.
+    pub(super) fn checked(self) -> Result<Self, ModelError> {
+        if self.heads == 0 || !self.hidden.is_multiple_of(self.heads) {
+            return Err(ModelError::invalid("config.json", "heads do not divide the hidden size"));
+        }
+        Ok(self)
+    }
+}
+
+/// The tensors of a layer, without `.weight` and `.bias`.
+pub(super) struct Names {
+    pub(super) query: String,
+    pub(super) key: String,
+    pub(super) value: String,
+    pub(super) attended: String,
+    pub(super) attended_norm: String,
+    pub(super) up: String,
+    pub(super) down: String,
+    pub(super) norm: String,
+}
+
+/// What a token may look at.
+pub(super) struct View {
+    /// `[batch, sequence]`, 32-bit integers: zero where there is padding.
+    pub(super) mask: Value,
+    /// Added to the scores, `[1, heads, sequence, sequence]`; may be empty.
+    pub(super) bias: Value,
+}
+
+/// What stands before the tensors' names: the first of `prefixes` with which there is a tensor `anchor`. It depends on
+/// whether a model was saved alone or as part of another.
+pub(super) fn prefix<'p>(
+    weights: &Weights,
+    prefixes: &[&'p str],
+    anchor: &str,
+) -> Result<&'p str, ModelError> {
+    let found = prefixes.iter().find(|prefix| weights.has(&format!("{prefix}{anchor}")));
+    found
+        .copied()
+        .ok_or_else(|| ModelError::invalid("model.safetensors", format!("it has no tensor {anchor}")))
+}
+
+/// The sum of a token's own vector and that of its position, normalised, in one operator. `positions` has a row for
+/// each position.
+pub(super) fn embed(
+    graph: &mut Graph<'_>,
+    sizes: &Sizes,
+    ids: &str,
+    (words, vocabulary): (&str, usize),
+    positions: &[f32],
+    norm: &str,
+) -> Result<Value, ModelError> {
+    let hidden = sizes.hidden;
+    let ids = graph.cast(ids, INT32);
+    let words = graph.weight(words, &[vocabulary, hidden])?;
+    let positions = graph.constant("positions", &[positions.len() / hidden, hidden], positions);
+    let gamma = graph.weight(&format!("{norm}.weight"), &[hidden])?;
+    let beta = graph.weight(&format!("{norm}.bias"), &[hidden])?;
+    let inputs = [&ids, "", &words, &positions, "", &gamma, &beta];
+    let epsilon = vec![float("epsilon", sizes.epsilon)];
+    Ok(graph.node_of(CONTRIB, "EmbedLayerNormalization", &inputs, 2, epsilon))
+}
+
+/// One layer.
+pub(super) fn layer(
+    graph: &mut Graph<'_>,
+    sizes: &Sizes,
+    names: &Names,
+    x: &str,
+    view: &View,
+) -> Result<Value, ModelError> {
+    let Sizes { hidden: h, intermediate: m, activation, .. } = *sizes;
+    let context = attention(graph, sizes, [&names.query, &names.key, &names.value], x, view)?;
+    let (y, bias) = dense(graph, &names.attended, &context, h, h)?;
+    let y = add_and_normalise(graph, sizes, &names.attended_norm, [&y, x, &bias])?;
+    let (z, bias) = dense(graph, &names.up, &y, h, m)?;
+    let z = activation.of_sum(graph, &z, &bias);
+    let (z, bias) = dense(graph, &names.down, &z, m, h)?;
+    add_and_normalise(graph, sizes, &names.norm, [&z, &y, &bias])
+}
+
+/// The fused operator wants the three projections side by side: `[hidden, 3 * hidden]`.
+fn attention(
+    graph: &mut Graph<'_>,
+    sizes: &Sizes,
+    projections: [&str; 3],
+    x: &str,
+    view: &View,
+) -> Result<Value, ModelError> {
+    let h = sizes.hidden;
+    let (mut weight, mut bias) = (vec![0.; 3 * h * h], Vec::with_capacity(3 * h));
+    for (part, name) in projections.into_iter().enumerate() {
+        let own = graph.weights().floats(&format!("{name}.weight"), &[h, h])?;
+        transpose_into(&mut weight[part * h..], 3 * h, &own, h);
+        bias.extend(graph.weights().floats(&format!("{name}.bias"), &[h])?);
+    }
+    let name = projections[0];
+    let weight = graph.constant(&format!("{name}.packed.weight"), &[h, 3 * h], &weight);
+    let bias = graph.constant(&format!("{name}.packed.bias"), &[3 * h], &bias);
+    let heads = vec![int("num_heads", sizes.heads as i64)];
+    let mut inputs = vec![x, &weight, &bias, &view.mask];
+    if !view.bias.is_empty() {
+        inputs.extend(["", &view.bias]);
+    }
+    Ok(graph.node(CONTRIB, "Attention", &inputs, heads))
+}
+
+/// Attention between vectors that are turned by their positions. The three projections are saved as one tensor.
+pub(super) fn rotary_attention(
+    graph: &mut Graph<'_>,
+    packed: &str,
+    [hidden, heads]: [usize; 2],
+    x: &str,
+    angles: &Angles,
+    view: &View,
+) -> Result<Value, ModelError> {
+    let mut project = |part: usize| {
+        let weight = graph.rows(packed, &[3 * hidden, hidden], part * hidden..(part + 1) * hidden)?;
+        Ok(graph.product(x, &weight))
+    };
+    let [query, key, value] = [project(0)?, project(1)?, project(2)?];
+    let query = rope::turn(graph, &query, angles);
+    let key = rope::turn(graph, &key, angles);
+    let inputs = [&query, &key, &value, "", &view.mask, &view.bias];
+    Ok(graph.node(CONTRIB, "MultiHeadAttention", &inputs, vec![int("num_heads", heads as i64)]))
+}
+
+/// One product of `x`, after its activation, times another.
+pub(super) fn gated(graph: &mut Graph<'_>, x: &str, gate: &str, up: &str, activation: Activation) -> Value {
+    let gate = graph.product(x, gate);
+    let gate = activation.of(graph, &gate);
+    let up = graph.product(x, up);
+    graph.node(ONNX, "Mul", &[&gate, &up], Vec::new())
+}
+
+/// `x` times the weights, and the bias, which the next operator adds.
+fn dense(
+    graph: &mut Graph<'_>,
+    name: &str,
+    x: &str,
+    from: usize,
+    to: usize,
+) -> Result<(Value, Value), ModelError> {
+    let product = graph.linear(x, &format!("{name}.weight"), from, to)?;
+    Ok((product, graph.weight(&format!("{name}.bias"), &[to])?))
+}
+
+/// The normalised sum of a vector, what it is added to and a bias.
+fn add_and_normalise(
+    graph: &mut Graph<'_>,
+    sizes: &Sizes,
+    name: &str,
+    [x, skip, bias]: [&str; 3],
+) -> Result<Value, ModelError> {
+    let gamma = graph.weight(&format!("{name}.weight"), &[sizes.hidden])?;
+    let beta = graph.weight(&format!("{name}.bias"), &[sizes.hidden])?;
+    let epsilon = vec![float("epsilon", sizes.epsilon)];
+    Ok(graph.node(CONTRIB, "SkipLayerNormalization", &[x, skip, &gamma, &beta, bias], epsilon))
+}
+
+/// Writes the transpose of `from`, whose rows have `columns` numbers, to `into`, whose rows begin every `stride`.
+fn transpose_into(into: &mut [f32], stride: usize, from: &[f32], columns: usize) {
+    for (r, row) in from.chunks(columns).enumerate() {
+        for (c, &x) in row.iter().enumerate() {
+            into[c * stride + r] = x;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transpose_lands_between_its_neighbours() {
+        let mut into = [0.; 8];
+        transpose_into(&mut into[1..], 4, &[1., 2., 3., 4.], 2);
+        assert_eq!(into, [0., 1., 3., 0., 0., 2., 4., 0.]);
+    }
+}
