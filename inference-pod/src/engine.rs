@@ -10,7 +10,8 @@ use crate::{
     limits::Limits,
     metrics::Metrics,
     model::{Recipe, prompts::InputType},
-    tokenise::{TokeniseError, Tokeniser},
+    pooling::Pooling,
+    tokenise::{Cut, Token, TokeniseError, Tokeniser},
     vector,
 };
 
@@ -24,14 +25,20 @@ pub enum Input {
 }
 
 /// What a client asks for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Request {
     /// What to embed.
     pub inputs: Vec<Input>,
     /// What the inputs are.
     pub input_type: InputType,
+    /// The prompt before each text, whatever the inputs are.
+    pub prompt_name: Option<String>,
+    /// What becomes of a text that is too long.
+    pub cut: Cut,
     /// Numbers to keep of each vector.
     pub dimensions: Option<usize>,
+    /// Whether vectors are brought to length one; else as the model has it.
+    pub normalize: Option<bool>,
 }
 
 impl Request {
@@ -94,6 +101,12 @@ pub enum EmbedError {
         tokens: usize,
         /// How many it may have.
         limit: usize,
+    },
+    /// A prompt that the model does not have.
+    #[error("this model has no prompt of that name, but {known}")]
+    UnknownPrompt {
+        /// The names that it has.
+        known: String,
     },
     /// A number of dimensions that a vector cannot be cut to.
     #[error("a vector of this model can be cut to 1 to {limit} dimensions, not to {asked}")]
@@ -180,9 +193,10 @@ impl Engine {
     /// If the request is at fault, or the pod has no room or fails.
     pub async fn embed(&self, request: Request) -> Result<Embeddings, EmbedError> {
         let deadline = Instant::now() + self.limits.timeout;
-        let Request { inputs, input_type, dimensions } = request;
+        let Request { inputs, input_type, prompt_name, cut, dimensions, normalize } = request;
         self.check(&inputs, dimensions)?;
-        let inputs = self.tokenise(inputs, input_type).await?;
+        let prompt = self.prompt(input_type, prompt_name.as_deref())?;
+        let inputs = self.tokenise(inputs, prompt, cut).await?;
         let tokens = inputs.iter().map(Vec::len).sum();
         let vectors = self.batcher.submit(inputs, deadline, Instant::now())?;
         // The sender is dropped unused when the deadline passed, or when the thread ended.
@@ -194,17 +208,67 @@ impl Engine {
             tracing::error!("the network gave vectors that are not finite");
             return Err(EmbedError::Failed);
         }
-        let finish = |vector| vector::finish(vector, dimensions, self.recipe.normalize);
+        let normalize = normalize.unwrap_or(self.recipe.normalize);
+        let finish = |vector| vector::finish(vector, dimensions, normalize);
         Ok(Embeddings { vectors: vectors.into_iter().map(finish).collect(), tokens })
     }
 
+    /// How the vectors of an input's tokens become one.
+    pub fn pooling(&self) -> Pooling {
+        self.recipe.pooling
+    }
+
+    /// The tokens of each text.
+    ///
+    /// # Errors
+    /// If there are too many texts, the model has no such prompt, or the tokenizer cannot take a text.
+    pub async fn tokens(
+        &self,
+        texts: Vec<String>,
+        prompt_name: Option<&str>,
+        special: bool,
+    ) -> Result<Vec<Vec<Token>>, EmbedError> {
+        self.check_count(texts.len())?;
+        let prompt = self.prompt(InputType::Unsaid, prompt_name)?;
+        self.blocking(move |tokeniser| {
+            texts.into_iter().map(|text| tokeniser.tokens(&prompt, &text, special)).collect()
+        })
+        .await
+    }
+
+    /// The text of each list of token ids.
+    ///
+    /// # Errors
+    /// If there are too many lists, or the tokenizer cannot read one.
+    pub async fn texts(&self, lists: Vec<Vec<u32>>, skip_special: bool) -> Result<Vec<String>, EmbedError> {
+        self.check_count(lists.len())?;
+        self.blocking(move |tokeniser| lists.iter().map(|ids| tokeniser.text(ids, skip_special)).collect())
+            .await
+    }
+
+    fn prompt(&self, input_type: InputType, name: Option<&str>) -> Result<String, EmbedError> {
+        let prompts = &self.recipe.prompts;
+        let prompt = match name {
+            Some(name) => {
+                prompts.of_name(name).ok_or_else(|| EmbedError::UnknownPrompt { known: prompts.names() })?
+            }
+            None => prompts.before(input_type),
+        };
+        Ok(prompt.to_owned())
+    }
+
+    fn check_count(&self, inputs: usize) -> Result<(), EmbedError> {
+        match inputs {
+            0 => Err(EmbedError::NoInput),
+            _ if inputs > self.limits.inputs => {
+                Err(EmbedError::TooMany { inputs, limit: self.limits.inputs })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn check(&self, inputs: &[Input], dimensions: Option<usize>) -> Result<(), EmbedError> {
-        if inputs.is_empty() {
-            return Err(EmbedError::NoInput);
-        }
-        if inputs.len() > self.limits.inputs {
-            return Err(EmbedError::TooMany { inputs: inputs.len(), limit: self.limits.inputs });
-        }
+        self.check_count(inputs.len())?;
         if let Some(asked) = dimensions.filter(|asked| !(1..=self.dimension).contains(asked)) {
             return Err(EmbedError::Dimensions { asked, limit: self.dimension });
         }
@@ -227,26 +291,40 @@ impl Engine {
         }
     }
 
-    async fn tokenise(&self, inputs: Vec<Input>, input_type: InputType) -> Result<Vec<Vec<u32>>, EmbedError> {
+    async fn tokenise(
+        &self,
+        inputs: Vec<Input>,
+        prompt: String,
+        cut: Cut,
+    ) -> Result<Vec<Vec<u32>>, EmbedError> {
+        let vocabulary = self.recipe.config.vocab_size;
+        self.blocking(move |tokeniser| {
+            let ids = inputs.into_iter().map(|input| match input {
+                Input::Tokens(ids) => Ok(ids),
+                Input::Text(text) => tokeniser.ids_cut(&prompt, &text, cut),
+            });
+            let known = |ids: &Vec<u32>| ids.iter().all(|&id| (id as usize) < vocabulary);
+            // A tokenizer can know more tokens than the network; one of them would fail the whole batch.
+            ids.map(|ids| ids.and_then(|ids| known(&ids).then_some(ids).ok_or(TokeniseError::Text))).collect()
+        })
+        .await
+    }
+
+    /// Works with the tokeniser where that holds up nothing, on a bounded number of threads.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Tokeniser) -> Result<T, TokeniseError> + Send + 'static,
+    ) -> Result<T, EmbedError> {
         let permit = self.tokenising.clone().acquire_owned().await.map_err(|_| EmbedError::Stopped)?;
-        let (recipe, tokeniser, metrics) =
-            (self.recipe.clone(), self.tokeniser.clone(), self.metrics.clone());
+        let (tokeniser, metrics) = (self.tokeniser.clone(), self.metrics.clone());
         let work = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let start = Instant::now();
-            let prompt = recipe.prompts.before(input_type);
-            let ids = inputs.into_iter().map(|input| match input {
-                Input::Tokens(ids) => Ok(ids),
-                Input::Text(text) => tokeniser.ids(prompt, &text),
-            });
-            let known = |ids: &Vec<u32>| ids.iter().all(|&id| (id as usize) < recipe.config.vocab_size);
-            // A tokenizer can know more tokens than the network; one of them would fail the whole batch.
-            let ids: Result<Vec<_>, _> =
-                ids.map(|ids| ids.and_then(|ids| known(&ids).then_some(ids).ok_or(TokeniseError))).collect();
+            let done = work(&tokeniser);
             metrics.tokenise.observe(start.elapsed().as_secs_f64());
-            ids
+            done
         });
         // The only ways to fail are a panic inside the tokenizer and the end of the runtime.
-        Ok(work.await.map_err(|_| EmbedError::Tokenise(TokeniseError))??)
+        Ok(work.await.map_err(|_| EmbedError::Tokenise(TokeniseError::Text))??)
     }
 }

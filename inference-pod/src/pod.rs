@@ -9,7 +9,9 @@ use std::{
 use kembed_queue::wire::{Info, RecordedSpace, Space};
 use prometheus_client::registry::Registry;
 
-use crate::{engine::Engine, limits::Limits, metrics::Metrics, source::progress::Progress, space};
+use crate::{
+    engine::Engine, limits::Limits, metrics::Metrics, pooling::Pooling, source::progress::Progress, space,
+};
 
 /// One process, one model.
 pub struct Pod {
@@ -146,6 +148,11 @@ impl Pod {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             space: space.clone(),
         })
+    }
+
+    /// How the loaded model pools.
+    pub fn pooling(&self) -> Option<Pooling> {
+        self.serving.get().map(|serving| serving.engine.pooling())
     }
 
     /// The space that the service recorded, if it has.

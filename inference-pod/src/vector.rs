@@ -14,6 +14,11 @@ pub fn finish(mut vector: Vec<f32>, dimension: Option<usize>, normalize: bool) -
     vector
 }
 
+/// The cosine of two vectors of length one.
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -10,7 +10,7 @@ use inference_pod::{
     export::export,
     limits::Limits,
     load::load,
-    model::{Overrides, Recipe, prompts::InputType, recipe::Texts, weights::Weights},
+    model::{Overrides, Recipe, recipe::Texts, weights::Weights},
     pod::{Pod, Serving},
     source::{Access, Location, Retry},
 };
@@ -58,7 +58,7 @@ async fn serving(folder: &Path, file: Option<&str>, overrides: Overrides) -> Ser
 }
 
 async fn embed(engine: &Engine, inputs: Vec<Input>) -> Embeddings {
-    let request = Request { inputs, input_type: InputType::Unsaid, dimensions: None };
+    let request = Request { inputs, ..Request::default() };
     engine.embed(request).await.expect("it embeds")
 }
 

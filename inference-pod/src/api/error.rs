@@ -1,4 +1,4 @@
-//! Refusals, in the form that OpenAI's clients read.
+//! Refusals, in the form that OpenAI's clients read. `tei_error` has the other form.
 
 use axum::{
     Json,
@@ -8,7 +8,7 @@ use axum::{
 use kembed_queue::{Refusal, wire::SHOULD_RETRY_HEADER};
 use serde::Serialize;
 
-use crate::engine::EmbedError;
+use crate::{engine::EmbedError, tokenise::TokeniseError};
 
 /// Characters of a message: what a client sent may be in it, and that can be long.
 const MESSAGE: usize = 400;
@@ -19,9 +19,41 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 /// A refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ApiError {
-    status: StatusCode,
-    code: &'static str,
-    message: String,
+    pub(super) reason: Reason,
+    pub(super) message: String,
+    /// The field of the request that is at fault.
+    param: Option<&'static str>,
+}
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// It cannot be understood, or asks for what cannot be.
+    Invalid,
+    /// There is no input, or one with nothing in it.
+    Empty,
+    /// It has more inputs than one request may have.
+    TooMany,
+    /// An input is longer than the model takes.
+    TooLong,
+    /// The tokenizer cannot take an input.
+    Untokenisable,
+    /// It will never fit: its body, or its work.
+    TooLarge,
+    /// There is no room now.
+    Full,
+    /// The model is not there yet, or is the wrong one.
+    NotReady,
+    /// The pod is going down.
+    Stopping,
+    /// The time is over.
+    TimedOut,
+    /// The network failed.
+    Failed,
+    /// There is no such path.
+    NotFound,
+    /// The path takes another method.
+    MethodNotAllowed,
 }
 
 #[derive(Serialize)]
@@ -38,24 +70,28 @@ struct Object<'a> {
 }
 
 impl ApiError {
-    fn new(status: StatusCode, code: &'static str, message: impl ToString) -> Self {
-        Self { status, code, message: message.to_string().chars().take(MESSAGE).collect() }
+    fn new(reason: Reason, message: impl ToString) -> Self {
+        Self { reason, message: message.to_string().chars().take(MESSAGE).collect(), param: None }
     }
 
     /// The request cannot be understood.
     pub(super) fn bad_request(message: impl ToString) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_request", message)
+        Self::new(Reason::Invalid, message)
+    }
+
+    /// The same, and this field is at fault.
+    pub(super) fn of(self, param: &'static str) -> Self {
+        Self { param: Some(param), ..self }
     }
 
     /// The body is over the limit.
     pub(super) fn too_large(limit: usize) -> Self {
-        let message = format!("the body of a request may have {limit} bytes");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
+        Self::new(Reason::TooLarge, format!("the body of a request may have {limit} bytes"))
     }
 
     /// The pod cannot serve now, for this reason.
     pub(super) fn not_ready(why: impl ToString) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", why)
+        Self::new(Reason::NotReady, why)
     }
 
     /// The time is over.
@@ -65,61 +101,82 @@ impl ApiError {
 
     /// There is no such path.
     pub(super) fn not_found() -> Self {
-        let message = "there is nothing here; embeddings are made by POST /v1/embeddings";
-        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+        let message = "there is nothing here; /openapi.json lists what there is";
+        Self::new(Reason::NotFound, message)
     }
 
     /// There is such a path, for another method.
     pub(super) fn method_not_allowed() -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path takes another method")
+        Self::new(Reason::MethodNotAllowed, "this path takes another method")
     }
+}
 
-    fn may_be_retried(&self) -> bool {
-        self.status == StatusCode::TOO_MANY_REQUESTS || self.status.is_server_error()
-    }
-
-    fn kind(&self) -> &'static str {
-        match self.status {
-            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
-            status if status.is_server_error() => "server_error",
-            _ => "invalid_request_error",
+impl Reason {
+    /// Status and code for OpenAI's clients.
+    fn status_and_code(self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Invalid | Self::Empty | Self::TooMany | Self::Untokenisable => {
+                (StatusCode::BAD_REQUEST, "invalid_request")
+            }
+            Self::TooLong => (StatusCode::BAD_REQUEST, "context_length_exceeded"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large"),
+            Self::Full => (StatusCode::TOO_MANY_REQUESTS, "queue_full"),
+            Self::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+            Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+            Self::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
+            Self::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "network_failed"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
         }
     }
 }
 
 impl From<EmbedError> for ApiError {
     fn from(error: EmbedError) -> Self {
-        let (status, code) = match &error {
-            EmbedError::NoInput
-            | EmbedError::Empty(_)
-            | EmbedError::TooMany { .. }
-            | EmbedError::UnknownToken { .. }
-            | EmbedError::TooLong { .. }
-            | EmbedError::Dimensions { .. }
-            | EmbedError::Tokenise(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
-            EmbedError::Busy(_) | EmbedError::Refused(Refusal::Full { .. }) => {
-                (StatusCode::TOO_MANY_REQUESTS, "queue_full")
+        let (reason, param) = match &error {
+            EmbedError::NoInput | EmbedError::Empty(_) => (Reason::Empty, Some("input")),
+            EmbedError::TooMany { .. } => (Reason::TooMany, Some("input")),
+            EmbedError::UnknownToken { .. } => (Reason::Invalid, Some("input")),
+            EmbedError::TooLong { .. } | EmbedError::Tokenise(TokeniseError::TooLong { .. }) => {
+                (Reason::TooLong, Some("input"))
             }
-            EmbedError::Refused(Refusal::TooLarge { .. }) => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large")
-            }
-            EmbedError::TooLate => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
-            EmbedError::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
-            EmbedError::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "network_failed"),
+            EmbedError::Tokenise(TokeniseError::Text) => (Reason::Untokenisable, Some("input")),
+            EmbedError::UnknownPrompt { .. } => (Reason::Invalid, Some("prompt_name")),
+            EmbedError::Dimensions { .. } => (Reason::Invalid, Some("dimensions")),
+            EmbedError::Busy(_) | EmbedError::Refused(Refusal::Full { .. }) => (Reason::Full, None),
+            EmbedError::Refused(Refusal::TooLarge { .. }) => (Reason::TooLarge, None),
+            EmbedError::TooLate => (Reason::TimedOut, None),
+            EmbedError::Stopped => (Reason::Stopping, None),
+            EmbedError::Failed => (Reason::Failed, None),
         };
-        Self::new(status, code, error)
+        Self { param, ..Self::new(reason, error) }
     }
+}
+
+/// A refusal with this body: with what clients need to know for trying again, and with the error itself beside it, for
+/// a layer that writes it in another form.
+pub(super) fn refusal(status: StatusCode, body: impl Serialize, error: ApiError) -> Response {
+    let mut response = (status, Json(body)).into_response();
+    let may_be_retried = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
+    let retry = HeaderValue::from_static(if may_be_retried { "true" } else { "false" });
+    response.headers_mut().insert(SHOULD_RETRY_HEADER, retry);
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+    }
+    response.extensions_mut().insert(error);
+    response
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let error = Object { message: &self.message, r#type: self.kind(), param: None, code: self.code };
-        let mut response = (self.status, Json(Body { error })).into_response();
-        let retry = HeaderValue::from_static(if self.may_be_retried() { "true" } else { "false" });
-        response.headers_mut().insert(SHOULD_RETRY_HEADER, retry);
-        if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
-        }
-        response
+        let (status, code) = self.reason.status_and_code();
+        let r#type = match status {
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            status if status.is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        };
+        let body = Body { error: Object { message: &self.message, r#type, param: self.param, code } };
+        let body = serde_json::to_value(body).expect("words alone");
+        refusal(status, body, self)
     }
 }

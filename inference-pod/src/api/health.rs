@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::{
-    Json,
     extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -25,12 +24,9 @@ pub(super) async fn ready(State(pod): State<Arc<Pod>>) -> Response {
     }
 }
 
-/// `GET /info`: the model and its space, from when it is loaded.
-pub(super) async fn info(State(pod): State<Arc<Pod>>) -> Result<Response, ApiError> {
-    match pod.info() {
-        Some(info) => Ok(Json(info).into_response()),
-        None => Err(ApiError::not_ready(pod.ready().err().unwrap_or_default())),
-    }
+/// `GET /health`: the same, as clients of text-embeddings-inference ask.
+pub(super) async fn health(State(pod): State<Arc<Pod>>) -> Result<(), ApiError> {
+    pod.ready().map_err(ApiError::not_ready)
 }
 
 /// `GET /metrics`

@@ -1,19 +1,24 @@
 //! The ways in: what clients send is read, what they get is written, and the engine does the rest.
 
-mod body;
 mod error;
 mod health;
+mod info;
 mod openai;
+mod openai_body;
+mod options;
 mod plain;
 mod query;
 mod read;
+mod tei;
+mod tei_body;
+mod tei_error;
 mod watch;
 
 use std::sync::Arc;
 
 use axum::{
     Router,
-    middleware::from_fn_with_state,
+    middleware::{from_fn_with_state, map_response},
     routing::{get, post},
 };
 use kembed_queue::wire::{INFO_PATH, LIVE_PATH, READY_PATH};
@@ -24,20 +29,30 @@ use crate::pod::Pod;
 /// Everything that the pod answers.
 pub fn router(pod: Arc<Pod>) -> Router {
     // Routes that lead to the network: bounded in time and counted.
+    let watched = || from_fn_with_state(pod.clone(), watch::bounded_and_counted);
     let inference = Router::new()
         .route("/v1/embeddings", post(openai::embeddings))
         .route("/", get(plain::content))
         .route("/get_vector_simple", get(plain::sentence))
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn_with_state(pod.clone(), watch::bounded_and_counted));
+        .layer(watched());
+    let tei = Router::new()
+        .route("/", post(tei::embed))
+        .route("/embed", post(tei::embed))
+        .route("/similarity", post(tei::similarity))
+        .route("/tokenize", post(tei::tokenize))
+        .route("/decode", post(tei::decode))
+        .layer(watched())
+        .route("/health", get(health::health))
+        .layer(map_response(tei_error::in_teis_form));
     Router::new()
         .route("/v1/models", get(openai::models))
-        .route(INFO_PATH, get(health::info))
+        .route(INFO_PATH, get(info::info))
         .route(LIVE_PATH, get(health::live))
         .route(READY_PATH, get(health::ready))
         .route("/metrics", get(health::metrics))
-        .method_not_allowed_fallback(method_not_allowed)
         .merge(inference)
+        .merge(tei)
+        .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .with_state(pod)
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::{
     ApiError,
-    body::{Format, parse},
+    openai_body::{BodyError, Format, parse},
     read::read,
 };
 use crate::pod::Pod;
@@ -52,7 +52,7 @@ pub(super) async fn embeddings(State(pod): State<Arc<Pod>>, body: Body) -> Resul
     let serving = pod.serving().map_err(ApiError::not_ready)?;
     let _permit = serving.engine.admit()?;
     let bytes = read(body, pod.limits.body).await?;
-    let (request, format) = parse(&bytes).map_err(ApiError::bad_request)?;
+    let (request, format) = parse(&bytes)?;
     drop(bytes);
     let embeddings = serving.engine.embed(request.without_empty_texts()?).await?;
     let data = embeddings.vectors.into_iter().enumerate();
@@ -63,6 +63,16 @@ pub(super) async fn embeddings(State(pod): State<Arc<Pod>>, body: Body) -> Resul
         usage: Usage { prompt_tokens: embeddings.tokens, total_tokens: embeddings.tokens },
     };
     Ok(([(SPACE_HEADER, serving.space.digest.as_str())], Json(answer)).into_response())
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        let refusal = Self::bad_request(&error);
+        match error.field {
+            Some(field) => refusal.of(field),
+            None => refusal,
+        }
+    }
 }
 
 fn written(index: usize, vector: Vec<f32>, format: Format) -> Embedding {

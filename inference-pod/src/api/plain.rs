@@ -13,7 +13,6 @@ use serde::Serialize;
 use super::{ApiError, query::parameter};
 use crate::{
     engine::{Input, Request},
-    model::prompts::InputType,
     pod::Pod,
 };
 
@@ -39,11 +38,10 @@ pub(super) async fn sentence(
 }
 
 async fn embed(pod: &Pod, query: Option<&str>, name: &'static str) -> Result<Response, ApiError> {
-    let text = parameter(query, name).map_err(ApiError::bad_request)?;
+    let text = parameter(query, name).map_err(|e| ApiError::bad_request(e).of(name))?;
     let serving = pod.serving().map_err(ApiError::not_ready)?;
     let _permit = serving.engine.admit()?;
-    let request =
-        Request { inputs: vec![Input::Text(text)], input_type: InputType::Unsaid, dimensions: None };
+    let request = Request { inputs: vec![Input::Text(text)], ..Request::default() };
     let mut embeddings = serving.engine.embed(request.without_empty_texts()?).await?;
     let vector = embeddings.vectors.pop().unwrap_or_default();
     Ok(([(SPACE_HEADER, serving.space.digest.as_str())], Json(Answer { vector })).into_response())

@@ -15,6 +15,9 @@ pub struct Prompts {
     pub document: String,
     /// Before an input of which the client does not say what it is.
     pub default: String,
+    /// All that the model's authors named, for clients that name one.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub named: BTreeMap<String, String>,
 }
 
 /// What an input is, as a client says.
@@ -24,6 +27,7 @@ pub enum InputType {
     /// Something that is searched with.
     Query,
     /// Something that is searched for.
+    #[serde(alias = "passage")]
     Document,
     /// The client does not say.
     #[default]
@@ -39,6 +43,22 @@ impl Prompts {
             InputType::Document => &self.document,
             InputType::Unsaid => &self.default,
         }
+    }
+
+    /// The prompt of this name. `query` and `document` are there for every model, if only as nothing.
+    pub fn of_name(&self, name: &str) -> Option<&str> {
+        match name {
+            "query" => Some(&self.query),
+            "document" => Some(&self.document),
+            other => self.named.get(other).map(String::as_str),
+        }
+    }
+
+    /// Every name that [`Prompts::of_name`] knows, in one line.
+    pub fn names(&self) -> String {
+        let named =
+            self.named.keys().map(String::as_str).filter(|name| !["query", "document"].contains(name));
+        ["query", "document"].into_iter().chain(named).collect::<Vec<_>>().join(", ")
     }
 
     /// These prompts, with what the operator of the service says in their place.
@@ -79,6 +99,7 @@ pub fn parse(text: &str) -> Result<Prompts, ModelError> {
         query: named(&["query"]).unwrap_or_default(),
         document: named(&["document", "passage"]).unwrap_or_default(),
         default,
+        named: config.prompts,
     })
 }
 
@@ -95,6 +116,9 @@ mod tests {
         assert_eq!(prompts.before(InputType::Unsaid), "q: ");
         let prompts = prompts.overridden(Some("Q "), None);
         assert_eq!((prompts.query.as_str(), prompts.document.as_str()), ("Q ", "p: "));
+        assert_eq!(prompts.of_name("query"), Some("Q "));
+        assert_eq!((prompts.of_name("passage"), prompts.of_name("other")), (Some("p: "), None));
+        assert_eq!(prompts.names(), "query, document, passage");
     }
 
     #[test]

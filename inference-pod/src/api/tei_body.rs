@@ -1,0 +1,185 @@
+//! The bodies of text-embeddings-inference's routes: read without any I/O.
+
+use serde::{Deserialize, de::DeserializeOwned};
+
+use super::options::{Direction, Inputs, Truncate, cut};
+use crate::engine::{Input, Request};
+
+/// `POST /embed`
+#[derive(Deserialize)]
+pub(super) struct Embed {
+    inputs: Inputs,
+    #[serde(flatten)]
+    options: Options,
+    #[serde(default)]
+    normalize: Option<bool>,
+    #[serde(default)]
+    dimensions: Option<usize>,
+}
+
+/// `POST /similarity`
+#[derive(Deserialize)]
+pub(super) struct Similarity {
+    inputs: Compared,
+    #[serde(default)]
+    parameters: Option<Options>,
+}
+
+#[derive(Deserialize)]
+struct Compared {
+    source_sentence: String,
+    sentences: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct Options {
+    #[serde(default)]
+    truncate: Option<bool>,
+    #[serde(default)]
+    truncation_direction: Option<Direction>,
+    #[serde(default)]
+    prompt_name: Option<String>,
+}
+
+/// `POST /tokenize`
+#[derive(Deserialize)]
+pub(super) struct Tokenize {
+    pub(super) inputs: Texts,
+    #[serde(default)]
+    pub(super) add_special_tokens: Option<bool>,
+    #[serde(default)]
+    pub(super) prompt_name: Option<String>,
+}
+
+/// One text or several.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "`inputs` must be a text or a list of texts")]
+pub(super) enum Texts {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// `POST /decode`
+#[derive(Deserialize)]
+pub(super) struct Decode {
+    pub(super) ids: Lists,
+    #[serde(default)]
+    pub(super) skip_special_tokens: Option<bool>,
+}
+
+/// One list of token ids or several.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "`ids` must be a list of token ids or a list of such lists")]
+pub(super) enum Lists {
+    One(Vec<u32>),
+    Many(Vec<Vec<u32>>),
+}
+
+/// Reads a body.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(bytes).map_err(|e| format!("the body is no request for this path: {e}"))
+}
+
+impl Options {
+    fn apply(self, request: Request) -> Request {
+        let cut = cut(self.truncate.map(Truncate::Said), self.truncation_direction);
+        Request { cut, prompt_name: self.prompt_name, ..request }
+    }
+}
+
+impl From<Embed> for Request {
+    fn from(embed: Embed) -> Self {
+        let Embed { inputs, options, normalize, dimensions } = embed;
+        // Its clients get vectors of length one unless they say otherwise, whatever the model has.
+        let normalize = Some(normalize.unwrap_or(true));
+        options.apply(Self { inputs: inputs.into(), dimensions, normalize, ..Self::default() })
+    }
+}
+
+impl Similarity {
+    /// The request whose first vector is to be compared with the others.
+    ///
+    /// # Errors
+    /// If there are no others.
+    pub(super) fn request(self) -> Option<Request> {
+        let Compared { source_sentence, sentences } = self.inputs;
+        if sentences.is_empty() {
+            return None;
+        }
+        let inputs = std::iter::once(source_sentence).chain(sentences).map(Input::Text).collect();
+        let request = Request { inputs, normalize: Some(true), ..Request::default() };
+        Some(self.parameters.unwrap_or_default().apply(request))
+    }
+}
+
+impl From<Texts> for Vec<String> {
+    fn from(texts: Texts) -> Self {
+        match texts {
+            Texts::One(text) => vec![text],
+            Texts::Many(texts) => texts,
+        }
+    }
+}
+
+impl From<Lists> for Vec<Vec<u32>> {
+    fn from(lists: Lists) -> Self {
+        match lists {
+            // An empty list could be either, and is no text either way.
+            Lists::One(ids) if ids.is_empty() => Vec::new(),
+            Lists::One(ids) => vec![ids],
+            Lists::Many(lists) => lists,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokenise::Cut;
+
+    fn embed(json: &str) -> Request {
+        parse::<Embed>(json.as_bytes()).expect("a good body").into()
+    }
+
+    #[test]
+    fn a_request_to_embed_is_read() {
+        let request = embed(r#"{"inputs": ["a", [1, 2]], "other": 1}"#);
+        assert_eq!(request.inputs, [Input::Text("a".into()), Input::Tokens(vec![1, 2])]);
+        assert_eq!((request.cut, request.normalize, request.dimensions), (Cut::End, Some(true), None));
+        let request = embed(
+            r#"{"inputs": "a", "truncate": true, "truncation_direction": "Left", "prompt_name": "p",
+                "normalize": false, "dimensions": 2}"#,
+        );
+        assert_eq!((request.cut, request.normalize, request.dimensions), (Cut::Start, Some(false), Some(2)));
+        assert_eq!(request.prompt_name.as_deref(), Some("p"));
+        let request = embed(r#"{"inputs": "a", "truncate": null, "prompt_name": null, "normalize": null}"#);
+        assert_eq!((request.cut, request.normalize), (Cut::End, Some(true)));
+    }
+
+    #[test]
+    fn sentences_to_compare_are_read() {
+        let json = r#"{"inputs": {"source_sentence": "a", "sentences": ["b", "c"]},
+            "parameters": {"truncate": false}}"#;
+        let request = parse::<Similarity>(json.as_bytes()).expect("a good body").request().expect("some");
+        assert_eq!(request.inputs.len(), 3);
+        assert_eq!(request.cut, Cut::Refuse);
+        let json = r#"{"inputs": {"source_sentence": "a", "sentences": []}, "parameters": null}"#;
+        assert!(parse::<Similarity>(json.as_bytes()).expect("a good body").request().is_none());
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_in_words() {
+        for (json, word) in [
+            ("{}", "missing field `inputs`"),
+            (r#"{"inputs": 1}"#, "must be a text"),
+            (r#"{"inputs": "a", "truncation_direction": "up"}"#, "unknown variant"),
+            (r#"{"inputs": "\ud800"}"#, "hex escape"),
+        ] {
+            let error = parse::<Embed>(json.as_bytes()).err().expect(json);
+            assert!(error.contains(word), "{json}: {error}");
+        }
+    }
+}
