@@ -87,13 +87,44 @@ async fn options_change_the_vector() {
 #[tokio::test]
 async fn plain_gets_give_a_vector() {
     let pod = answering(limits(), identity());
-    for path in ["/?content=a%20b", "/get_vector_simple?sentence=a+b"] {
+    for path in ["/?content=a%20b", "/get_vector_simple?sentence=a+b", "/get_vector_async?sentence=a+b"] {
         let answer = get(&pod, path).await;
         assert_eq!(answer.json(), json!({"vector": [4.0, 12.0, 0.0]}), "{path}");
         assert_eq!(answer.header("x-kembed-space"), Some(support::DIGEST));
     }
     for path in ["/", "/?content=", "/?content=%ff", "/get_vector_simple?content=a"] {
         assert_refused(&get(&pod, path).await, 400, "invalid_request", false);
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_any_origin_may_ask_the_plain_way_and_no_other() {
+    let pod = answering(limits(), identity());
+    let from_page = |method: &str, path: &str| {
+        let request = Request::builder().method(method).uri(path).header("origin", "https://example.org");
+        request.header("access-control-request-method", "GET").body(Body::empty()).expect("a good request")
+    };
+    for path in ["/?content=a", "/get_vector_simple?sentence=a", "/get_vector_async?sentence=a"] {
+        let asked = send(&pod, from_page("OPTIONS", path)).await;
+        assert_eq!(asked.status, StatusCode::OK, "{path}");
+        assert_eq!(asked.header("access-control-allow-origin"), Some("*"), "{path}");
+        assert_eq!(asked.header("access-control-allow-methods"), Some("GET"), "{path}");
+        let answer = send(&pod, from_page("GET", path)).await;
+        assert_eq!(answer.header("access-control-allow-origin"), Some("*"), "{path}");
+        assert_eq!(
+            answer.header("access-control-expose-headers"),
+            Some("x-kembed-space,retry-after"),
+            "{path}"
+        );
+    }
+    // A page is to read why it is refused, too.
+    let refused = send(&pod, from_page("GET", "/get_vector_async")).await;
+    assert_refused(&refused, 400, "invalid_request", false);
+    assert_eq!(refused.header("access-control-allow-origin"), Some("*"));
+    for path in ["/v1/embeddings", "/info", "/metrics", "/embed"] {
+        let asked = send(&pod, from_page("OPTIONS", path)).await;
+        assert_refused(&asked, 405, "method_not_allowed", false);
+        assert_eq!(asked.header("access-control-allow-origin"), None, "{path}");
     }
 }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     middleware::{from_fn_with_state, map_response},
-    routing::{get, post},
+    routing::{get, options, post},
 };
 use kembed_queue::wire::{INFO_PATH, LIVE_PATH, READY_PATH};
 
@@ -30,11 +30,17 @@ use crate::pod::Pod;
 pub fn router(pod: Arc<Pod>) -> Router {
     // Routes that lead to the network: bounded in time and counted.
     let watched = || from_fn_with_state(pod.clone(), watch::bounded_and_counted);
-    let inference = Router::new()
-        .route("/v1/embeddings", post(openai::embeddings))
+    let inference = Router::new().route("/v1/embeddings", post(openai::embeddings)).layer(watched());
+    let plain = Router::new()
         .route("/", get(plain::content))
         .route("/get_vector_simple", get(plain::sentence))
-        .layer(watched());
+        .route("/get_vector_async", get(plain::sentence))
+        .layer(watched())
+        // A browser's question whether it may ask, which the layer answers.
+        .route("/", options(method_not_allowed))
+        .route("/get_vector_simple", options(method_not_allowed))
+        .route("/get_vector_async", options(method_not_allowed))
+        .layer(plain::cors());
     let tei = Router::new()
         .route("/", post(tei::embed))
         .route("/embed", post(tei::embed))
@@ -51,6 +57,7 @@ pub fn router(pod: Arc<Pod>) -> Router {
         .route(READY_PATH, get(health::ready))
         .route("/metrics", get(health::metrics))
         .merge(inference)
+        .merge(plain)
         .merge(tei)
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)

@@ -1,14 +1,16 @@
-//! The plain way: a text in the query, a vector in the answer.
+//! The plain way: a text in the query, a vector in the answer. Pages of any origin may ask so from a browser.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
     extract::{RawQuery, State},
+    http::{HeaderName, Method, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
 use kembed_queue::wire::SPACE_HEADER;
 use serde::Serialize;
+use tower_http::cors::{Any, CorsLayer};
 
 use super::{ApiError, query::parameter};
 use crate::{
@@ -29,12 +31,23 @@ pub(super) async fn content(
     embed(&pod, query.as_deref(), "content").await
 }
 
-/// `GET /get_vector_simple?sentence=`
+/// `GET /get_vector_simple?sentence=` and `GET /get_vector_async?sentence=`: the second is an older name for the same.
 pub(super) async fn sentence(
     State(pod): State<Arc<Pod>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     embed(&pod, query.as_deref(), "sentence").await
+}
+
+/// Any origin may read an answer: there are no cookies that could be misused, and who may ask at all is the network's
+/// to say. A browser may keep that for a day.
+pub(super) fn cors() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET])
+        .allow_headers(Any)
+        .expose_headers([HeaderName::from_static(SPACE_HEADER), RETRY_AFTER])
+        .max_age(Duration::from_secs(24 * 60 * 60))
 }
 
 async fn embed(pod: &Pod, query: Option<&str>, name: &'static str) -> Result<Response, ApiError> {
