@@ -17,6 +17,7 @@ pub mod model;
 pub mod pod;
 pub mod pooling;
 pub mod serve;
+pub mod server;
 pub mod source;
 pub mod space;
 pub mod start;

@@ -13,6 +13,7 @@ use crate::{
     limits::Limits,
     load::load,
     pod::{Pod, Stage},
+    server::{self, Patience},
     start::{StartError, write_termination_message},
 };
 
@@ -56,9 +57,8 @@ async fn run(config: Config, stop: CancellationToken) -> Result<(), StartError> 
     let listener = TcpListener::bind(listen).await.map_err(listening)?;
     tracing::info!(address = %listener.local_addr().map_err(listening)?, threads, "listening");
     let closing = CancellationToken::new();
-    let server = axum::serve(listener, api::router(pod.clone()))
-        .with_graceful_shutdown(closing.clone().cancelled_owned());
-    let server = tokio::spawn(server.into_future());
+    let server = server::serve(listener, api::router(pod.clone()), Patience::default(), closing.clone());
+    let server = tokio::spawn(server);
     let ended = tokio::select! {
         loaded = load(loading, threads, &pod) => {
             let (serving, ended) = loaded?;

@@ -1,6 +1,6 @@
 //! Log lines on standard error, for people or for machines.
 
-use std::io::stderr;
+use std::io::{IsTerminal, stderr};
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
@@ -34,6 +34,7 @@ impl LogArgs {
     pub fn init(&self) -> Result<(), tracing_subscriber::filter::ParseError> {
         let logs = tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::try_new(&self.log_filter)?)
+            .with_ansi(stderr().is_terminal())
             .with_writer(stderr);
         match self.log_format {
             LogFormat::Text => logs.init(),
