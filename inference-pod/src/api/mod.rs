@@ -6,6 +6,7 @@ mod info;
 mod openai;
 mod openai_body;
 mod options;
+mod pages;
 mod plain;
 mod query;
 mod read;
@@ -56,6 +57,8 @@ pub fn router(pod: Arc<Pod>) -> Router {
         .route(LIVE_PATH, get(health::live))
         .route(READY_PATH, get(health::ready))
         .route("/metrics", get(health::metrics))
+        .route("/openapi.json", get(pages::openapi))
+        .route("/ui", get(pages::ui))
         .merge(inference)
         .merge(plain)
         .merge(tei)

@@ -1,0 +1,86 @@
+//! The description of the API says what there is, no less and no more.
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use axum::{body::Body, http::Request};
+use kembed_queue::wire::{INFO_PATH, LIVE_PATH, READY_PATH};
+use serde_json::Value;
+use support::{answering, get, identity, limits, send};
+
+async fn document() -> Value {
+    get(&answering(limits(), identity()), "/openapi.json").await.json()
+}
+
+/// Every `METHOD path` of the document.
+fn described(document: &Value) -> BTreeSet<String> {
+    let paths = document["paths"].as_object().expect("an object");
+    let of_path = |(path, item): (&String, &Value)| {
+        let methods = item.as_object().expect("an object").keys();
+        methods.map(|method| format!("{} {path}", method.to_uppercase())).collect::<Vec<_>>()
+    };
+    paths.iter().flat_map(of_path).collect()
+}
+
+/// Every `METHOD path` in the source of the router.
+fn routed() -> BTreeSet<String> {
+    let source = include_str!("../src/api/mod.rs");
+    let calls = source.split(".route(").skip(1);
+    let routes = calls.map(|call| call.split_once(", ").expect("a path and a handler"));
+    let routes = routes.filter(|(_, handler)| !handler.starts_with("options("));
+    let name = |(path, handler): (&str, &str)| {
+        let path = match path {
+            "INFO_PATH" => INFO_PATH,
+            "LIVE_PATH" => LIVE_PATH,
+            "READY_PATH" => READY_PATH,
+            quoted => quoted.trim_matches('"'),
+        };
+        let method = handler.split('(').next().expect("a first part").to_uppercase();
+        format!("{method} {path}")
+    };
+    routes.map(name).collect()
+}
+
+#[tokio::test]
+async fn every_route_is_described_and_nothing_else() {
+    let document = document().await;
+    assert_eq!(described(&document), routed());
+    assert!(routed().len() > 15);
+}
+
+#[tokio::test]
+async fn what_is_described_is_there() {
+    let pod = answering(limits(), identity());
+    for route in described(&document().await) {
+        let (method, path) = route.split_once(' ').expect("two words");
+        let request =
+            Request::builder().method(method).uri(path).body(Body::empty()).expect("a good request");
+        let status = send(&pod, request).await.status.as_u16();
+        assert!(!matches!(status, 404 | 405), "{route}: {status}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_may_load_nothing_from_elsewhere() {
+    let page = get(&answering(limits(), identity()), "/ui").await;
+    let policy = page.header("content-security-policy").expect("a policy");
+    assert!(policy.starts_with("default-src 'none'") && policy.contains("script-src 'sha256-"), "{policy}");
+    // SHA-256 of nothing: an element was not found.
+    assert!(!policy.contains("47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="), "{policy}");
+    for word in ["http://", "https://", "src=", "@import", "url(", " style=", "onclick"] {
+        assert!(!page.text.contains(word), "{word}");
+    }
+}
+
+#[tokio::test]
+async fn references_lead_somewhere_and_the_version_is_ours() {
+    let document = document().await;
+    let text = document.to_string();
+    for part in text.split(r##""$ref":"#"##).skip(1) {
+        let pointer = part.split('"').next().expect("a first part");
+        assert!(document.pointer(pointer).is_some(), "{pointer}");
+    }
+    assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(document["openapi"], "3.1.0");
+}
