@@ -13,7 +13,7 @@ use inference_pod::{
     engine::{Engine, Input, Request},
     limits::Limits,
     load::load,
-    model::{Overrides, prompts::InputType},
+    model::Overrides,
     pod::{Pod, Serving},
     source::{Access, Location, Retry},
 };
@@ -59,7 +59,7 @@ async fn serving(folder: PathBuf) -> Serving {
 }
 
 async fn vectors(engine: &Engine, inputs: Vec<Input>) -> Vec<Vec<f32>> {
-    let request = Request { inputs, input_type: InputType::Unsaid, dimensions: None };
+    let request = Request { inputs, ..Request::default() };
     engine.embed(request).await.expect("it embeds").vectors
 }
 
