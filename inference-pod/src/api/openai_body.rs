@@ -3,7 +3,7 @@
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use super::options::{Inputs, cut};
+use super::options::{Inputs, Object, cut};
 use crate::engine::Request;
 
 /// How a vector is written.
@@ -47,7 +47,7 @@ pub(super) struct BodyError {
 /// # Errors
 /// What is wrong with it.
 pub(super) fn parse(bytes: &[u8]) -> Result<(Request, Format), BodyError> {
-    let body: Body = serde_json::from_slice(bytes).map_err(|e| BodyError {
+    let Object(body): Object<Body> = serde_json::from_slice(bytes).map_err(|e| BodyError {
         message: format!("the body is no request for embeddings: {e}"),
         field: None,
     })?;
@@ -125,7 +125,8 @@ mod tests {
             (r#"{"input": "a", "truncate": "none"}"#, Some("truncate"), "NONE"),
             (r#"{"input": "a", "normalize": 1}"#, Some("normalize"), "boolean"),
             (r#"{"input": "a""#, None, "EOF"),
-            ("[]", None, "invalid length"),
+            ("[]", None, "expected an object"),
+            (r#"["a", null, null, null, null, null, null, null]"#, None, "expected an object"),
             ("", None, "EOF"),
         ] {
             let error = parse(json.as_bytes()).expect_err(json);

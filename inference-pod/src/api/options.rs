@@ -1,6 +1,11 @@
 //! What bodies of several APIs have in common: read without any I/O.
 
-use serde::Deserialize;
+use std::{fmt, marker::PhantomData};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use crate::{engine::Input, tokenise::Cut};
 
@@ -81,6 +86,29 @@ pub(super) fn cut(truncate: Option<Truncate>, direction: Option<Direction>) -> C
         (Some(Truncate::Word(Word::Start)), _) => Cut::Start,
         (Some(Truncate::Word(Word::End)), _) | (_, Direction::Right) => Cut::End,
         (_, Direction::Left) => Cut::Start,
+    }
+}
+
+/// A JSON object and nothing else: serde would read a list as the fields in their order too.
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData)).map(Self)
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
     }
 }
 

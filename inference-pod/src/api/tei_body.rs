@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::options::{Direction, Inputs, Truncate, cut};
+use super::options::{Direction, Inputs, Object, Truncate, cut};
 use crate::engine::{Input, Request};
 
 /// `POST /embed`
@@ -20,9 +20,9 @@ pub(super) struct Embed {
 /// `POST /similarity`
 #[derive(Deserialize)]
 pub(super) struct Similarity {
-    inputs: Compared,
+    inputs: Object<Compared>,
     #[serde(default)]
-    parameters: Option<Options>,
+    parameters: Option<Object<Options>>,
 }
 
 #[derive(Deserialize)]
@@ -80,7 +80,8 @@ pub(super) enum Lists {
 /// # Errors
 /// What is wrong with it, in words.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(bytes).map_err(|e| format!("the body is no request for this path: {e}"))
+    let read: Result<Object<T>, _> = serde_json::from_slice(bytes);
+    read.map(|object| object.0).map_err(|e| format!("the body is no request for this path: {e}"))
 }
 
 impl Options {
@@ -105,13 +106,14 @@ impl Similarity {
     /// # Errors
     /// If there are no others.
     pub(super) fn request(self) -> Option<Request> {
-        let Compared { source_sentence, sentences } = self.inputs;
+        let Compared { source_sentence, sentences } = self.inputs.0;
         if sentences.is_empty() {
             return None;
         }
         let inputs = std::iter::once(source_sentence).chain(sentences).map(Input::Text).collect();
         let request = Request { inputs, normalize: Some(true), ..Request::default() };
-        Some(self.parameters.unwrap_or_default().apply(request))
+        let options = self.parameters.map_or_else(Options::default, |object| object.0);
+        Some(options.apply(request))
     }
 }
 
@@ -177,9 +179,12 @@ mod tests {
             (r#"{"inputs": 1}"#, "must be a text"),
             (r#"{"inputs": "a", "truncation_direction": "up"}"#, "unknown variant"),
             (r#"{"inputs": "\ud800"}"#, "hex escape"),
+            (r#"["a", null, null]"#, "expected an object"),
         ] {
             let error = parse::<Embed>(json.as_bytes()).err().expect(json);
             assert!(error.contains(word), "{json}: {error}");
         }
+        let json = r#"{"inputs": {"source_sentence": "a", "sentences": ["b"]}, "parameters": [null, null]}"#;
+        assert!(parse::<Similarity>(json.as_bytes()).is_err());
     }
 }
