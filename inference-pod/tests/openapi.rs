@@ -73,6 +73,46 @@ async fn the_page_may_load_nothing_from_elsewhere() {
     }
 }
 
+/// What people read: see docs/.
+const GUIDE: &str = include_str!("../../docs/inference-pod.md");
+
+#[tokio::test]
+async fn the_guide_has_every_route_field_and_code() {
+    let document = document().await;
+    for route in described(&document) {
+        assert!(GUIDE.contains(&format!("`{route}")), "{route}");
+    }
+    let schemas = &document["components"]["schemas"];
+    for schema in ["EmbeddingRequest", "EmbedRequest", "TokenizeRequest", "DecodeRequest"] {
+        for field in schemas[schema]["properties"].as_object().expect("an object").keys() {
+            assert!(GUIDE.contains(&format!("`{field}`")), "{schema}: {field}");
+        }
+    }
+    for code in [
+        &schemas["OpenAIError"]["properties"]["error"]["properties"]["code"]["enum"],
+        &schemas["TEIError"]["properties"]["error_type"]["enum"],
+    ] {
+        for code in code.as_array().expect("a list") {
+            let code = code.as_str().expect("a word");
+            assert!(GUIDE.contains(&format!("`{code}`")), "{code}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_guide_has_every_metric() {
+    let pod = answering(limits(), identity());
+    // A family shows once it has a member.
+    get(&pod, "/?content=a").await;
+    let metrics = get(&pod, "/metrics").await.text;
+    let names: Vec<_> = metrics.lines().filter_map(|line| line.strip_prefix("# HELP ")).collect();
+    assert!(names.len() > 8, "{metrics}");
+    for name in names {
+        let name = name.split(' ').next().expect("a first word");
+        assert!(GUIDE.contains(&format!("| `{name}")), "{name}");
+    }
+}
+
 #[tokio::test]
 async fn references_lead_somewhere_and_the_version_is_ours() {
     let document = document().await;
