@@ -10,6 +10,7 @@ pub mod batch;
 pub mod config;
 pub mod engine;
 pub mod export;
+pub mod head;
 pub mod limits;
 pub mod load;
 pub mod metrics;

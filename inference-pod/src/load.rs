@@ -1,6 +1,11 @@
 //! From a model's name to a model that serves, step by step.
 
-use std::path::PathBuf;
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io::BufReader,
+    path::{Path, PathBuf},
+};
 
 use kembed_queue::wire::Space;
 use ort::environment::Environment;
@@ -9,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::{
     backend::{
         Backend,
+        headed::Headed,
         onnx::{Graph, Onnx, load_library},
     },
     batch::{Batcher, Ended, pad::Padded},
@@ -17,14 +23,16 @@ use crate::{
     export::export,
     model::{
         ModelError, Recipe,
-        digest::{Parts, digest},
+        dense::Dense,
+        digest::{Parts, digest, joined},
         files::{self, Network},
         modules::{self, Module},
+        parts,
         recipe::Texts,
         weights::Weights,
     },
     pod::{Pod, Serving, Stage},
-    source::{Snapshot, SourceError},
+    source::{Snapshot, SourceError, progress::Progress},
     start::StartError,
     tokenise::Tokeniser,
 };
@@ -47,17 +55,14 @@ pub async fn load(
     let read = Read::from(&mut model, pod).await?;
     let recipe = Recipe::read(read.texts(), &overrides)?;
     let tokeniser = Tokeniser::new(read.tokenizer.as_bytes(), recipe.max_tokens, recipe.lower_case)?;
-    let network = model.network.clone();
-    let path = model.file(network.file(), progress).await?;
+    let network = Paths::fetch(&mut model, &recipe, progress).await?;
     pod.enter(Stage::Loading);
-    let hashes = [network.file(), files::TOKENIZER, files::CONFIG];
-    let mut sha256 = Vec::with_capacity(hashes.len());
-    for name in hashes {
-        sha256.push(model.sha256(name, progress).await?);
-    }
+    let of_network = joined(&network.sha256(&mut model, progress).await?);
+    let of_tokenizer = model.sha256(files::TOKENIZER, progress).await?;
+    let of_config = model.sha256(files::CONFIG, progress).await?;
     model.seal()?;
-    let digest = digest(&Parts::new(&recipe, &sha256[0], &sha256[1], &sha256[2]));
-    let made = Made { network, path, environment, threads, recipe, tokeniser };
+    let digest = digest(&Parts::new(&recipe, &of_network, &of_tokenizer, &of_config));
+    let made = Made { network, environment, threads, recipe, tokeniser };
     let (backend, made) = blocking(move || made.backend()).await?;
     pod.enter(Stage::Warming);
     let (backend, dimension, made) = blocking(move || made.warm_up(backend)).await?;
@@ -77,7 +82,7 @@ struct Read {
     config: String,
     tokenizer: String,
     modules: Option<String>,
-    pooling: Option<(String, String)>,
+    steps: Vec<(String, String)>,
     sentence_bert: Option<String>,
     sentence_transformers: Option<String>,
     tokenizer_config: Option<String>,
@@ -89,16 +94,16 @@ impl Read {
         let missing = |name: &str| SourceError::NotFound(format!("the model has no {name}"));
         let config = model.text(files::CONFIG, progress).await?.ok_or_else(|| missing(files::CONFIG))?;
         let modules = model.text(files::MODULES, progress).await?;
-        let mut pooling = None;
+        let mut steps = Vec::new();
         for module in modules.as_deref().map(modules::parse).transpose()?.iter().flatten() {
             if let Some(file) = Module::config_file(module) {
-                pooling = model.text(&file, progress).await?.map(|text| (file, text));
+                steps.extend(model.text(&file, progress).await?.map(|text| (file, text)));
             }
         }
         Ok(Self {
             config,
             modules,
-            pooling,
+            steps,
             tokenizer: model
                 .text(files::TOKENIZER, progress)
                 .await?
@@ -113,7 +118,7 @@ impl Read {
         Texts {
             config: &self.config,
             modules: self.modules.as_deref(),
-            pooling: self.pooling.as_ref().map(|(name, text)| (name.as_str(), text.as_str())),
+            steps: &self.steps,
             sentence_bert: self.sentence_bert.as_deref(),
             sentence_transformers: self.sentence_transformers.as_deref(),
             tokenizer_config: self.tokenizer_config.as_deref(),
@@ -121,10 +126,66 @@ impl Read {
     }
 }
 
+/// The large files of a model.
+struct Paths {
+    kind: Network,
+    /// All of them, as they are called in the model.
+    names: Vec<String>,
+    /// Of the weights, or of the graph and what it refers to.
+    paths: Vec<PathBuf>,
+    /// Of the weights of dense layers.
+    dense: Vec<PathBuf>,
+}
+
+impl Paths {
+    /// Brings them.
+    async fn fetch(model: &mut Snapshot, recipe: &Recipe, progress: &Progress) -> Result<Self, StartError> {
+        let kind = model.network.clone();
+        let first = kind.file().to_owned();
+        let mut names = match &kind {
+            Network::Safetensors(index) if files::is_index(index) => {
+                let lost = || ModelError::NoSuchFile(index.clone());
+                let text = model.text(index, progress).await?.ok_or_else(lost)?;
+                parts::of_index(index, &text)?.into_iter().collect()
+            }
+            Network::Safetensors(_) => vec![first],
+            Network::Onnx(_) => {
+                let path = model.file(&first, progress).await?;
+                let name = first.clone();
+                let parts = blocking(move || Ok(parts_of_graph(&name, &path)?)).await?;
+                [first].into_iter().chain(parts).collect()
+            }
+        };
+        let of_network = names.len();
+        names.extend(recipe.dense.iter().map(Dense::file));
+        let mut paths = Vec::with_capacity(names.len());
+        for name in &names {
+            if !model.has(name).await? {
+                return Err(ModelError::NoSuchFile(name.clone()).into());
+            }
+            paths.push(model.file(name, progress).await?);
+        }
+        let dense = paths.split_off(of_network);
+        Ok(Self { kind, names, paths, dense })
+    }
+
+    async fn sha256(&self, model: &mut Snapshot, progress: &Progress) -> Result<Vec<String>, SourceError> {
+        let mut hashes = Vec::with_capacity(self.names.len());
+        for name in &self.names {
+            hashes.push(model.sha256(name, progress).await?);
+        }
+        Ok(hashes)
+    }
+}
+
+fn parts_of_graph(name: &str, path: &Path) -> Result<BTreeSet<String>, ModelError> {
+    let file = File::open(path).map_err(|source| ModelError::Read { file: name.to_owned(), source })?;
+    parts::of_graph(name, &mut BufReader::new(file))
+}
+
 /// Everything that an engine is made of, but for the network.
 struct Made {
-    network: Network,
-    path: PathBuf,
+    network: Paths,
     environment: Environment,
     threads: usize,
     recipe: Recipe,
@@ -133,12 +194,17 @@ struct Made {
 
 impl Made {
     fn backend(self) -> Result<(Box<dyn Backend>, Self), StartError> {
-        let graph = match &self.network {
-            Network::Safetensors(_) => Graph::Made(export(&self.recipe, &Weights::open(&[&self.path])?)?),
-            Network::Onnx(_) => Graph::Shipped(self.path.clone()),
+        let graph = match &self.network.kind {
+            Network::Safetensors(_) => {
+                Graph::Made(export(&self.recipe, &Weights::open(&self.network.paths)?)?)
+            }
+            Network::Onnx(_) => Graph::Shipped(self.network.paths[0].clone()),
         };
+        let layers = self.recipe.dense.iter().zip(&self.network.dense);
+        let layers = layers.map(|(layer, path)| layer.layer(&Weights::open(&[path])?));
+        let layers = layers.collect::<Result<_, ModelError>>()?;
         let backend = Onnx::new(&self.environment, graph, self.recipe.pooling, self.threads)?;
-        Ok((Box::new(backend), self))
+        Ok((Box::new(Headed::new(backend, layers)), self))
     }
 
     /// Runs a short and a longest input, so that the first clients do not wait for memory. Tells the dimension.

@@ -113,11 +113,13 @@ macro_rules! models {
 
 models! {
     bert: "bert",
+    dense: "dense",
     distilbert: "distilbert",
     modernbert: "modernbert",
     mpnet: "mpnet",
     nomic_bert: "nomic_bert",
     qwen3: "qwen3",
     roberta: "roberta",
+    sharded: "sharded",
     xlm_roberta: "xlm-roberta",
 }

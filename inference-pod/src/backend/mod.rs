@@ -1,5 +1,6 @@
 //! What runs a network: one file a kind.
 
+pub mod headed;
 pub mod onnx;
 
 use crate::batch::pad::Padded;

@@ -10,7 +10,7 @@ use crate::pooling::Pooling;
 /// hexadecimal.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Parts<'a> {
-    /// Of the weights or the shipped graph.
+    /// Of the weights or the shipped graph; see [`joined`].
     pub network: &'a str,
     /// Of `tokenizer.json`.
     pub tokenizer: &'a str,
@@ -18,6 +18,9 @@ pub struct Parts<'a> {
     pub config: &'a str,
     /// As in [`Recipe::pooling`].
     pub pooling: Pooling,
+    /// As in [`Recipe::dense`]. A space without such layers has the digest that it had before there were any.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub dense: &'a [super::dense::Dense],
     /// As in [`Recipe::normalize`].
     pub normalize: bool,
     /// As in [`Recipe::max_tokens`].
@@ -38,6 +41,7 @@ impl<'a> Parts<'a> {
             tokenizer,
             config,
             pooling: recipe.pooling,
+            dense: &recipe.dense,
             normalize: recipe.normalize,
             max_tokens: recipe.max_tokens,
             lower_case: recipe.lower_case,
@@ -53,6 +57,14 @@ pub fn digest(parts: &Parts<'_>) -> String {
     let text =
         serde_json::to_string(&("kembed space 1", parts)).expect("plain strings and numbers serialise");
     format!("sha256:{}", sha256(text.as_bytes()))
+}
+
+/// The hash of a network that is in several files: that of their hashes, in order. That of one file is its own.
+pub fn joined(hashes: &[String]) -> String {
+    match hashes {
+        [one] => one.clone(),
+        several => sha256(several.join("\n").as_bytes()),
+    }
 }
 
 /// SHA-256 in hexadecimal.
@@ -74,16 +86,18 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::model::prompts::Prompts;
+    use crate::model::{dense::Dense, prompts::Prompts};
 
     #[test]
     fn each_part_changes_the_digest() {
         let (none, some) = (Prompts::default(), Prompts { query: "query: ".into(), ..Prompts::default() });
+        let dense = Dense::parse("2_Dense", r#"{"in_features": 2, "out_features": 2}"#).expect("good");
         let parts = Parts {
             network: "aa",
             tokenizer: "bb",
             config: "cc",
             pooling: Pooling::Mean,
+            dense: &[],
             normalize: true,
             max_tokens: 256,
             lower_case: false,
@@ -96,6 +110,7 @@ mod tests {
             Parts { tokenizer: "ab", ..parts },
             Parts { config: "ab", ..parts },
             Parts { pooling: Pooling::Cls, ..parts },
+            Parts { dense: &[dense], ..parts },
             Parts { normalize: false, ..parts },
             Parts { max_tokens: 255, ..parts },
             Parts { lower_case: true, ..parts },
@@ -107,6 +122,15 @@ mod tests {
     }
 
     #[test]
+    fn each_file_of_a_network_changes_its_hash() {
+        let hash = |hashes: &[&str]| joined(&hashes.iter().map(|&hash| hash.to_owned()).collect::<Vec<_>>());
+        assert_eq!(hash(&["aa"]), "aa");
+        let different: BTreeSet<_> =
+            [&["aa", "bb"][..], &["bb", "aa"], &["aa", "bc"], &["aa"]].map(hash).into();
+        assert_eq!(different.len(), 4);
+    }
+
+    #[test]
     fn the_digest_never_moves() {
         // Recorded spaces outlive releases: if this fails, every user's index is called into question.
         let parts = Parts {
@@ -114,6 +138,7 @@ mod tests {
             tokenizer: "bb",
             config: "cc",
             pooling: Pooling::Mean,
+            dense: &[],
             normalize: true,
             max_tokens: 256,
             lower_case: false,

@@ -18,17 +18,18 @@ pub const SENTENCE_BERT: &str = "sentence_bert_config.json";
 pub const SENTENCE_TRANSFORMERS: &str = "config_sentence_transformers.json";
 /// The weights in one file.
 pub const SAFETENSORS: &str = "model.safetensors";
+/// Which files the weights are in, if they are split.
+pub const INDEX: &str = "model.safetensors.index.json";
 /// Where a repository keeps its exported graph.
 pub const ONNX: &str = "onnx/model.onnx";
 
 /// What can hold a network or tell why there is none, in order of preference.
-pub const NETWORKS: [&str; 5] =
-    [SAFETENSORS, "model.safetensors.index.json", ONNX, "model.onnx", "pytorch_model.bin"];
+pub const NETWORKS: [&str; 5] = [SAFETENSORS, INDEX, ONNX, "model.onnx", "pytorch_model.bin"];
 
 /// What holds the network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
-    /// Weights; the graph is made from them.
+    /// Weights, or the index of the files that they are split over; the graph is made from them.
     Safetensors(String),
     /// A graph with its weights, as shipped.
     Onnx(String),
@@ -51,11 +52,8 @@ pub fn network(asked: Option<&str>, has: impl Fn(&str) -> bool) -> Result<Networ
     if let Some(file) = asked {
         return named(file, has);
     }
-    if has(SAFETENSORS) {
-        return Ok(Network::Safetensors(SAFETENSORS.to_owned()));
-    }
-    if has("model.safetensors.index.json") {
-        return unsupported("its weights are split over several safetensors files");
+    if let Some(file) = [SAFETENSORS, INDEX].into_iter().find(|file| has(file)) {
+        return Ok(Network::Safetensors(file.to_owned()));
     }
     if let Some(file) = [ONNX, "model.onnx"].into_iter().find(|file| has(file)) {
         return Ok(Network::Onnx(file.to_owned()));
@@ -75,6 +73,7 @@ fn named(file: &str, has: impl Fn(&str) -> bool) -> Result<Network, ModelError> 
     }
     match file.rsplit('.').next() {
         Some("safetensors") => Ok(Network::Safetensors(file.to_owned())),
+        Some("json") if is_index(file) => Ok(Network::Safetensors(file.to_owned())),
         Some("onnx") => Ok(Network::Onnx(file.to_owned())),
         _ => unsupported(&format!("{file} is neither .safetensors nor .onnx")),
     }
@@ -82,6 +81,11 @@ fn named(file: &str, has: impl Fn(&str) -> bool) -> Result<Network, ModelError> 
 
 fn unsupported<T>(what: &str) -> Result<T, ModelError> {
     Err(ModelError::Unsupported(what.to_owned()))
+}
+
+/// Whether a file lists those that weights are split over.
+pub fn is_index(file: &str) -> bool {
+    file.ends_with(".safetensors.index.json")
 }
 
 /// Whether `name` is a path that stays inside the folder it is joined to.
@@ -104,6 +108,8 @@ mod tests {
         let both = ["model.safetensors", "onnx/model.onnx"];
         assert_eq!(choose(None, &both), Ok(Network::Safetensors("model.safetensors".into())));
         assert_eq!(choose(None, &both[1..]), Ok(Network::Onnx("onnx/model.onnx".into())));
+        assert_eq!(choose(None, &[INDEX, "onnx/model.onnx"]), Ok(Network::Safetensors(INDEX.into())));
+        assert_eq!(choose(Some(INDEX), &[INDEX]), Ok(Network::Safetensors(INDEX.into())));
         assert_eq!(choose(Some("onnx/model.onnx"), &both), Ok(Network::Onnx("onnx/model.onnx".into())));
     }
 
@@ -117,8 +123,7 @@ mod tests {
     #[test]
     fn a_refusal_names_what_is_missing() {
         for (asked, files, word) in [
-            (None, &["model.safetensors.index.json"][..], "split"),
-            (None, &["pytorch_model.bin"], "convert"),
+            (None, &["pytorch_model.bin"][..], "convert"),
             (None, &[], "neither"),
             (Some("a.gguf"), &["a.gguf"], "neither .safetensors nor .onnx"),
             (Some("b.onnx"), &[], "no file b.onnx"),

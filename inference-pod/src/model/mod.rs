@@ -1,9 +1,11 @@
 //! What a model's own files say about how texts become vectors.
 
 pub mod config;
+pub mod dense;
 pub mod digest;
 pub mod files;
 pub mod modules;
+pub mod parts;
 pub mod prompts;
 pub mod recipe;
 pub mod weights;

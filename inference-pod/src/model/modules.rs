@@ -15,6 +15,8 @@ pub enum Module {
     Transformer,
     /// One vector a token to one vector; its configuration is in this folder.
     Pooling(String),
+    /// A vector to another; its files are in this folder.
+    Dense(String),
     /// A vector to length one.
     Normalize,
 }
@@ -23,7 +25,7 @@ impl Module {
     /// The file that configures this step, if it has one that matters.
     pub fn config_file(&self) -> Option<String> {
         match self {
-            Self::Pooling(folder) => Some(format!("{folder}/config.json")),
+            Self::Pooling(folder) | Self::Dense(folder) => Some(format!("{folder}/config.json")),
             Self::Transformer | Self::Normalize => None,
         }
     }
@@ -53,7 +55,10 @@ fn module(listed: Listed) -> Result<Module, ModelError> {
             listed.path
         ))),
         Some("Pooling") if is_plain(&listed.path) => Ok(Module::Pooling(listed.path)),
-        Some("Pooling") => Err(ModelError::invalid(MODULES, format!("{:?} is no folder", listed.path))),
+        Some("Dense") if is_plain(&listed.path) => Ok(Module::Dense(listed.path)),
+        Some("Pooling" | "Dense") => {
+            Err(ModelError::invalid(MODULES, format!("{:?} is no folder", listed.path)))
+        }
         Some("Normalize") => Ok(Module::Normalize),
         _ => Err(ModelError::Unsupported(format!("it has a step of type {}", listed.class))),
     }
@@ -126,9 +131,9 @@ mod tests {
 
     #[test]
     fn an_unknown_step_is_refused_by_name() {
-        let error = parse(r#"[{"path": "2_Dense", "type": "sentence_transformers.models.Dense"}]"#);
+        let error = parse(r#"[{"path": "2_LSTM", "type": "sentence_transformers.models.LSTM"}]"#);
         let error = error.expect_err("not supported");
-        assert!(error.to_string().contains("models.Dense"), "{error}");
+        assert!(error.to_string().contains("models.LSTM"), "{error}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::{
     ModelError,
     config::Config,
+    dense::{self, Dense},
     files::{SENTENCE_BERT, TOKENIZER_CONFIG},
     modules::{self, Module},
     prompts::{self, Prompts},
@@ -18,6 +19,8 @@ pub struct Recipe {
     pub config: Config,
     /// From one vector a token to one vector.
     pub pooling: Pooling,
+    /// What is done to that vector, in order.
+    pub dense: Vec<Dense>,
     /// Whether vectors are brought to length one.
     pub normalize: bool,
     /// Tokens of an input that count, special ones included.
@@ -35,8 +38,8 @@ pub struct Texts<'a> {
     pub config: &'a str,
     /// `modules.json`
     pub modules: Option<&'a str>,
-    /// Name and text of the pooling step's configuration.
-    pub pooling: Option<(&'a str, &'a str)>,
+    /// Names and texts of the configurations of those steps that have one.
+    pub steps: &'a [(String, String)],
     /// `sentence_bert_config.json`
     pub sentence_bert: Option<&'a str>,
     /// `config_sentence_transformers.json`
@@ -85,7 +88,8 @@ impl Recipe {
         let tokenizer: TokenizerConfig = parse_or_default(TOKENIZER_CONFIG, texts.tokenizer_config)?;
         let prompts = texts.sentence_transformers.map(prompts::parse).transpose()?.unwrap_or_default();
         Ok(Self {
-            pooling: pooling(steps.as_deref(), texts.pooling, overrides)?,
+            pooling: pooling(steps.as_deref(), texts.steps, overrides)?,
+            dense: dense(steps.as_deref(), texts.steps)?,
             normalize: overrides
                 .normalize
                 .unwrap_or_else(|| steps.is_some_and(|steps| steps.contains(&Module::Normalize))),
@@ -109,18 +113,33 @@ fn parse_or_default<T: Default + for<'a> Deserialize<'a>>(
 /// A model that does not say how it pools is pooled by the mean, as sentence-transformers does.
 fn pooling(
     steps: Option<&[Module]>,
-    config: Option<(&str, &str)>,
+    configs: &[(String, String)],
     overrides: &Overrides,
 ) -> Result<Pooling, ModelError> {
     if let Some(pooling) = overrides.pooling {
         return Ok(pooling);
     }
-    let file = steps.into_iter().flatten().find_map(Module::config_file);
-    match (file, config) {
-        (None, _) => Ok(Pooling::Mean),
-        (Some(file), Some((name, text))) if file == name => modules::parse_pooling(name, text),
-        (Some(file), _) => Err(ModelError::invalid(&file, "it is named in modules.json and does not exist")),
+    let step = steps.into_iter().flatten().find(|step| matches!(step, Module::Pooling(_)));
+    let Some(file) = step.and_then(Module::config_file) else { return Ok(Pooling::Mean) };
+    modules::parse_pooling(&file, text_of(&file, configs)?)
+}
+
+/// The dense layers, in order.
+fn dense(steps: Option<&[Module]>, configs: &[(String, String)]) -> Result<Vec<Dense>, ModelError> {
+    let mut layers = Vec::new();
+    for step in steps.into_iter().flatten() {
+        if let (Module::Dense(folder), Some(file)) = (step, step.config_file()) {
+            layers.push(Dense::parse(folder, text_of(&file, configs)?)?);
+        }
     }
+    dense::check(&layers)?;
+    Ok(layers)
+}
+
+fn text_of<'a>(file: &str, configs: &'a [(String, String)]) -> Result<&'a str, ModelError> {
+    let found = configs.iter().find(|(name, _)| name == file);
+    let lost = || ModelError::invalid(file, "it is named in modules.json and does not exist");
+    found.map(|(_, text)| text.as_str()).ok_or_else(lost)
 }
 
 fn max_tokens(
@@ -149,6 +168,8 @@ fn max_tokens(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
     const CONFIG: &str = r#"{"model_type": "bert", "hidden_size": 384, "num_hidden_layers": 6,
@@ -159,10 +180,12 @@ mod tests {
     const CLS: &str = r#"{"pooling_mode_cls_token": true}"#;
 
     fn texts() -> Texts<'static> {
+        static STEPS: LazyLock<[(String, String); 1]> =
+            LazyLock::new(|| [("1_Pooling/config.json".to_owned(), CLS.to_owned())]);
         Texts {
             config: CONFIG,
             modules: Some(MODULES),
-            pooling: Some(("1_Pooling/config.json", CLS)),
+            steps: &*STEPS,
             sentence_bert: Some(r#"{"max_seq_length": 256, "do_lower_case": false}"#),
             tokenizer_config: Some(r#"{"model_max_length": 512}"#),
             sentence_transformers: None,
@@ -209,7 +232,7 @@ mod tests {
     fn what_cannot_be_is_refused() {
         let more = Overrides { max_tokens: Some(513), ..Overrides::default() };
         assert!(read(texts(), &more).is_err_and(|e| e.contains("ends at 512")));
-        let lost = Texts { pooling: None, ..texts() };
+        let lost = Texts { steps: &[], ..texts() };
         assert!(read(lost, &Overrides::default()).is_err_and(|e| e.contains("does not exist")));
         let none = Texts { config: "{}", ..Texts::default() };
         assert!(read(none, &Overrides::default()).is_err_and(|e| e.contains("names no model_type")));

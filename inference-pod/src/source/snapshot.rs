@@ -106,6 +106,14 @@ impl Snapshot {
         }
     }
 
+    /// Whether the model has such a file.
+    ///
+    /// # Errors
+    /// If the source cannot be asked.
+    pub async fn has(&self, name: &str) -> Result<bool, SourceError> {
+        has(&self.place, &self.known, &self.folder, name, self.access.retry).await
+    }
+
     /// The path of a file, which is whole and verified.
     ///
     /// # Errors
