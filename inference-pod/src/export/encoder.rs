@@ -105,7 +105,7 @@ pub(super) fn layer(
     add_and_normalise(graph, sizes, &names.norm, [&z, &y, &bias])
 }
 
-/// The fused operator wants the three projections side by side: `[hidden, 3 * hidden]`.
+/// Attention. The operator adds the biases of the three projections, which it wants in one row.
 fn attention(
     graph: &mut Graph<'_>,
     sizes: &Sizes,
@@ -114,21 +114,20 @@ fn attention(
     view: &View,
 ) -> Result<Value, ModelError> {
     let h = sizes.hidden;
-    let (mut weight, mut bias) = (vec![0.; 3 * h * h], Vec::with_capacity(3 * h));
-    for (part, name) in projections.into_iter().enumerate() {
-        let own = graph.weights().floats(&format!("{name}.weight"), &[h, h])?;
-        transpose_into(&mut weight[part * h..], 3 * h, &own, h);
+    let (mut projected, mut bias) = (Vec::with_capacity(3), Vec::with_capacity(3 * h));
+    for name in projections {
+        projected.push(graph.linear(x, &format!("{name}.weight"), h, h)?);
         bias.extend(graph.weights().floats(&format!("{name}.bias"), &[h])?);
     }
-    let name = projections[0];
-    let weight = graph.constant(&format!("{name}.packed.weight"), &[h, 3 * h], &weight);
-    let bias = graph.constant(&format!("{name}.packed.bias"), &[3 * h], &bias);
-    let heads = vec![int("num_heads", sizes.heads as i64)];
-    let mut inputs = vec![x, &weight, &bias, &view.mask];
-    if !view.bias.is_empty() {
-        inputs.extend(["", &view.bias]);
-    }
-    Ok(graph.node(CONTRIB, "Attention", &inputs, heads))
+    let bias = graph.constant(&format!("{}.all.bias", projections[0]), &[3 * h], &bias);
+    Ok(attend(graph, [&projected[0], &projected[1], &projected[2]], &bias, sizes.heads, view))
+}
+
+/// The operator: each head by itself, on `[batch, sequence, hidden]`.
+fn attend(graph: &mut Graph<'_>, projected: [&str; 3], bias: &str, heads: usize, view: &View) -> Value {
+    let [query, key, value] = projected;
+    let inputs = [query, key, value, bias, &view.mask, &view.bias];
+    graph.node(CONTRIB, "MultiHeadAttention", &inputs, vec![int("num_heads", heads as i64)])
 }
 
 /// Attention between vectors that are turned by their positions. The three projections are saved as one tensor.
@@ -147,8 +146,7 @@ pub(super) fn rotary_attention(
     let [query, key, value] = [project(0)?, project(1)?, project(2)?];
     let query = rope::turn(graph, &query, angles);
     let key = rope::turn(graph, &key, angles);
-    let inputs = [&query, &key, &value, "", &view.mask, &view.bias];
-    Ok(graph.node(CONTRIB, "MultiHeadAttention", &inputs, vec![int("num_heads", heads as i64)]))
+    Ok(attend(graph, [&query, &key, &value], "", heads, view))
 }
 
 /// One product of `x`, after its activation, times another.
@@ -182,25 +180,4 @@ fn add_and_normalise(
     let beta = graph.weight(&format!("{name}.bias"), &[sizes.hidden])?;
     let epsilon = vec![float("epsilon", sizes.epsilon)];
     Ok(graph.node(CONTRIB, "SkipLayerNormalization", &[x, skip, &gamma, &beta, bias], epsilon))
-}
-
-/// Writes the transpose of `from`, whose rows have `columns` numbers, to `into`, whose rows begin every `stride`.
-fn transpose_into(into: &mut [f32], stride: usize, from: &[f32], columns: usize) {
-    for (r, row) in from.chunks(columns).enumerate() {
-        for (c, &x) in row.iter().enumerate() {
-            into[c * stride + r] = x;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_transpose_lands_between_its_neighbours() {
-        let mut into = [0.; 8];
-        transpose_into(&mut into[1..], 4, &[1., 2., 3., 4.], 2);
-        assert_eq!(into, [0., 1., 3., 0., 0., 2., 4., 0.]);
-    }
 }
