@@ -193,7 +193,7 @@ struct Made {
 }
 
 impl Made {
-    fn backend(self) -> Result<(Box<dyn Backend>, Self), StartError> {
+    fn backend(self) -> Result<(Headed<Onnx>, Self), StartError> {
         let graph = match &self.network.kind {
             Network::Safetensors(_) => {
                 Graph::Made(export(&self.recipe, &Weights::open(&self.network.paths)?)?)
@@ -203,12 +203,12 @@ impl Made {
         let layers = self.recipe.dense.iter().zip(&self.network.dense);
         let layers = layers.map(|(layer, path)| layer.layer(&Weights::open(&[path])?));
         let layers = layers.collect::<Result<_, ModelError>>()?;
-        let backend = Onnx::new(&self.environment, graph, self.recipe.pooling, self.threads)?;
-        Ok((Box::new(Headed::new(backend, layers)), self))
+        let backend = Onnx::new(&self.environment, graph, self.recipe.pooling)?;
+        Ok((Headed::new(backend, layers), self))
     }
 
     /// Runs a short and a longest input, so that the first clients do not wait for memory. Tells the dimension.
-    fn warm_up(self, mut backend: Box<dyn Backend>) -> Result<(Box<dyn Backend>, usize, Self), StartError> {
+    fn warm_up(self, mut backend: Headed<Onnx>) -> Result<(Headed<Onnx>, usize, Self), StartError> {
         let short =
             self.tokeniser.ids("", "warm up").map_err(|e| ModelError::invalid(files::TOKENIZER, e))?;
         let long: Vec<u32> = short.iter().copied().cycle().take(self.recipe.max_tokens).collect();
@@ -222,13 +222,15 @@ impl Made {
 
     fn engine(
         self,
-        backend: Box<dyn Backend>,
+        backend: Headed<Onnx>,
         dimension: usize,
         pod: &Pod,
     ) -> Result<(Engine, oneshot::Receiver<Ended>), StartError> {
         let (filler, metrics) = (self.filler(), pod.metrics.clone());
+        // They run the same session, so that there is one copy of the weights.
+        let backends = (0..self.threads).map(|_| Box::new(backend.clone()) as Box<dyn Backend>).collect();
         let (batcher, ended) =
-            Batcher::start(backend, filler, pod.limits, metrics.clone()).map_err(StartError::System)?;
+            Batcher::start(backends, filler, pod.limits, metrics.clone()).map_err(StartError::System)?;
         Ok((Engine::new(self.recipe, self.tokeniser, batcher, dimension, pod.limits, metrics), ended))
     }
 

@@ -27,7 +27,7 @@ fn network(config: &str, weights: &[u8], pooling: Pooling) -> Result<Onnx, Model
     let exported = export(&recipe, &Weights::open(&[path])?)?;
     let environment = load_library(&onnxruntime()).expect("the library loads");
     // The folder goes away here: the session keeps what it has mapped.
-    Onnx::new(&environment, Graph::Made(exported), pooling, 1)
+    Onnx::new(&environment, Graph::Made(exported), pooling)
 }
 
 fn run(network: &mut Onnx, rows: &[&[u32]]) -> Vec<Vec<f32>> {
@@ -95,7 +95,7 @@ fn a_file_that_is_no_graph_is_refused() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(&file, "this is no graph").expect("it can be written");
     let environment = load_library(&onnxruntime()).expect("the library loads");
-    let graph = |path: &Path| Onnx::new(&environment, Graph::Shipped(path.into()), Pooling::Mean, 1).err();
+    let graph = |path: &Path| Onnx::new(&environment, Graph::Shipped(path.into()), Pooling::Mean).err();
     assert!(matches!(graph(file.path()), Some(ModelError::Invalid { .. })));
     assert!(matches!(graph("/no/such/file".as_ref()), Some(ModelError::Invalid { .. })));
 }

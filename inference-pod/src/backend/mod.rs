@@ -2,6 +2,7 @@
 
 pub mod headed;
 pub mod onnx;
+mod shared;
 
 use crate::batch::pad::Padded;
 

@@ -1,4 +1,4 @@
-//! ONNX Runtime on the CPU.
+//! ONNX Runtime on the CPU: one session, run by as many threads as there are copies of [`Onnx`], each run on one thread.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,11 +8,11 @@ use std::{
 use ort::{
     environment::Environment,
     logging::LogLevel,
-    session::{Session, SessionInputValue},
+    session::Session,
     value::{Tensor, TensorElementType, ValueType},
 };
 
-use super::{Backend, RunError};
+use super::{Backend, RunError, shared::SharedSession};
 use crate::{
     batch::pad::Padded,
     export::Exported,
@@ -75,11 +75,11 @@ fn log(level: LogLevel, message: &str) {
     }
 }
 
-/// One session.
+/// A network that a thread may run. Its copies run the same session, at the same time, on a thread each.
+#[derive(Clone)]
 pub struct Onnx {
-    session: Session,
-    inputs: Vec<Input>,
-    output: String,
+    session: Arc<SharedSession>,
+    inputs: Arc<[Input]>,
     pooling: Pooling,
 }
 
@@ -92,68 +92,60 @@ enum Input {
 }
 
 impl Onnx {
-    /// Makes a session of so many threads.
+    /// Makes the session.
     ///
     /// # Errors
     /// If ONNX Runtime cannot run this graph, or its inputs and outputs are not those of a text encoder.
-    pub fn new(
-        environment: &Environment,
-        graph: Graph,
-        pooling: Pooling,
-        threads: usize,
-    ) -> Result<Self, ModelError> {
+    pub fn new(environment: &Environment, graph: Graph, pooling: Pooling) -> Result<Self, ModelError> {
         let file = match &graph {
             Graph::Made(_) => "model.safetensors".to_owned(),
             Graph::Shipped(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         };
-        let session = session(environment, graph, threads).map_err(|e| {
+        let invalid = |e: ort::Error| {
             ModelError::invalid(&file, format!("ONNX Runtime cannot run it: {}", e.message()))
-        })?;
+        };
+        let session = session(environment, graph).map_err(invalid)?;
         let inputs = session.inputs().iter().map(|i| input(i.name(), i.dtype())).collect::<Result<_, _>>()?;
         let output = HIDDEN_STATES
             .into_iter()
             .find(|name| session.outputs().iter().any(|output| output.name() == *name))
-            .ok_or_else(|| ModelError::Unsupported("its graph has no output last_hidden_state".into()))?
-            .to_owned();
-        Ok(Self { session, inputs, output, pooling })
+            .ok_or_else(|| ModelError::Unsupported("its graph has no output last_hidden_state".into()))?;
+        let session = Arc::new(SharedSession::new(session, output).map_err(invalid)?);
+        Ok(Self { session, inputs, pooling })
     }
 
-    fn hidden_states(&mut self, batch: &Padded) -> ort::Result<Vec<Vec<f32>>> {
+    fn pooled(&self, batch: &Padded) -> ort::Result<Vec<Vec<f32>>> {
         let shape = [batch.rows(), batch.columns];
-        let names: Vec<_> = self.session.inputs().iter().map(|input| input.name().to_owned()).collect();
-        let mut values: Vec<(String, SessionInputValue<'_>)> = Vec::with_capacity(names.len());
-        for (name, input) in names.into_iter().zip(&self.inputs) {
-            let data = match input {
-                Input::Ids => batch.ids.clone(),
-                Input::Mask => batch.mask.clone(),
-                Input::Types => vec![0; batch.ids.len()],
-            };
-            values.push((name, Tensor::from_array((shape, data))?.into()));
-        }
-        let outputs = self.session.run(values)?;
-        let (shape, hidden) = outputs[self.output.as_str()].try_extract_tensor::<f32>()?;
-        let dimension = match **shape {
-            [_, _, dimension] => dimension as usize,
-            _ => return Err(ort::Error::new(format!("the output is of shape {shape:?}"))),
+        let data = |input: &Input| match input {
+            Input::Ids => batch.ids.clone(),
+            Input::Mask => batch.mask.clone(),
+            Input::Types => vec![0; batch.ids.len()],
         };
-        let rows = hidden.chunks(batch.columns * dimension).zip(&batch.lengths);
-        Ok(rows.map(|(row, &length)| pool(self.pooling, row, length, dimension)).collect())
+        let values = self.inputs.iter().map(|input| Tensor::from_array((shape, data(input))));
+        self.session.run(&values.collect::<ort::Result<Vec<_>>>()?, |output| {
+            let (shape, hidden) = output.try_extract_tensor::<f32>()?;
+            let dimension = match **shape {
+                [_, _, dimension] => dimension as usize,
+                _ => return Err(ort::Error::new(format!("the output is of shape {shape:?}"))),
+            };
+            let rows = hidden.chunks(batch.columns * dimension).zip(&batch.lengths);
+            Ok(rows.map(|(row, &length)| pool(self.pooling, row, length, dimension)).collect())
+        })
     }
 }
 
 impl Backend for Onnx {
     fn run(&mut self, batch: &Padded) -> Result<Vec<Vec<f32>>, RunError> {
-        self.hidden_states(batch).map_err(|e| RunError(e.message().to_owned()))
+        self.pooled(batch).map_err(|e| RunError(e.message().to_owned()))
     }
 }
 
 /// Builder errors carry the builder, which cannot cross threads: they are made plain inside.
-fn session(environment: &Environment, graph: Graph, threads: usize) -> ort::Result<Session> {
+fn session(environment: &Environment, graph: Graph) -> ort::Result<Session> {
     let builder = Session::builder(environment)?
-        .with_intra_threads(threads)?
+        // A run stays on the thread that asks for it: the session has no threads of its own.
+        .with_intra_threads(1)?
         .with_inter_threads(1)?
-        // A thread that spins uses up the quota that the cgroup gives.
-        .with_intra_op_spinning(false)?
         // Shapes change with each batch, so that a plan for one shape is of no use.
         .with_memory_pattern(false)?;
     match graph {

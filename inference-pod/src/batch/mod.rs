@@ -1,5 +1,6 @@
-//! From inputs that wait to batches that run: a queue, and the one thread that owns the network.
+//! From inputs that wait to batches that run: one queue, and the threads that run the network.
 
+mod ending;
 pub mod pad;
 mod reply;
 mod worker;
@@ -12,7 +13,7 @@ use std::{
 use kembed_queue::{Fifo, Refusal};
 use tokio::sync::oneshot;
 
-use self::reply::Collector;
+use self::{ending::Ending, reply::Collector};
 use crate::{
     backend::{Backend, RunError},
     limits::Limits,
@@ -22,7 +23,7 @@ use crate::{
 /// The vectors of a request's inputs, in order.
 pub type Vectors = Result<Vec<Vec<f32>>, RunError>;
 
-/// Takes inputs in. Dropping it lets the thread finish what waits and end.
+/// Takes inputs in. Dropping it lets the threads finish what waits and end.
 pub struct Batcher {
     shared: Arc<Shared>,
 }
@@ -33,15 +34,15 @@ pub enum SubmitError {
     /// There is no room, now or ever.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The thread has ended.
+    /// A thread has ended.
     #[error("the pod is stopping")]
     Stopped,
 }
 
-/// How the thread ended.
+/// How the threads ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// It was told to.
+    /// They were told to.
     Done,
     /// The network's code panicked. What the process holds can no longer be trusted.
     Panicked,
@@ -74,12 +75,13 @@ impl Sequence {
 }
 
 impl Batcher {
-    /// Starts the thread. `filler` is the token that fills short rows. The receiver tells how the thread ended.
+    /// Starts a thread for each backend. `filler` is the token that fills short rows. The receiver tells how they
+    /// ended: when the first one panics, or when the last one is done.
     ///
     /// # Errors
     /// If no thread can be started.
     pub fn start(
-        backend: Box<dyn Backend>,
+        backends: Vec<Box<dyn Backend>>,
         filler: u32,
         limits: Limits,
         metrics: Metrics,
@@ -87,12 +89,15 @@ impl Batcher {
         let state = Mutex::new(State { queue: Fifo::new(limits.queue), closed: false });
         let shared = Arc::new(Shared { state, wake: Condvar::new(), limits, metrics });
         let (ended, receiver) = oneshot::channel();
-        let of_thread = shared.clone();
-        std::thread::Builder::new().name("network".into()).spawn(move || {
-            // Nobody listens any more when the whole pod goes down, and that is fine.
-            let _ = ended.send(worker::run(&of_thread, backend, filler));
-        })?;
-        Ok((Self { shared }, receiver))
+        let ending = Arc::new(Ending::new(backends.len(), ended));
+        let batcher = Self { shared };
+        for (i, backend) in backends.into_iter().enumerate() {
+            let (shared, ending) = (batcher.shared.clone(), ending.clone());
+            std::thread::Builder::new()
+                .name(format!("network-{i}"))
+                .spawn(move || ending.tell(worker::run(&shared, backend, filler)))?;
+        }
+        Ok((batcher, receiver))
     }
 
     /// Queues the inputs of one request: all or none. Dropping the receiver cancels those that have not started.
@@ -122,15 +127,14 @@ impl Batcher {
         }
         self.shared.count(&state);
         drop(state);
-        self.shared.wake.notify_one();
+        self.shared.wake.notify_all();
         Ok(receiver)
     }
 }
 
 impl Drop for Batcher {
     fn drop(&mut self) {
-        self.shared.lock().closed = true;
-        self.shared.wake.notify_one();
+        self.shared.close();
     }
 }
 
@@ -138,6 +142,12 @@ impl Shared {
     /// A panic elsewhere leaves the queue as it was between two calls: whole.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes nothing in any more, and tells the threads that wait.
+    fn close(&self) {
+        self.lock().closed = true;
+        self.wake.notify_all();
     }
 
     fn count(&self, state: &State) {

@@ -1,4 +1,4 @@
-//! The thread that owns the network. It seals a batch when it is free to run it, and not before.
+//! A thread that runs the network. It seals a batch when it is free to run it, and not before.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -17,11 +17,13 @@ pub(super) fn run(shared: &Shared, mut backend: Box<dyn Backend>, filler: u32) -
             serve(shared, backend.as_mut(), &batch, filler);
         }
     }));
-    let mut state = shared.lock();
-    state.closed = true;
-    // Dropping what waits tells its clients.
-    state.queue.purge(Instant::now(), |_| true);
-    if ran.is_ok() { Ended::Done } else { Ended::Panicked }
+    if ran.is_ok() {
+        return Ended::Done;
+    }
+    // One thread that panicked ends them all. Dropping what waits tells its clients.
+    shared.close();
+    shared.lock().queue.purge(Instant::now(), |_| true);
+    Ended::Panicked
 }
 
 /// The next batch, once there is one; `None` at the end.

@@ -124,7 +124,7 @@ pub fn waiting(limits: Limits, identity: Identity) -> Tested {
     let ((started, is_started), (orders, ordered)) = (mpsc::channel(), mpsc::channel());
     let pod = Arc::new(Pod::new(identity, limits));
     let stub = Box::new(Stub { started, orders: ordered });
-    let (batcher, ended) = Batcher::start(stub, 0, limits, pod.metrics.clone()).expect("a thread");
+    let (batcher, ended) = Batcher::start(vec![stub], 0, limits, pod.metrics.clone()).expect("a thread");
     let engine = Engine::new(recipe, tokeniser, batcher, 3, limits, pod.metrics.clone());
     let space = Space { digest: DIGEST.into(), revision: Some("abc".into()), dimension: 3, max_tokens: 16 };
     pod.serve(Serving { engine, space });
