@@ -1,8 +1,11 @@
 //! The one way of a request: checked, tokenised, queued, run, finished. Every API is a way in to here.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use kembed_queue::Refusal;
+use kembed_queue::{Refusal, wire::Lane};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
@@ -122,9 +125,17 @@ pub enum EmbedError {
     /// As many requests as the pod takes on are in hand.
     #[error("the pod has {0} requests in hand already")]
     Busy(usize),
-    /// There is no room in the queue.
+    /// There is never room in the queue for so much.
     #[error(transparent)]
-    Refused(Refusal),
+    TooLarge(Refusal),
+    /// There is no room in the queue now.
+    #[error("{refusal}")]
+    Full {
+        /// What waits.
+        refusal: Refusal,
+        /// How long it will be, as far as is known, until there is.
+        wait: Option<Duration>,
+    },
     /// It did not come in time.
     #[error("the answer was not ready in time")]
     TooLate,
@@ -139,7 +150,8 @@ pub enum EmbedError {
 impl From<SubmitError> for EmbedError {
     fn from(error: SubmitError) -> Self {
         match error {
-            SubmitError::Refused(refusal) => Self::Refused(refusal),
+            SubmitError::TooLarge(refusal) => Self::TooLarge(refusal),
+            SubmitError::Full { refusal, wait } => Self::Full { refusal, wait },
             SubmitError::Stopped => Self::Stopped,
         }
     }
@@ -187,18 +199,26 @@ impl Engine {
         self.in_hand.clone().try_acquire_owned().map_err(|_| EmbedError::Busy(self.limits.requests))
     }
 
-    /// Embeds. Dropping the future cancels what has not started.
+    /// Embeds, before what is bulk. Dropping the future cancels what has not started.
     ///
     /// # Errors
     /// If the request is at fault, or the pod has no room or fails.
     pub async fn embed(&self, request: Request) -> Result<Embeddings, EmbedError> {
+        self.embed_in(Lane::Interactive, request).await
+    }
+
+    /// As [`Engine::embed`], in a lane.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn embed_in(&self, lane: Lane, request: Request) -> Result<Embeddings, EmbedError> {
         let deadline = Instant::now() + self.limits.timeout;
         let Request { inputs, input_type, prompt_name, cut, dimensions, normalize } = request;
         self.check(&inputs, dimensions)?;
         let prompt = self.prompt(input_type, prompt_name.as_deref())?;
         let inputs = self.tokenise(inputs, prompt, cut).await?;
         let tokens = inputs.iter().map(Vec::len).sum();
-        let vectors = self.batcher.submit(inputs, deadline, Instant::now())?;
+        let vectors = self.batcher.submit(inputs, lane, deadline, Instant::now())?;
         // The sender is dropped unused when the deadline passed, or when the thread ended.
         let vectors = vectors.await.map_err(|_| {
             if Instant::now() >= deadline { EmbedError::TooLate } else { EmbedError::Stopped }

@@ -20,6 +20,8 @@ pub struct Metrics {
     pub queue_inputs: Gauge,
     /// Tokens that wait for the network.
     pub queue_tokens: Gauge,
+    /// Inputs that were in hand already when they were asked for, and not run again.
+    pub joined: Counter,
     /// From being queued to being taken into a batch.
     pub queue_wait: Histogram,
     /// Inputs of a batch.
@@ -50,6 +52,7 @@ impl Metrics {
             requests: Family::default(),
             queue_inputs: Gauge::default(),
             queue_tokens: Gauge::default(),
+            joined: Counter::default(),
             queue_wait: seconds(),
             batch_inputs: sizes(),
             batch_tokens: sizes(),
@@ -61,6 +64,7 @@ impl Metrics {
         registry.register("kembed_requests", "Requests for embeddings that were answered", m.requests);
         registry.register("kembed_queue_inputs", "Inputs that wait for the network", m.queue_inputs);
         registry.register("kembed_queue_tokens", "Tokens that wait for the network", m.queue_tokens);
+        registry.register("kembed_joined_inputs", "Inputs that waited for another's vector", m.joined);
         registry.register("kembed_queue_wait_seconds", "From queued to taken into a batch", m.queue_wait);
         registry.register("kembed_batch_inputs", "Inputs of a batch", m.batch_inputs);
         registry.register("kembed_batch_tokens", "Tokens of a batch, without padding", m.batch_tokens);

@@ -14,6 +14,7 @@ use inference_pod::{
     limits::Limits,
     pod::{Identity, Pod, Stage},
 };
+use kembed_queue::wire::{DEADLINE_HEADER, LANE_HEADER};
 use serde_json::{Value, json};
 use support::{Order, Tested, answering, embed, get, identity, limits, send, waiting};
 
@@ -183,9 +184,10 @@ async fn what_is_too_large_is_refused_for_good() {
     let body = json!({"input": "a".repeat(1000)}).to_string();
     assert_refused(&embed(&pod, body).await, 413, "request_too_large", false);
     // Four inputs of 16 tokens are more than the 40 that ever wait.
-    let text = "a ".repeat(16);
-    let body = json!({"input": [text, text, text, text]}).to_string();
-    assert_refused(&embed(&pod, body).await, 413, "request_too_large", false);
+    let texts = ["a ", "b ", "c ", "d "].map(|word| word.repeat(16));
+    let refused = embed(&pod, json!({"input": texts}).to_string()).await;
+    assert_refused(&refused, 413, "request_too_large", false);
+    assert!(refused.text.contains("4 inputs, 40 tokens"), "{}", refused.text);
 }
 
 #[tokio::test]
@@ -302,10 +304,11 @@ async fn a_full_queue_says_to_come_again_and_takes_what_fits() {
     let mut tested = waiting(limits(), identity());
     let first = hold(&mut tested).await;
     let pod = tested.pod.clone();
-    let queued = tokio::spawn(async move { embed(&pod, r#"{"input": ["a", "a", "a"]}"#).await });
+    let queued = tokio::spawn(async move { embed(&pod, r#"{"input": ["b", "c", "d"]}"#).await });
     waits(&tested.pod, 3).await;
-    let refused = embed(&tested.pod, r#"{"input": ["a", "a"]}"#).await;
+    let refused = embed(&tested.pod, r#"{"input": ["e", "f"]}"#).await;
     assert_refused(&refused, 429, "queue_full", true);
+    assert_eq!(refused.header("retry-after"), Some("1"), "nothing is known of the pod's speed yet");
     for _ in 0..2 {
         tested.orders.send(Order::Answer).expect("the stub waits");
     }
@@ -328,12 +331,12 @@ async fn what_a_client_left_behind_is_not_run_and_makes_room() {
     let mut tested = waiting(limits(), identity());
     let first = hold(&mut tested).await;
     let pod = tested.pod.clone();
-    let left = tokio::spawn(async move { embed(&pod, r#"{"input": ["a", "a", "a", "a"]}"#).await });
+    let left = tokio::spawn(async move { embed(&pod, r#"{"input": ["b", "c", "d", "e"]}"#).await });
     waits(&tested.pod, 4).await;
     left.abort();
     assert!(left.await.is_err_and(|e| e.is_cancelled()));
     let pod = tested.pod.clone();
-    let second = tokio::spawn(async move { embed(&pod, r#"{"input": ["a", "a"]}"#).await });
+    let second = tokio::spawn(async move { embed(&pod, r#"{"input": ["f", "g"]}"#).await });
     waits(&tested.pod, 2).await;
     for _ in 0..2 {
         tested.orders.send(Order::Answer).expect("the stub waits");
@@ -341,6 +344,93 @@ async fn what_a_client_left_behind_is_not_run_and_makes_room() {
     assert_eq!(first.await.expect("no panic").status, StatusCode::OK);
     assert_eq!(vectors(&second.await.expect("no panic")).len(), 2);
     assert_eq!(started(&mut tested).await, 2, "only what is still wanted runs");
+}
+
+#[tokio::test]
+async fn what_is_in_hand_already_is_not_run_again() {
+    let mut tested = waiting(limits(), identity());
+    let running = hold(&mut tested).await;
+    let pod = tested.pod.clone();
+    let second = tokio::spawn(async move { embed(&pod, r#"{"input": ["b", "a", "b", "b"]}"#).await });
+    waits(&tested.pod, 1).await;
+    for _ in 0..2 {
+        tested.orders.send(Order::Answer).expect("the stub waits");
+    }
+    // "a" ran already when it was asked for again.
+    let (a, b) = (json!([3., 7., 0.]), json!([3., 8., 0.]));
+    assert_eq!(vectors(&running.await.expect("no panic")), std::slice::from_ref(&a));
+    assert_eq!(vectors(&second.await.expect("no panic")), [b.clone(), a, b.clone(), b]);
+    assert_eq!(started(&mut tested).await, 1, "of four inputs one was new");
+}
+
+#[tokio::test]
+async fn an_input_that_two_wait_for_is_run_though_one_of_them_left() {
+    let mut tested = waiting(limits(), identity());
+    let first = hold(&mut tested).await;
+    let ask = |pod: Arc<Pod>| tokio::spawn(async move { embed(&pod, r#"{"input": ["b"]}"#).await });
+    let left = ask(tested.pod.clone());
+    waits(&tested.pod, 1).await;
+    let stays = ask(tested.pod.clone());
+    // The second one joins without a trace in the queue, as soon as its tokens are there.
+    while tested.pod.metrics.joined.get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    left.abort();
+    assert!(left.await.is_err_and(|e| e.is_cancelled()));
+    for _ in 0..2 {
+        tested.orders.send(Order::Answer).expect("the stub waits");
+    }
+    assert_eq!(first.await.expect("no panic").status, StatusCode::OK);
+    assert_eq!(vectors(&stays.await.expect("no panic")).len(), 1);
+}
+
+/// A request with a header of kembed's.
+async fn embed_with(pod: &Arc<Pod>, header: (&str, &str), body: &'static str) -> support::Answer {
+    let request = Request::post("/v1/embeddings").header(header.0, header.1);
+    support::send(pod, request.body(Body::from(body)).expect("a good request")).await
+}
+
+#[tokio::test]
+async fn bulk_waits_for_those_who_came_later() {
+    let mut tested = waiting(limits(), identity());
+    let first = hold(&mut tested).await;
+    let pod = tested.pod.clone();
+    let bulk =
+        tokio::spawn(async move { embed_with(&pod, (LANE_HEADER, "bulk"), r#"{"input": ["b b"]}"#).await });
+    waits(&tested.pod, 1).await;
+    let pod = tested.pod.clone();
+    let interactive = tokio::spawn(async move { embed(&pod, r#"{"input": ["c", "d"]}"#).await });
+    waits(&tested.pod, 3).await;
+    for rows in [2, 1] {
+        tested.orders.send(Order::Answer).expect("the stub waits");
+        assert_eq!(started(&mut tested).await, rows, "interactive has two inputs and bulk has one");
+    }
+    tested.orders.send(Order::Answer).expect("the stub waits");
+    for answer in [first, interactive, bulk] {
+        assert_eq!(answer.await.expect("no panic").status, StatusCode::OK);
+    }
+    let refused = embed_with(&tested.pod, (LANE_HEADER, "fast"), r#"{"input": "a"}"#).await;
+    assert_refused(&refused, 400, "invalid_request", false);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_says_how_long_it_waits() {
+    let mut tested = waiting(limits(), identity());
+    let held = hold(&mut tested).await;
+    let start = tokio::time::Instant::now();
+    let late = embed_with(&tested.pod, (DEADLINE_HEADER, "250"), r#"{"input": "b"}"#).await;
+    assert_refused(&late, 504, "timeout", true);
+    assert_eq!(start.elapsed(), std::time::Duration::from_millis(250));
+    tokio::time::resume();
+    for _ in 0..2 {
+        tested.orders.send(Order::Answer).expect("the stub waits");
+    }
+    assert_eq!(held.await.expect("no panic").status, StatusCode::OK);
+    let next = embed(&tested.pod, r#"{"input": ["c", "d"]}"#).await;
+    assert_eq!(next.status, StatusCode::OK);
+    assert_eq!(started(&mut tested).await, 2, "what came too late was not run");
+    let refused = embed_with(&tested.pod, (DEADLINE_HEADER, "soon"), r#"{"input": "a"}"#).await;
+    assert_refused(&refused, 400, "invalid_request", false);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,9 @@
 //! Everything here is pure: no clock is read, nothing is sent, no random number is drawn. The gateway and the
 //! inference pod use the same queue; the controller reads the same words from a pod that the pod writes.
 
-pub mod fifo;
+pub mod lanes;
+pub mod rate;
 pub mod wire;
 
-pub use fifo::{Bounds, Budget, Entry, Fifo, Refusal, Taken};
+pub use lanes::{Bounds, Budget, Entry, Queue, Refusal, Taken};
+pub use rate::Rate;

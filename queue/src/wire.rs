@@ -22,6 +22,41 @@ pub const SPACE_HEADER: &str = "x-kembed-space";
 /// Response header that the OpenAI clients obey: `true` or `false`.
 pub const SHOULD_RETRY_HEADER: &str = "x-should-retry";
 
+/// Request header: a [`Lane`]. Without it a request is interactive.
+pub const LANE_HEADER: &str = "x-kembed-lane";
+
+/// Request header: milliseconds from when the request comes until nobody wants its answer any more.
+pub const DEADLINE_HEADER: &str = "x-kembed-deadline-ms";
+
+/// Who goes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// Somebody waits for the answer.
+    #[default]
+    Interactive,
+    /// Nobody does: it is done when there is time, but never not at all.
+    Bulk,
+}
+
+impl Lane {
+    /// Reads the header's value.
+    pub fn parse(value: &str) -> Option<Self> {
+        match value {
+            "interactive" => Some(Self::Interactive),
+            "bulk" => Some(Self::Bulk),
+            _ => None,
+        }
+    }
+
+    /// The one that this is not.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Interactive => Self::Bulk,
+            Self::Bulk => Self::Interactive,
+        }
+    }
+}
+
 /// What makes vectors comparable, as computed by a pod from the files it really loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

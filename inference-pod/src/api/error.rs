@@ -1,11 +1,13 @@
 //! Refusals, in the form that OpenAI's clients read. `tei_error` has the other form.
 
+use std::{ops::RangeInclusive, time::Duration};
+
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
-use kembed_queue::{Refusal, wire::SHOULD_RETRY_HEADER};
+use kembed_queue::wire::SHOULD_RETRY_HEADER;
 use serde::Serialize;
 
 use crate::{engine::EmbedError, tokenise::TokeniseError};
@@ -13,8 +15,8 @@ use crate::{engine::EmbedError, tokenise::TokeniseError};
 /// Characters of a message: what a client sent may be in it, and that can be long.
 const MESSAGE: usize = 400;
 
-/// Seconds after which a client should come again.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+/// Seconds after which a client should come again, at least, and if nothing is known: 1; and at most.
+const RETRY_AFTER_SECONDS: RangeInclusive<u64> = 1..=60;
 
 /// A refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub(super) struct ApiError {
     pub(super) message: String,
     /// The field of the request that is at fault.
     param: Option<&'static str>,
+    /// After which there should be room.
+    wait: Duration,
 }
 
 /// Why a request is refused.
@@ -71,7 +75,8 @@ struct Object<'a> {
 
 impl ApiError {
     fn new(reason: Reason, message: impl ToString) -> Self {
-        Self { reason, message: message.to_string().chars().take(MESSAGE).collect(), param: None }
+        let message = message.to_string().chars().take(MESSAGE).collect();
+        Self { reason, message, param: None, wait: Duration::ZERO }
     }
 
     /// The request cannot be understood.
@@ -143,13 +148,17 @@ impl From<EmbedError> for ApiError {
             EmbedError::Tokenise(TokeniseError::Text) => (Reason::Untokenisable, Some("input")),
             EmbedError::UnknownPrompt { .. } => (Reason::Invalid, Some("prompt_name")),
             EmbedError::Dimensions { .. } => (Reason::Invalid, Some("dimensions")),
-            EmbedError::Busy(_) | EmbedError::Refused(Refusal::Full { .. }) => (Reason::Full, None),
-            EmbedError::Refused(Refusal::TooLarge { .. }) => (Reason::TooLarge, None),
+            EmbedError::Busy(_) | EmbedError::Full { .. } => (Reason::Full, None),
+            EmbedError::TooLarge(_) => (Reason::TooLarge, None),
             EmbedError::TooLate => (Reason::TimedOut, None),
             EmbedError::Stopped => (Reason::Stopping, None),
             EmbedError::Failed => (Reason::Failed, None),
         };
-        Self { param, ..Self::new(reason, error) }
+        let wait = match &error {
+            EmbedError::Full { wait, .. } => wait.unwrap_or_default(),
+            _ => Duration::ZERO,
+        };
+        Self { param, wait, ..Self::new(reason, error) }
     }
 }
 
@@ -161,10 +170,16 @@ pub(super) fn refusal(status: StatusCode, body: impl Serialize, error: ApiError)
     let retry = HeaderValue::from_static(if may_be_retried { "true" } else { "false" });
     response.headers_mut().insert(SHOULD_RETRY_HEADER, retry);
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-        response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        response.headers_mut().insert(RETRY_AFTER, retry_after(error.wait));
     }
     response.extensions_mut().insert(error);
     response
+}
+
+/// Rounded up, so that who comes then does not come too early.
+fn retry_after(wait: Duration) -> HeaderValue {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    seconds.clamp(*RETRY_AFTER_SECONDS.start(), *RETRY_AFTER_SECONDS.end()).into()
 }
 
 impl IntoResponse for ApiError {
@@ -178,5 +193,17 @@ impl IntoResponse for ApiError {
         let body = Body { error: Object { message: &self.message, r#type, param: self.param, code } };
         let body = serde_json::to_value(body).expect("words alone");
         refusal(status, body, self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_told_to_come_when_there_should_be_room() {
+        for (millis, seconds) in [(0, "1"), (900, "1"), (1001, "2"), (7000, "7"), (600_000, "60")] {
+            assert_eq!(retry_after(Duration::from_millis(millis)), seconds, "{millis}");
+        }
     }
 }

@@ -13,6 +13,7 @@ mod read;
 mod tei;
 mod tei_body;
 mod tei_error;
+mod terms;
 mod watch;
 
 use std::sync::Arc;

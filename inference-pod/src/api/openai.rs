@@ -6,6 +6,7 @@ use axum::{
     Json,
     body::Body,
     extract::State,
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -16,6 +17,7 @@ use super::{
     ApiError,
     openai_body::{BodyError, Format, parse},
     read::read,
+    terms::lane,
 };
 use crate::pod::Pod;
 
@@ -48,13 +50,18 @@ struct Usage {
 }
 
 /// `POST /v1/embeddings`
-pub(super) async fn embeddings(State(pod): State<Arc<Pod>>, body: Body) -> Result<Response, ApiError> {
+pub(super) async fn embeddings(
+    State(pod): State<Arc<Pod>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let lane = lane(&headers)?;
     let serving = pod.serving().map_err(ApiError::not_ready)?;
     let _permit = serving.engine.admit()?;
     let bytes = read(body, pod.limits.body).await?;
     let (request, format) = parse(&bytes)?;
     drop(bytes);
-    let embeddings = serving.engine.embed(request.without_empty_texts()?).await?;
+    let embeddings = serving.engine.embed_in(lane, request.without_empty_texts()?).await?;
     let data = embeddings.vectors.into_iter().enumerate();
     let answer = Answer {
         object: "list",

@@ -5,14 +5,14 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json,
     extract::{RawQuery, State},
-    http::{HeaderName, Method, header::RETRY_AFTER},
+    http::{HeaderMap, HeaderName, Method, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
 use kembed_queue::wire::SPACE_HEADER;
 use serde::Serialize;
 use tower_http::cors::{Any, CorsLayer};
 
-use super::{ApiError, query::parameter};
+use super::{ApiError, query::parameter, terms::lane};
 use crate::{
     engine::{Input, Request},
     pod::Pod,
@@ -27,16 +27,18 @@ struct Answer {
 pub(super) async fn content(
     State(pod): State<Arc<Pod>>,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    embed(&pod, query.as_deref(), "content").await
+    embed(&pod, query.as_deref(), "content", &headers).await
 }
 
 /// `GET /get_vector_simple?sentence=` and `GET /get_vector_async?sentence=`: the second is an older name for the same.
 pub(super) async fn sentence(
     State(pod): State<Arc<Pod>>,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    embed(&pod, query.as_deref(), "sentence").await
+    embed(&pod, query.as_deref(), "sentence", &headers).await
 }
 
 /// Any origin may read an answer: there are no cookies that could be misused, and who may ask at all is the network's
@@ -50,12 +52,18 @@ pub(super) fn cors() -> CorsLayer {
         .max_age(Duration::from_secs(24 * 60 * 60))
 }
 
-async fn embed(pod: &Pod, query: Option<&str>, name: &'static str) -> Result<Response, ApiError> {
+async fn embed(
+    pod: &Pod,
+    query: Option<&str>,
+    name: &'static str,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let lane = lane(headers)?;
     let text = parameter(query, name).map_err(|e| ApiError::bad_request(e).of(name))?;
     let serving = pod.serving().map_err(ApiError::not_ready)?;
     let _permit = serving.engine.admit()?;
     let request = Request { inputs: vec![Input::Text(text)], ..Request::default() };
-    let mut embeddings = serving.engine.embed(request.without_empty_texts()?).await?;
+    let mut embeddings = serving.engine.embed_in(lane, request.without_empty_texts()?).await?;
     let vector = embeddings.vectors.pop().unwrap_or_default();
     Ok(([(SPACE_HEADER, serving.space.digest.as_str())], Json(Answer { vector })).into_response())
 }

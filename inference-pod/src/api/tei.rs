@@ -6,6 +6,7 @@ use axum::{
     Json,
     body::Body,
     extract::State,
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use kembed_queue::wire::SPACE_HEADER;
@@ -15,6 +16,7 @@ use super::{
     ApiError,
     read::read,
     tei_body::{Decode, Embed, Similarity, Tokenize, parse},
+    terms::lane,
 };
 use crate::{
     engine::{EmbedError, Request},
@@ -27,35 +29,44 @@ use crate::{
 const TOKENS_BODY: usize = 256 * 1024;
 
 /// `POST /embed`
-pub(super) async fn embed(State(pod): State<Arc<Pod>>, body: Body) -> Result<Response, ApiError> {
-    let (serving, vectors) =
-        vectors(&pod, body, |bytes| parse::<Embed>(bytes).map(Request::from).map_err(ApiError::bad_request))
-            .await?;
+pub(super) async fn embed(
+    State(pod): State<Arc<Pod>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let read = |bytes: &[u8]| parse::<Embed>(bytes).map(Request::from).map_err(ApiError::bad_request);
+    let (serving, vectors) = vectors(&pod, &headers, body, read).await?;
     Ok(([(SPACE_HEADER, serving.space.digest.as_str())], Json(vectors)).into_response())
 }
 
 /// `POST /similarity`: the cosine of the first sentence and each of the others.
-pub(super) async fn similarity(State(pod): State<Arc<Pod>>, body: Body) -> Result<Response, ApiError> {
-    let (serving, vectors) = vectors(&pod, body, |bytes| {
+pub(super) async fn similarity(
+    State(pod): State<Arc<Pod>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let read = |bytes: &[u8]| {
         let similarity = parse::<Similarity>(bytes).map_err(ApiError::bad_request)?;
         similarity.request().ok_or(EmbedError::NoInput.into())
-    })
-    .await?;
+    };
+    let (serving, vectors) = vectors(&pod, &headers, body, read).await?;
     // There are two at least.
     let (first, others) = vectors.split_first().ok_or(EmbedError::Failed)?;
     let cosines: Vec<f32> = others.iter().map(|other| dot(first, other)).collect();
     Ok(([(SPACE_HEADER, serving.space.digest.as_str())], Json(cosines)).into_response())
 }
 
-async fn vectors(
-    pod: &Pod,
+async fn vectors<'a>(
+    pod: &'a Pod,
+    headers: &HeaderMap,
     body: Body,
     request: impl FnOnce(&[u8]) -> Result<Request, ApiError>,
-) -> Result<(&Serving, Vec<Vec<f32>>), ApiError> {
+) -> Result<(&'a Serving, Vec<Vec<f32>>), ApiError> {
+    let lane = lane(headers)?;
     let serving = pod.serving().map_err(ApiError::not_ready)?;
     let _permit = serving.engine.admit()?;
     let request = request(&read(body, pod.limits.body).await?)?;
-    let embeddings = serving.engine.embed(request.without_empty_texts()?).await?;
+    let embeddings = serving.engine.embed_in(lane, request.without_empty_texts()?).await?;
     Ok((serving, embeddings.vectors))
 }
 

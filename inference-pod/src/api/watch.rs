@@ -8,18 +8,23 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::ApiError;
+use super::{ApiError, terms::patience};
 use crate::{metrics::Answered, pod::Pod};
 
-/// Ends a request when its time is over, a slow body's too, and counts its answer.
+/// Ends a request when its time is over or its client waits no longer, a slow body's too, and counts its answer.
+/// What it has in the queue is dropped with it.
 pub(super) async fn bounded_and_counted(
     State(pod): State<Arc<Pod>>,
     request: Request,
     next: Next,
 ) -> Response {
-    let response = match tokio::time::timeout(pod.limits.timeout, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => ApiError::too_late().into_response(),
+    let response = match patience(request.headers()) {
+        Ok(patience) => {
+            let time = patience.map_or(pod.limits.timeout, |patience| patience.min(pod.limits.timeout));
+            let answer = tokio::time::timeout(time, next.run(request)).await;
+            answer.unwrap_or_else(|_| ApiError::too_late().into_response())
+        }
+        Err(refusal) => refusal.into_response(),
     };
     let code = match response.status().as_u16() {
         ..400 => "2xx",

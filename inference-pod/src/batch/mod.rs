@@ -1,19 +1,25 @@
 //! From inputs that wait to batches that run: one queue, and the threads that run the network.
 
 mod ending;
+mod flights;
 pub mod pad;
 mod reply;
 mod worker;
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use kembed_queue::{Fifo, Refusal};
+use kembed_queue::{Budget, Entry, Queue, Rate, Refusal, wire::Lane};
 use tokio::sync::oneshot;
 
-use self::{ending::Ending, reply::Collector};
+use self::{
+    ending::Ending,
+    flights::{Flights, Ids},
+    reply::Collector,
+};
 use crate::{
     backend::{Backend, RunError},
     limits::Limits,
@@ -31,9 +37,17 @@ pub struct Batcher {
 /// Why inputs were not taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// There is no room, now or ever.
+    /// There is never room for so much.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    TooLarge(Refusal),
+    /// There is no room now.
+    #[error("{refusal}")]
+    Full {
+        /// What waits.
+        refusal: Refusal,
+        /// How long it will be, as far as is known, until there is.
+        wait: Option<Duration>,
+    },
     /// A thread has ended.
     #[error("the pod is stopping")]
     Stopped,
@@ -56,21 +70,25 @@ struct Shared {
 }
 
 struct State {
-    queue: Fifo<Sequence>,
+    /// What waits. Whether an input is still wanted, those know who wait for it.
+    queue: Queue<Ids>,
+    flights: Flights<Waiter>,
+    rate: Rate,
+    workers: usize,
     closed: bool,
 }
 
-/// One input.
-struct Sequence {
-    ids: Vec<u32>,
+/// Whom the vector of an input is for.
+struct Waiter {
     reply: Arc<Collector>,
-    /// Its place among the inputs of its request.
+    /// The input's place in its request.
     row: usize,
+    deadline: Instant,
 }
 
-impl Sequence {
-    fn is_cancelled(&self) -> bool {
-        self.reply.is_cancelled()
+impl Waiter {
+    fn is_over(&self, now: Instant) -> bool {
+        self.deadline <= now || self.reply.is_cancelled()
     }
 }
 
@@ -86,7 +104,14 @@ impl Batcher {
         limits: Limits,
         metrics: Metrics,
     ) -> std::io::Result<(Self, oneshot::Receiver<Ended>)> {
-        let state = Mutex::new(State { queue: Fifo::new(limits.queue), closed: false });
+        let state = State {
+            queue: Queue::new(limits.queue),
+            flights: Flights::new(),
+            rate: Rate::default(),
+            workers: backends.len(),
+            closed: false,
+        };
+        let state = Mutex::new(state);
         let shared = Arc::new(Shared { state, wake: Condvar::new(), limits, metrics });
         let (ended, receiver) = oneshot::channel();
         let ending = Arc::new(Ending::new(backends.len(), ended));
@@ -100,35 +125,79 @@ impl Batcher {
         Ok((batcher, receiver))
     }
 
-    /// Queues the inputs of one request: all or none. Dropping the receiver cancels those that have not started.
+    /// Queues the inputs of one request: all or none. What is in hand already, for whomever, is not run again.
+    /// Dropping the receiver cancels those that have not started.
     ///
     /// # Errors
     /// If there is no room.
     pub fn submit(
         &self,
         inputs: Vec<Vec<u32>>,
+        lane: Lane,
         deadline: Instant,
         now: Instant,
     ) -> Result<oneshot::Receiver<Vectors>, SubmitError> {
-        let tokens = inputs.iter().map(|ids| ids.len() as u64).sum();
         let mut state = self.shared.lock();
         if state.closed {
             return Err(SubmitError::Stopped);
         }
-        if let Err(Refusal::Full { .. }) = state.queue.room_for(inputs.len(), tokens) {
-            state.queue.purge(now, Sequence::is_cancelled);
-        }
-        state.queue.room_for(inputs.len(), tokens)?;
+        state.make_room(&inputs, now)?;
         let (collector, receiver) = Collector::new(inputs.len());
         for (row, ids) in inputs.into_iter().enumerate() {
-            let tokens = ids.len() as u32;
-            let sequence = Sequence { ids, reply: collector.clone(), row };
-            state.queue.push(sequence, tokens, Some(deadline), now)?;
+            let waiter = Waiter { reply: collector.clone(), row, deadline };
+            if let Some(ids) = state.flights.join(ids, waiter) {
+                let tokens = ids.len() as u32;
+                state.queue.push(ids, tokens, lane, None, now).map_err(SubmitError::TooLarge)?;
+            } else {
+                self.shared.metrics.joined.inc();
+            }
         }
         self.shared.count(&state);
         drop(state);
         self.shared.wake.notify_all();
         Ok(receiver)
+    }
+}
+
+impl State {
+    /// Sees that those of the inputs that must be run can be queued.
+    fn make_room(&mut self, inputs: &[Vec<u32>], now: Instant) -> Result<(), SubmitError> {
+        let new: HashSet<&[u32]> =
+            inputs.iter().map(Vec::as_slice).filter(|ids| !self.flights.has(ids)).collect();
+        let tokens = new.iter().map(|ids| ids.len() as u64).sum();
+        if let Err(Refusal::Full { .. }) = self.queue.room_for(new.len(), tokens) {
+            self.purge(now);
+        }
+        match self.queue.room_for(new.len(), tokens) {
+            Ok(()) => Ok(()),
+            Err(refusal @ Refusal::TooLarge { .. }) => Err(SubmitError::TooLarge(refusal)),
+            Err(refusal @ Refusal::Full { .. }) => {
+                // As much must be done before as is asked for, or all that waits if that is less.
+                let before = tokens.min(self.queue.tokens());
+                Err(SubmitError::Full { refusal, wait: self.rate.time_for(before, self.workers) })
+            }
+        }
+    }
+
+    /// The next batch, without what nobody wants any more.
+    fn take(&mut self, budget: Budget, now: Instant) -> Vec<Entry<Ids>> {
+        let flights = &self.flights;
+        let taken = self.queue.take(budget, now, |ids| flights.all(ids, |waiter| waiter.is_over(now)));
+        self.forget(&taken.dropped);
+        taken.batch
+    }
+
+    fn purge(&mut self, now: Instant) {
+        let flights = &self.flights;
+        let dropped = self.queue.purge(now, |ids| flights.all(ids, |waiter| waiter.is_over(now)));
+        self.forget(&dropped);
+    }
+
+    /// Dropping those who wait tells their clients.
+    fn forget(&mut self, dropped: &[Entry<Ids>]) {
+        for entry in dropped {
+            self.flights.land(&entry.item);
+        }
     }
 }
 

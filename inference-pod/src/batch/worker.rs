@@ -7,7 +7,11 @@ use std::{
 
 use kembed_queue::Entry;
 
-use super::{Ended, Sequence, Shared, pad::Padded};
+use super::{
+    Ended, Shared, Waiter,
+    flights::{Flights, Ids},
+    pad::Padded,
+};
 use crate::backend::{Backend, RunError};
 
 /// Runs batches until the queue is closed and empty.
@@ -22,18 +26,20 @@ pub(super) fn run(shared: &Shared, mut backend: Box<dyn Backend>, filler: u32) -
     }
     // One thread that panicked ends them all. Dropping what waits tells its clients.
     shared.close();
-    shared.lock().queue.purge(Instant::now(), |_| true);
+    let mut state = shared.lock();
+    state.queue.purge(Instant::now(), |_| true);
+    state.flights = Flights::new();
     Ended::Panicked
 }
 
 /// The next batch, once there is one; `None` at the end.
-fn next(shared: &Shared) -> Option<Vec<Entry<Sequence>>> {
+fn next(shared: &Shared) -> Option<Vec<Entry<Ids>>> {
     let mut state = shared.lock();
     loop {
-        let taken = state.queue.take(shared.limits.batch, Instant::now(), Sequence::is_cancelled);
+        let batch = state.take(shared.limits.batch, Instant::now());
         shared.count(&state);
-        if !taken.batch.is_empty() {
-            return Some(taken.batch);
+        if !batch.is_empty() {
+            return Some(batch);
         }
         if state.closed {
             return None;
@@ -42,33 +48,46 @@ fn next(shared: &Shared) -> Option<Vec<Entry<Sequence>>> {
     }
 }
 
-fn serve(shared: &Shared, backend: &mut dyn Backend, batch: &[Entry<Sequence>], filler: u32) {
-    let padded = Padded::new(batch.iter().map(|entry| entry.item.ids.as_slice()), filler);
+fn serve(shared: &Shared, backend: &mut dyn Backend, batch: &[Entry<Ids>], filler: u32) {
+    let padded = Padded::new(batch.iter().map(|entry| &*entry.item), filler);
     let start = Instant::now();
     let result = backend.run(&padded);
+    let took = start.elapsed();
+    let tokens = padded.lengths.iter().sum::<usize>();
     let metrics = &shared.metrics;
-    metrics.run.observe(start.elapsed().as_secs_f64());
+    metrics.run.observe(took.as_secs_f64());
     metrics.batch_inputs.observe(padded.rows() as f64);
-    metrics.batch_tokens.observe(padded.lengths.iter().sum::<usize>() as f64);
+    metrics.batch_tokens.observe(tokens as f64);
     for entry in batch {
         metrics.queue_wait.observe(start.duration_since(entry.since).as_secs_f64());
     }
+    let mut state = shared.lock();
+    state.rate.observe(tokens as u64, took);
+    let waiters: Vec<_> = batch.iter().map(|entry| state.flights.land(&entry.item)).collect();
+    drop(state);
     match result {
         Ok(vectors) if vectors.len() == batch.len() => {
-            for (Entry { item, .. }, vector) in batch.iter().zip(vectors) {
-                item.reply.bring(item.row, vector);
-            }
+            waiters.into_iter().zip(vectors).for_each(|(waiters, vector)| bring(waiters, vector));
         }
         Ok(vectors) => {
-            fail(batch, RunError(format!("it gave {} vectors for {}", vectors.len(), batch.len())))
+            fail(&waiters, &RunError(format!("it gave {} vectors for {}", vectors.len(), batch.len())))
         }
-        Err(error) => fail(batch, error),
+        Err(error) => fail(&waiters, &error),
     }
 }
 
-fn fail(batch: &[Entry<Sequence>], error: RunError) {
+/// Almost always one waits, and the vector needs no copy.
+fn bring(mut waiters: Vec<Waiter>, vector: Vec<f32>) {
+    let Some(last) = waiters.pop() else { return };
+    for waiter in waiters {
+        waiter.reply.bring(waiter.row, vector.clone());
+    }
+    last.reply.bring(last.row, vector);
+}
+
+fn fail(batch: &[Vec<Waiter>], error: &RunError) {
     tracing::error!(%error, inputs = batch.len(), "a batch failed");
-    for entry in batch {
-        entry.item.reply.fail(error.clone());
+    for waiter in batch.iter().flatten() {
+        waiter.reply.fail(error.clone());
     }
 }

@@ -1,0 +1,426 @@
+//! A bounded queue of two lanes that counts work and gives it out in batches of equal length.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+
+use crate::wire::Lane;
+
+/// Batches in a row that interactive items may lead while bulk items wait.
+///
+/// So bulk leads one batch of nine, 11 % of them, while both lanes are full: it moves on, and interactive hardly feels
+/// it.
+pub const PATIENCE: u32 = 8;
+
+/// Items that wait. The caller brings the time: nothing here reads a clock.
+///
+/// A batch is led by the oldest item of the lane whose turn it is, and filled with others of the same length, so that
+/// no row needs padding. What has `n` items before it in its lane leads one of the next `n + 1` batches of that lane
+/// or ran earlier, whatever comes after it.
+#[derive(Debug)]
+pub struct Queue<T> {
+    bounds: Bounds,
+    /// By lane and tokens, oldest first. None is empty.
+    shelves: BTreeMap<(Lane, u32), VecDeque<Numbered<T>>>,
+    items: usize,
+    tokens: u64,
+    /// The number of the next item: smaller is older.
+    next: u64,
+    /// Batches that were led by the interactive lane while bulk waited.
+    passed_over: u32,
+}
+
+#[derive(Debug)]
+struct Numbered<T> {
+    number: u64,
+    entry: Entry<T>,
+}
+
+/// What a queue holds at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Sum of the tokens of all that wait.
+    pub tokens: u64,
+    /// Number of items that wait.
+    pub items: usize,
+}
+
+/// What one batch holds at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Tokens.
+    pub tokens: u64,
+    /// Items.
+    pub rows: usize,
+}
+
+/// One item and what the queue knows of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry<T> {
+    /// What waits.
+    pub item: T,
+    /// Its work.
+    pub tokens: u32,
+    /// Where it waits.
+    pub lane: Lane,
+    /// When it came.
+    pub since: Instant,
+    /// From when on nobody wants the result.
+    pub deadline: Option<Instant>,
+}
+
+/// Why an item was not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no room now; there will be later.
+    #[error("the queue is full: {items} inputs of {tokens} tokens wait already")]
+    Full {
+        /// Tokens that wait.
+        tokens: u64,
+        /// Items that wait.
+        items: usize,
+    },
+    /// There is never room, not even in an empty queue.
+    #[error("{items} inputs of {tokens} tokens are more than the whole queue holds: {} inputs, {} tokens", .bounds.items, .bounds.tokens)]
+    TooLarge {
+        /// Tokens that were offered.
+        tokens: u64,
+        /// Items that were offered.
+        items: usize,
+        /// What the queue holds.
+        bounds: Bounds,
+    },
+}
+
+/// What [`Queue::take`] took out.
+#[derive(Debug)]
+pub struct Taken<T> {
+    /// The batch, all of the same number of tokens. Empty only if the queue was empty of living items.
+    pub batch: Vec<Entry<T>>,
+    /// What was found cancelled or past its deadline on the way.
+    pub dropped: Vec<Entry<T>>,
+}
+
+impl<T> Queue<T> {
+    /// An empty queue.
+    pub fn new(bounds: Bounds) -> Self {
+        Self { bounds, shelves: BTreeMap::new(), items: 0, tokens: 0, next: 0, passed_over: 0 }
+    }
+
+    /// Whether so many items with so many tokens together may be pushed now: all of them or none.
+    ///
+    /// # Errors
+    /// Says whether it is worth asking again later.
+    pub fn room_for(&self, items: usize, tokens: u64) -> Result<(), Refusal> {
+        if items > self.bounds.items || tokens > self.bounds.tokens {
+            return Err(Refusal::TooLarge { tokens, items, bounds: self.bounds });
+        }
+        if self.items + items > self.bounds.items || self.tokens + tokens > self.bounds.tokens {
+            return Err(Refusal::Full { tokens: self.tokens, items: self.items });
+        }
+        Ok(())
+    }
+
+    /// Appends one item to a lane.
+    ///
+    /// # Errors
+    /// As [`Queue::room_for`]; the item is dropped.
+    pub fn push(
+        &mut self,
+        item: T,
+        tokens: u32,
+        lane: Lane,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        self.room_for(1, tokens.into())?;
+        let entry = Entry { item, tokens, lane, since: now, deadline };
+        self.shelves.entry((lane, tokens)).or_default().push_back(Numbered { number: self.next, entry });
+        self.next += 1;
+        self.items += 1;
+        self.tokens += u64::from(tokens);
+        Ok(())
+    }
+
+    /// Takes a batch that fits the budget. An item that exceeds it alone runs alone, for it would wait for ever
+    /// otherwise.
+    pub fn take(&mut self, budget: Budget, now: Instant, cancelled: impl Fn(&T) -> bool) -> Taken<T> {
+        let mut taken = Taken { batch: Vec::new(), dropped: Vec::new() };
+        let is_over = |entry: &Entry<T>| entry.is_over(now, &cancelled);
+        let [interactive, bulk] =
+            [Lane::Interactive, Lane::Bulk].map(|lane| self.oldest(lane, is_over, &mut taken.dropped));
+        let Some((lane, tokens)) = self.turn(interactive, bulk) else { return taken };
+        // Two of the other lane are better in this batch than nobody.
+        for lane in [lane, lane.other()] {
+            while taken.batch.is_empty() || budget.has_room(taken.batch.len() as u64 + 1, tokens) {
+                let Some(entry) = self.pop((lane, tokens)) else { break };
+                if is_over(&entry) { &mut taken.dropped } else { &mut taken.batch }.push(entry);
+            }
+        }
+        taken
+    }
+
+    /// Takes out everything that is cancelled or past its deadline, to make room.
+    pub fn purge(&mut self, now: Instant, cancelled: impl Fn(&T) -> bool) -> Vec<Entry<T>> {
+        let mut over = Vec::new();
+        for shelf in self.shelves.values_mut() {
+            let (dead, living): (VecDeque<_>, VecDeque<_>) =
+                std::mem::take(shelf).into_iter().partition(|n| n.entry.is_over(now, &cancelled));
+            *shelf = living;
+            over.extend(dead.into_iter().map(|n| n.entry));
+        }
+        self.shelves.retain(|_, shelf| !shelf.is_empty());
+        self.items -= over.len();
+        self.tokens -= over.iter().map(|entry| u64::from(entry.tokens)).sum::<u64>();
+        over
+    }
+
+    /// Items that wait.
+    pub fn len(&self) -> usize {
+        self.items
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.items == 0
+    }
+
+    /// Tokens that wait.
+    pub fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    /// The shelf that the oldest living item of a lane lies on; the dead before it are taken out.
+    fn oldest(
+        &mut self,
+        lane: Lane,
+        is_over: impl Fn(&Entry<T>) -> bool,
+        dropped: &mut Vec<Entry<T>>,
+    ) -> Option<(Lane, u32)> {
+        loop {
+            let fronts = self.shelves.range((lane, 0)..=(lane, u32::MAX));
+            let (&key, shelf) = fronts.min_by_key(|(_, shelf)| shelf.front().map(|n| n.number))?;
+            if shelf.front().is_some_and(|n| !is_over(&n.entry)) {
+                return Some(key);
+            }
+            dropped.extend(self.pop(key));
+        }
+    }
+
+    /// Which of the lanes' oldest items leads the next batch.
+    fn turn<K>(&mut self, interactive: Option<K>, bulk: Option<K>) -> Option<K> {
+        match (interactive, bulk) {
+            (Some(key), Some(_)) if self.passed_over < PATIENCE => {
+                self.passed_over += 1;
+                Some(key)
+            }
+            (interactive, bulk) => {
+                self.passed_over = 0;
+                bulk.or(interactive)
+            }
+        }
+    }
+
+    fn pop(&mut self, key: (Lane, u32)) -> Option<Entry<T>> {
+        let shelf = self.shelves.get_mut(&key)?;
+        let entry = shelf.pop_front()?.entry;
+        if shelf.is_empty() {
+            self.shelves.remove(&key);
+        }
+        self.items -= 1;
+        self.tokens -= u64::from(entry.tokens);
+        Some(entry)
+    }
+}
+
+impl Budget {
+    fn has_room(self, rows: u64, tokens: u32) -> bool {
+        rows <= self.rows as u64 && rows * u64::from(tokens) <= self.tokens
+    }
+}
+
+impl<T> Entry<T> {
+    fn is_over(&self, now: Instant, cancelled: impl Fn(&T) -> bool) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now) || cancelled(&self.item)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { tokens: 1000, items: 20 };
+
+    /// What may happen to a queue, with a second between two steps.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push { tokens: u32, lane: Lane, patience: Option<u64>, cancelled: bool },
+        Take { budget: Budget },
+        Purge,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    struct Item {
+        number: usize,
+        cancelled: bool,
+    }
+
+    fn lane() -> impl Strategy<Value = Lane> {
+        prop_oneof![Just(Lane::Interactive), Just(Lane::Bulk)]
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        // Few lengths, so that many are equal, and one that is more than the queue holds.
+        let tokens = prop_oneof![1u32..5, 50u32..55, Just(1200)];
+        let push = (tokens, lane(), proptest::option::of(0u64..20), proptest::bool::weighted(0.2))
+            .prop_map(|(tokens, lane, patience, cancelled)| Step::Push { tokens, lane, patience, cancelled });
+        let take =
+            (0u64..200, 0usize..6).prop_map(|(tokens, rows)| Step::Take { budget: Budget { tokens, rows } });
+        proptest::collection::vec(prop_oneof![4 => push, 2 => take, 1 => Just(Step::Purge)], 0..200)
+    }
+
+    fn cancelled(item: &Item) -> bool {
+        item.cancelled
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_nothing_comes_twice_and_no_batch_is_too_large(steps in steps()) {
+            let mut queue = Queue::new(BOUNDS);
+            let mut now = Instant::now();
+            let (mut let_in, mut out) = (Vec::new(), Vec::new());
+            for (number, step) in steps.into_iter().enumerate() {
+                now += Duration::from_secs(1);
+                match step {
+                    Step::Push { tokens, lane, patience, cancelled } => {
+                        let item = Item { number, cancelled };
+                        let deadline = patience.map(|s| now + Duration::from_secs(s));
+                        if queue.push(item, tokens, lane, deadline, now).is_ok() {
+                            let_in.push(item);
+                        }
+                    }
+                    Step::Take { budget } => {
+                        let taken = queue.take(budget, now, cancelled);
+                        let length = taken.batch.first().map_or(0, |e| e.tokens);
+                        let rows = taken.batch.len();
+                        prop_assert!(rows <= 1 || budget.has_room(rows as u64, length));
+                        prop_assert!(taken.batch.iter().all(|e| e.tokens == length));
+                        prop_assert!(rows > 0 || queue.is_empty());
+                        prop_assert!(taken.batch.iter().all(|e| !e.is_over(now, cancelled)));
+                        prop_assert!(taken.dropped.iter().all(|e| e.is_over(now, cancelled)));
+                        out.extend(taken.batch.into_iter().chain(taken.dropped).map(|e| e.item));
+                    }
+                    Step::Purge => out.extend(queue.purge(now, cancelled).into_iter().map(|e| e.item)),
+                }
+                prop_assert!(queue.len() <= BOUNDS.items && queue.tokens() <= BOUNDS.tokens);
+                prop_assert_eq!(queue.len(), let_in.len() - out.len());
+            }
+            out.extend(queue.purge(now, |_| true).into_iter().map(|e| e.item));
+            prop_assert_eq!((queue.len(), queue.tokens()), (0, 0));
+            out.sort();
+            prop_assert_eq!(out, let_in);
+        }
+
+        /// Whatever comes after it, an item is overtaken only so often.
+        #[test]
+        fn nobody_starves(
+            arrivals in proptest::collection::vec(proptest::collection::vec((lane(), 1u32..6), 0..4), 1..100),
+            rows in 1usize..4,
+        ) {
+            let mut queue = Queue::new(Bounds { tokens: u64::MAX, items: usize::MAX });
+            let (now, budget) = (Instant::now(), Budget { tokens: 8, rows });
+            let (mut waiting, mut arrivals) = (Vec::<(Lane, usize, usize)>::new(), arrivals.into_iter());
+            for turn in 0.. {
+                let came = arrivals.next();
+                let over = came.is_none();
+                for (lane, tokens) in came.into_iter().flatten() {
+                    let before = waiting.iter().filter(|&&(l, ..)| l == lane).count();
+                    waiting.push((lane, turn, before));
+                    queue.push((lane, turn, before), tokens, lane, None, now).expect("there is room");
+                }
+                let batch = queue.take(budget, now, |_| false).batch;
+                if let Some(first) = batch.first() {
+                    let oldest = waiting.iter().find(|item| item.0 == first.lane).expect("it waits");
+                    prop_assert_eq!(oldest, &first.item, "the oldest of its lane leads");
+                }
+                for Entry { item: (lane, came, before), .. } in batch {
+                    // While both lanes are full, nine batches hold eight that interactive leads and one of bulk.
+                    let leads = before + 1;
+                    let bound = match lane {
+                        Lane::Interactive => leads + leads.div_ceil(PATIENCE as usize) ,
+                        Lane::Bulk => leads * (PATIENCE as usize + 1),
+                    };
+                    prop_assert!(turn - came < bound, "{lane:?} waited {} turns behind {before}", turn - came);
+                    let place = waiting.iter().position(|&item| item == (lane, came, before));
+                    waiting.remove(place.expect("it waits"));
+                }
+                if over && queue.is_empty() {
+                    break;
+                }
+            }
+            prop_assert!(waiting.is_empty());
+        }
+    }
+
+    fn push<T>(queue: &mut Queue<T>, item: T, tokens: u32, lane: Lane) {
+        queue.push(item, tokens, lane, None, Instant::now()).expect("there is room");
+    }
+
+    fn take<T: Copy>(queue: &mut Queue<T>, tokens: u64, rows: usize) -> Vec<T> {
+        let taken = queue.take(Budget { tokens, rows }, Instant::now(), |_| false);
+        taken.batch.iter().map(|e| e.item).collect()
+    }
+
+    #[test]
+    fn an_item_over_the_budget_runs_alone() {
+        let mut queue = Queue::new(BOUNDS);
+        push(&mut queue, "long", 300, Lane::Interactive);
+        push(&mut queue, "as long", 300, Lane::Interactive);
+        assert_eq!(take(&mut queue, 100, 8), ["long"]);
+    }
+
+    #[test]
+    fn a_batch_is_of_one_length_and_led_by_the_oldest() {
+        let mut queue = Queue::new(BOUNDS);
+        for (item, tokens) in [("a", 5), ("b", 3), ("c", 5), ("d", 3), ("e", 5)] {
+            push(&mut queue, item, tokens, Lane::Interactive);
+        }
+        assert_eq!(take(&mut queue, 14, 8), ["a", "c"]);
+        assert_eq!(take(&mut queue, 14, 8), ["b", "d"]);
+        assert_eq!(take(&mut queue, 14, 8), ["e"]);
+    }
+
+    #[test]
+    fn interactive_goes_first_and_bulk_has_its_turn() {
+        let mut queue = Queue::new(Bounds { tokens: 1000, items: 100 });
+        for i in 0..20 {
+            push(&mut queue, (Lane::Bulk, i), 7, Lane::Bulk);
+            push(&mut queue, (Lane::Interactive, i), 8, Lane::Interactive);
+        }
+        let order: Vec<_> = (0..18).flat_map(|_| take(&mut queue, 8, 1)).collect();
+        let bulk: Vec<_> = order.iter().enumerate().filter(|(_, item)| item.0 == Lane::Bulk).collect();
+        assert_eq!(bulk, [(8, &(Lane::Bulk, 0)), (17, &(Lane::Bulk, 1))]);
+    }
+
+    #[test]
+    fn a_batch_with_room_takes_from_the_other_lane_too() {
+        let mut queue = Queue::new(BOUNDS);
+        push(&mut queue, "bulk", 7, Lane::Bulk);
+        push(&mut queue, "interactive", 7, Lane::Interactive);
+        assert_eq!(take(&mut queue, 14, 8), ["interactive", "bulk"]);
+    }
+
+    #[test]
+    fn a_refusal_says_whether_to_come_again() {
+        let (mut queue, now) = (Queue::new(BOUNDS), Instant::now());
+        let lane = Lane::Interactive;
+        assert!(matches!(queue.push((), 1001, lane, None, now), Err(Refusal::TooLarge { tokens: 1001, .. })));
+        assert!(matches!(queue.room_for(21, 21), Err(Refusal::TooLarge { items: 21, .. })));
+        push(&mut queue, (), 600, lane);
+        assert_eq!(queue.push((), 401, lane, None, now), Err(Refusal::Full { tokens: 600, items: 1 }));
+        assert_eq!(queue.room_for(2, 400), Ok(()));
+    }
+}

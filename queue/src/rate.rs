@@ -1,0 +1,62 @@
+//! How fast work is done, from how long batches took, and how long other work will take.
+
+use std::time::Duration;
+
+/// Seconds of work after which a measurement counts 1/e.
+const MEMORY: f64 = 10.;
+
+/// What was measured of late.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rate {
+    tokens: f64,
+    seconds: f64,
+}
+
+impl Rate {
+    /// Counts a batch in.
+    pub fn observe(&mut self, tokens: u64, took: Duration) {
+        let kept = (-took.as_secs_f64() / MEMORY).exp();
+        self.tokens = self.tokens * kept + tokens as f64;
+        self.seconds = self.seconds * kept + took.as_secs_f64();
+    }
+
+    /// How long so much work will take, done by so many workers at once. `None` before anything was measured.
+    pub fn time_for(&self, tokens: u64, workers: usize) -> Option<Duration> {
+        let seconds = tokens as f64 * self.seconds / (self.tokens * workers.max(1) as f64);
+        Duration::try_from_secs_f64(seconds).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn nothing_is_known_at_first() {
+        assert_eq!(Rate::default().time_for(100, 1), None);
+    }
+
+    #[test]
+    fn work_is_shared_by_the_workers() {
+        let mut rate = Rate::default();
+        rate.observe(500, SECOND);
+        assert_eq!(rate.time_for(1000, 1), Some(2 * SECOND));
+        assert_eq!(rate.time_for(1000, 2), Some(SECOND));
+        assert_eq!(rate.time_for(0, 2), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn the_past_is_forgotten() {
+        let mut rate = Rate::default();
+        for _ in 0..100 {
+            rate.observe(500, SECOND);
+        }
+        for _ in 0..100 {
+            rate.observe(50, SECOND);
+        }
+        let time = rate.time_for(50, 1).expect("it was measured").as_secs_f64();
+        assert!((time - 1.).abs() < 0.01, "{time}");
+    }
+}
