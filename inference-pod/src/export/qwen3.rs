@@ -7,7 +7,7 @@ use super::{
     encoder,
     graph::{CONTRIB, Graph, ONNX, Value, float, int, output},
     proto::INT32,
-    rope::{self, Angles, Parameters},
+    rope::{self, Parameters, Table},
 };
 use crate::model::{Config, ModelError};
 
@@ -80,7 +80,7 @@ pub(super) fn build(
     let own = config.read::<Own>()?.checked()?;
     let words = "embed_tokens.weight";
     let prefix = encoder::prefix(graph.weights(), &["", "model."], words)?;
-    let angles = rope::angles(graph, "angles", own.theta()?, own.dimension(), positions);
+    let angles = rope::table(graph, "angles", own.theta()?, own.dimension(), positions);
     let lengths = Lengths::of(graph, ids, mask);
     let mut sum = graph.lookup(&format!("{prefix}{words}"), &[config.vocab_size, own.hidden_size], ids)?;
     let mut qwen = Qwen { own: &own, prefix, graph };
@@ -130,7 +130,7 @@ impl Qwen<'_, '_> {
         &mut self,
         layer: usize,
         x: &str,
-        angles: &Angles,
+        angles: &Table,
         lengths: &Lengths,
     ) -> Result<Value, ModelError> {
         let (h, d) = (self.own.hidden_size, self.own.dimension());

@@ -25,11 +25,16 @@ impl Parameters {
     }
 }
 
-/// The cosines and sines of all angles.
+/// The cosines and sines of all angles, and the position of the first token.
 pub(super) struct Angles {
+    table: Table,
+    from: Value,
+}
+
+/// The cosines and sines of all angles: `[positions, dimension / 2]`.
+pub(super) struct Table {
     pub(super) cos: Value,
     pub(super) sin: Value,
-    from: Value,
 }
 
 /// Angles for heads of `dimension` numbers, for each of `positions`.
@@ -40,25 +45,36 @@ pub(super) fn angles(
     dimension: usize,
     positions: usize,
 ) -> Angles {
-    let (cos, sin): (Vec<f32>, Vec<f32>) =
-        table(theta, dimension, positions).map(|angle| (angle.cos(), angle.sin())).unzip();
+    let table = table(graph, name, theta, dimension, positions);
+    Angles { table, from: graph.integers(&format!("{name}.from"), &[1], &[0]) }
+}
+
+/// As [`angles`], for an operator that turns by itself.
+pub(super) fn table(
+    graph: &mut Graph<'_>,
+    name: &str,
+    theta: f64,
+    dimension: usize,
+    positions: usize,
+) -> Table {
+    let angles = angles_of(theta, dimension, positions);
+    let (cos, sin): (Vec<f32>, Vec<f32>) = angles.map(|angle| (angle.cos(), angle.sin())).unzip();
     let shape = [positions, dimension / 2];
-    Angles {
+    Table {
         cos: graph.constant(&format!("{name}.cos"), &shape, &cos),
         sin: graph.constant(&format!("{name}.sin"), &shape, &sin),
-        from: graph.integers(&format!("{name}.from"), &[1], &[0]),
     }
 }
 
 /// All angles in 32 bits, as the reference computes them: `[positions, dimension / 2]`.
-fn table(theta: f64, dimension: usize, positions: usize) -> impl Iterator<Item = f32> {
+fn angles_of(theta: f64, dimension: usize, positions: usize) -> impl Iterator<Item = f32> {
     let frequency = move |i: usize| 1. / (theta as f32).powf((2 * i) as f32 / dimension as f32);
     (0..positions).flat_map(move |at| (0..dimension / 2).map(move |i| at as f32 * frequency(i)))
 }
 
 /// Turns `x`, which is `[batch, sequence, heads * dimension]`.
 pub(super) fn turn(graph: &mut Graph<'_>, x: &str, angles: &Angles) -> Value {
-    let Angles { cos, sin, from } = angles;
+    let Angles { table: Table { cos, sin }, from } = angles;
     graph.node(CONTRIB, "RotaryEmbedding", &[x, from, cos, sin], Vec::new())
 }
 
@@ -68,7 +84,7 @@ mod tests {
 
     #[test]
     fn the_first_pair_turns_by_one_and_later_ones_slower() {
-        assert_eq!(table(10_000., 4, 3).collect::<Vec<_>>(), [0., 0., 1., 0.01, 2., 0.02]);
+        assert_eq!(angles_of(10_000., 4, 3).collect::<Vec<_>>(), [0., 0., 1., 0.01, 2., 0.02]);
     }
 
     #[test]
