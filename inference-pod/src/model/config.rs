@@ -13,6 +13,8 @@ pub struct Config {
     pub vocab_size: usize,
     /// The token that fills short rows.
     pub pad_token_id: Option<u32>,
+    /// What stands behind the network, if it was saved to classify texts.
+    pub classifier: Option<String>,
     /// Positions that the network was made for, those that no token is ever at included.
     positions: Option<usize>,
     whole: serde_json::Value,
@@ -22,6 +24,7 @@ pub struct Config {
 #[derive(Deserialize)]
 struct Written {
     model_type: Option<String>,
+    architectures: Option<Vec<String>>,
     vocab_size: Option<usize>,
     pad_token_id: Option<u32>,
     max_position_embeddings: Option<usize>,
@@ -43,8 +46,10 @@ impl Config {
         let vocab_size = written.vocab_size.ok_or_else(|| {
             ModelError::Unsupported(format!("{CONFIG} of model type {model_type:?} has no vocab_size"))
         })?;
+        let mut classes = written.architectures.into_iter().flatten();
         Ok(Self {
             model_type,
+            classifier: classes.find(|class| class.ends_with("ForSequenceClassification")),
             vocab_size,
             pad_token_id: written.pad_token_id,
             positions: written.max_position_embeddings.or(written.n_positions),

@@ -84,6 +84,12 @@ impl Recipe {
     pub fn read(texts: Texts<'_>, overrides: &Overrides) -> Result<Self, ModelError> {
         let config = Config::parse(texts.config)?;
         let steps = texts.modules.map(modules::parse).transpose()?;
+        // What sentence-transformers lists the steps of gives vectors, whatever it was trained as before.
+        if let (Some(class), None) = (&config.classifier, &steps) {
+            return Err(ModelError::Unsupported(format!(
+                "it classifies texts and has no vectors of them ({class})"
+            )));
+        }
         let sentence_bert: SentenceBert = parse_or_default(SENTENCE_BERT, texts.sentence_bert)?;
         let tokenizer: TokenizerConfig = parse_or_default(TOKENIZER_CONFIG, texts.tokenizer_config)?;
         let prompts = texts.sentence_transformers.map(prompts::parse).transpose()?.unwrap_or_default();
@@ -226,6 +232,14 @@ mod tests {
         let text = r#"{"model_max_length": 1000000000000000019884624838656}"#;
         let bare = Texts { config: CONFIG, tokenizer_config: Some(text), ..Texts::default() };
         assert_eq!(read(bare, &Overrides::default()).map(|recipe| recipe.max_tokens), Ok(512));
+    }
+
+    #[test]
+    fn a_classifier_is_refused_unless_its_steps_say_otherwise() {
+        let config = CONFIG.replace('{', r#"{"architectures": ["BertForSequenceClassification"], "#);
+        let error = read(Texts { config: &config, ..Texts::default() }, &Overrides::default());
+        assert!(error.is_err_and(|e| e.contains("classifies") && e.contains("BertFor")));
+        assert!(read(Texts { config: &config, ..texts() }, &Overrides::default()).is_ok());
     }
 
     #[test]
