@@ -34,6 +34,10 @@ e2e: images cluster ## tests on a real Kubernetes
 	@# More of them at a time than there are cores: most of the time they wait.
 	$(cluster) exec -- $(cargo_test) --offline $(e2e_tests) -- --test-threads 6
 
+bench: deps ## how close serving on this machine's CPU comes to bare ONNX Runtime
+	@mkdir -p .build
+	cargo bench --locked --workspace --bench serving -- --json "$(CURDIR)/.build/bench.json"
+
 setup: ## install what this machine lacks (Debian 12)
 	@scripts/setup
 
@@ -63,4 +67,4 @@ clean: down ## also remove everything that was built here
 	cargo clean
 	rm -rf .build
 
-.PHONY: help demo test check unit e2e setup deps build images cluster down generate clean
+.PHONY: help demo test check unit e2e bench setup deps build images cluster down generate clean

@@ -133,7 +133,7 @@ pub enum EmbedError {
     Full {
         /// What waits.
         refusal: Refusal,
-        /// How long it will be, as far as is known, until there is.
+        /// How long what waits will take, once that is known.
         wait: Option<Duration>,
     },
     /// It did not come in time.

@@ -25,7 +25,7 @@ pub(super) struct ApiError {
     pub(super) message: String,
     /// The field of the request that is at fault.
     param: Option<&'static str>,
-    /// After which there should be room.
+    /// How long what waits will take.
     wait: Duration,
 }
 
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clients_are_told_to_come_when_there_should_be_room() {
+    fn clients_are_told_to_come_when_what_waits_is_done() {
         for (millis, seconds) in [(0, "1"), (900, "1"), (1001, "2"), (7000, "7"), (600_000, "60")] {
             assert_eq!(retry_after(Duration::from_millis(millis)), seconds, "{millis}");
         }

@@ -45,7 +45,7 @@ pub enum SubmitError {
     Full {
         /// What waits.
         refusal: Refusal,
-        /// How long it will be, as far as is known, until there is.
+        /// How long what waits will take, once that is known.
         wait: Option<Duration>,
     },
     /// A thread has ended.
@@ -143,6 +143,7 @@ impl Batcher {
         }
         state.make_room(&inputs, now)?;
         let (collector, receiver) = Collector::new(inputs.len());
+        let one = inputs.len() == 1;
         for (row, ids) in inputs.into_iter().enumerate() {
             let waiter = Waiter { reply: collector.clone(), row, deadline };
             if let Some(ids) = state.flights.join(ids, waiter) {
@@ -154,7 +155,12 @@ impl Batcher {
         }
         self.shared.count(&state);
         drop(state);
-        self.shared.wake.notify_all();
+        // A thread that is woken for nothing takes time from the one that has work.
+        if one {
+            self.shared.wake.notify_one()
+        } else {
+            self.shared.wake.notify_all()
+        }
         Ok(receiver)
     }
 }
@@ -172,9 +178,8 @@ impl State {
             Ok(()) => Ok(()),
             Err(refusal @ Refusal::TooLarge { .. }) => Err(SubmitError::TooLarge(refusal)),
             Err(refusal @ Refusal::Full { .. }) => {
-                // As much must be done before as is asked for, or all that waits if that is less.
-                let before = tokens.min(self.queue.tokens());
-                Err(SubmitError::Full { refusal, wait: self.rate.time_for(before, self.workers) })
+                let wait = self.rate.time_for(self.queue.tokens(), self.workers);
+                Err(SubmitError::Full { refusal, wait })
             }
         }
     }

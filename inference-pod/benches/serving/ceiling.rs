@@ -1,0 +1,135 @@
+//! Bare ONNX Runtime in this process: the same graph, sessions of one thread each, nothing around them.
+
+use std::{
+    fs,
+    path::Path,
+    sync::Barrier,
+    time::{Duration, Instant},
+};
+
+use inference_pod::{
+    backend::onnx::load_library,
+    export::{Exported, export},
+    model::{Overrides, Recipe, recipe::Texts, weights::Weights},
+};
+use ort::{environment::Environment, session::Session, value::Tensor};
+
+use super::{generator::percentile, pod::cpu};
+
+/// Rows of a batch, of which the best counts.
+pub const ROWS: [usize; 5] = [1, 2, 4, 8, 32];
+
+pub struct Ceiling {
+    sessions: Vec<Session>,
+}
+
+/// How fast rows of one length run.
+#[derive(Clone, Copy)]
+pub struct Speed {
+    /// By all sessions together.
+    pub rows_per_second: f64,
+    /// Seconds of one run of a batch: the median.
+    pub run: f64,
+    /// Seconds of CPU that a row takes.
+    pub cpu: f64,
+}
+
+impl Ceiling {
+    /// So many sessions, each with weights of its own.
+    pub fn new(model: &Path, library: &Path, sessions: usize) -> Self {
+        let environment = load_library(library).expect("the library loads");
+        let config = fs::read_to_string(model.join("config.json")).expect("the model has it");
+        let recipe = Recipe::read(Texts { config: &config, ..Texts::default() }, &Overrides::default());
+        let weights = Weights::open(&[model.join("model.safetensors")]).expect("good weights");
+        let graph = export(&recipe.expect("a good file"), &weights).expect("it can be exported");
+        let session =
+            || session(&environment, &graph).unwrap_or_else(|e| panic!("no session: {}", e.message()));
+        Self { sessions: (0..sessions).map(|_| session()).collect() }
+    }
+
+    /// Runs batches of `rows` rows of `length` tokens on so many of the sessions at once, for so long.
+    pub fn speed(&mut self, sessions: usize, rows: usize, length: usize, time: Duration) -> Speed {
+        let (barrier, before) = (Barrier::new(sessions), cpu("self"));
+        let start = Instant::now();
+        let mut took: Vec<f64> = std::thread::scope(|scope| {
+            let threads: Vec<_> = self.sessions[..sessions]
+                .iter_mut()
+                .map(|session| {
+                    let barrier = &barrier;
+                    scope.spawn(move || {
+                        barrier.wait();
+                        repeat(start + time, || run(session, rows, length))
+                    })
+                })
+                .collect();
+            threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
+        });
+        let (seconds, rows) = (start.elapsed().as_secs_f64(), (took.len() * rows) as f64);
+        took.sort_by(f64::total_cmp);
+        Speed {
+            rows_per_second: rows / seconds,
+            run: percentile(&took, 0.5),
+            cpu: (cpu("self") - before) / rows,
+        }
+    }
+
+    /// The speed of rows of these lengths, each in the best of batches of its own length.
+    pub fn of_mix(&mut self, lengths: &[usize], time: Duration) -> Speed {
+        let each = time.div_f64((lengths.len() * ROWS.len()) as f64);
+        let sessions = self.sessions.len();
+        let best = |length: &usize| {
+            let speeds = ROWS.map(|rows| self.speed(sessions, rows, *length, each));
+            speeds
+                .into_iter()
+                .max_by(|a, b| a.rows_per_second.total_cmp(&b.rows_per_second))
+                .expect("not empty")
+        };
+        let speeds: Vec<_> = lengths.iter().map(best).collect();
+        let count = speeds.len() as f64;
+        Speed {
+            rows_per_second: count / speeds.iter().map(|speed| speed.rows_per_second.recip()).sum::<f64>(),
+            run: speeds.iter().map(|speed| speed.run).sum::<f64>() / count,
+            cpu: speeds.iter().map(|speed| speed.cpu).sum::<f64>() / count,
+        }
+    }
+}
+
+/// How long each run took.
+fn repeat(end: Instant, mut run: impl FnMut()) -> Vec<f64> {
+    let mut took = Vec::new();
+    loop {
+        let start = Instant::now();
+        if start >= end {
+            return took;
+        }
+        run();
+        took.push(start.elapsed().as_secs_f64());
+    }
+}
+
+fn session(environment: &Environment, graph: &Exported) -> ort::Result<Session> {
+    Session::builder(environment)?
+        .with_intra_threads(1)?
+        .with_inter_threads(1)?
+        .with_memory_pattern(false)?
+        .with_config_entry(
+            "session.model_external_initializers_file_folder_path",
+            graph.folder.to_string_lossy(),
+        )?
+        .commit_from_memory(&graph.onnx)
+}
+
+fn run(session: &mut Session, rows: usize, length: usize) {
+    let tensor =
+        |x: i64| Tensor::from_array(([rows, length], vec![x; rows * length])).expect("it fits its shape");
+    let inputs: Vec<_> = session
+        .inputs()
+        .iter()
+        .map(|input| {
+            let x =
+                if input.name() == "input_ids" { 2023 } else { i64::from(input.name() == "attention_mask") };
+            (input.name().to_owned(), tensor(x))
+        })
+        .collect();
+    session.run(inputs).unwrap_or_else(|e| panic!("it does not run: {}", e.message()));
+}
