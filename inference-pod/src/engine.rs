@@ -6,10 +6,11 @@ use std::{
 };
 
 use kembed_queue::{Refusal, wire::Lane};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::{
     batch::{Batcher, SubmitError},
+    in_hand::{Busy, Held, InHand},
     limits::Limits,
     metrics::Metrics,
     model::{Recipe, prompts::InputType},
@@ -17,6 +18,9 @@ use crate::{
     tokenise::{Cut, Token, TokeniseError, Tokeniser},
     vector,
 };
+
+/// Bytes that a number of a vector takes: four, and up to twelve when it is written.
+const WRITTEN: usize = 16;
 
 /// One text to embed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,9 +126,9 @@ pub enum EmbedError {
     /// A text that the tokenizer cannot take.
     #[error(transparent)]
     Tokenise(#[from] TokeniseError),
-    /// As many requests as the pod takes on are in hand.
-    #[error("the pod has {0} requests in hand already")]
-    Busy(usize),
+    /// The pod has as much in hand as it takes on.
+    #[error(transparent)]
+    Busy(#[from] Busy),
     /// There is never room in the queue for so much.
     #[error(transparent)]
     TooLarge(Refusal),
@@ -165,7 +169,7 @@ pub struct Engine {
     dimension: usize,
     limits: Limits,
     metrics: Metrics,
-    in_hand: Arc<Semaphore>,
+    in_hand: InHand,
     tokenising: Arc<Semaphore>,
 }
 
@@ -186,17 +190,25 @@ impl Engine {
             dimension,
             limits,
             metrics,
-            in_hand: Arc::new(Semaphore::new(limits.requests)),
+            in_hand: InHand::new(limits.requests, limits.bytes),
             tokenising: Arc::new(Semaphore::new(limits.tokenisers)),
         }
     }
 
-    /// Takes a request in hand, before its body is read. It counts until the permit is dropped.
+    /// Takes a request in hand, before its body is read.
     ///
     /// # Errors
     /// If there are as many already as the pod takes on.
-    pub fn admit(&self) -> Result<OwnedSemaphorePermit, EmbedError> {
-        self.in_hand.clone().try_acquire_owned().map_err(|_| EmbedError::Busy(self.limits.requests))
+    pub fn admit(&self) -> Result<Held, EmbedError> {
+        Ok(self.in_hand.take()?)
+    }
+
+    /// Makes room for the answer to a request in hand.
+    ///
+    /// # Errors
+    /// If there is none now.
+    pub fn make_room(&self, held: &mut Held, request: &Request) -> Result<(), EmbedError> {
+        Ok(held.grow(request.inputs.len().saturating_mul(self.dimension * WRITTEN))?)
     }
 
     /// Embeds, before what is bulk. Dropping the future cancels what has not started.

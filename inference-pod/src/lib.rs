@@ -11,6 +11,7 @@ pub mod config;
 pub mod engine;
 pub mod export;
 pub mod head;
+pub mod in_hand;
 pub mod limits;
 pub mod load;
 pub mod metrics;

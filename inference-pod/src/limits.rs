@@ -9,6 +9,8 @@ use kembed_queue::{Bounds, Budget};
 pub struct Limits {
     /// Requests that are being read, tokenised, run or answered.
     pub requests: usize,
+    /// Bytes that requests in hand and their answers take, roughly.
+    pub bytes: usize,
     /// Bytes of a request's body.
     pub body: usize,
     /// Inputs of one request, as OpenAI has it.
@@ -28,6 +30,8 @@ impl Limits {
     pub fn new(threads: usize) -> Self {
         Self {
             requests: 1024,
+            // Nine of the largest requests for vectors of 384 numbers: 2 * 4 MiB, and 2048 * 384 * 16 bytes.
+            bytes: 192 << 20,
             body: 4 << 20,
             inputs: 2048,
             // A request of the most and longest inputs fits: 2048 * 512.

@@ -10,6 +10,7 @@ use axum::{
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use inference_pod::{
+    api,
     batch::Ended,
     limits::Limits,
     pod::{Identity, Pod, Stage},
@@ -17,6 +18,7 @@ use inference_pod::{
 use kembed_queue::wire::{DEADLINE_HEADER, LANE_HEADER};
 use serde_json::{Value, json};
 use support::{Order, Tested, answering, embed, get, identity, limits, send, waiting};
+use tower::ServiceExt;
 
 /// The vectors in an answer of OpenAI's form.
 fn vectors(answer: &support::Answer) -> Vec<Value> {
@@ -324,6 +326,25 @@ async fn more_requests_than_the_pod_takes_on_are_told_so() {
     assert_refused(&embed(&tested.pod, r#"{"input": "a"}"#).await, 429, "queue_full", true);
     tested.orders.send(Order::Answer).expect("the stub waits");
     assert_eq!(first.await.expect("no panic").status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_answer_is_in_hand_until_it_is_read() {
+    let pod = answering(Limits { requests: 1, ..limits() }, identity());
+    let request =
+        Request::post("/v1/embeddings").body(Body::from(r#"{"input": "a"}"#)).expect("a good request");
+    let unread = api::router(pod.clone()).oneshot(request).await.expect("the router never fails");
+    assert_refused(&embed(&pod, r#"{"input": "a"}"#).await, 429, "queue_full", true);
+    drop(unread);
+    assert_eq!(embed(&pod, r#"{"input": "a"}"#).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn more_bytes_than_the_pod_takes_on_are_told_so() {
+    let pod = answering(Limits { bytes: 1024, ..limits() }, identity());
+    assert_refused(&embed(&pod, r#"{"input": "a"}"#).await, 429, "queue_full", true);
+    let pod = answering(Limits { bytes: 2048, ..limits() }, identity());
+    assert_eq!(embed(&pod, r#"{"input": "a"}"#).await.status, StatusCode::OK);
 }
 
 #[tokio::test]

@@ -30,6 +30,13 @@ const PURE: &[&str] = &[
     "inference-pod/src/model/modules.rs",
     "inference-pod/src/model/prompts.rs",
     "inference-pod/src/model/recipe.rs",
+    "inference-pod/src/head.rs",
+    "inference-pod/src/model/config.rs",
+    "inference-pod/src/model/dense.rs",
+    "inference-pod/src/api/options.rs",
+    "inference-pod/src/api/openai_body.rs",
+    "inference-pod/src/api/tei_body.rs",
+    "inference-pod/src/api/query.rs",
     "inference-pod/src/export/*",
     "inference-pod/src/limits.rs",
 ];

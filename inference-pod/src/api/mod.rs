@@ -1,5 +1,6 @@
 //! The ways in: what clients send is read, what they get is written, and the engine does the rest.
 
+mod answer;
 mod error;
 mod health;
 mod info;

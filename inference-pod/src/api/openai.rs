@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::{
     ApiError,
+    answer::json,
     openai_body::{BodyError, Format, parse},
     read::read,
     terms::lane,
@@ -57,10 +58,11 @@ pub(super) async fn embeddings(
 ) -> Result<Response, ApiError> {
     let lane = lane(&headers)?;
     let serving = pod.serving().map_err(ApiError::not_ready)?;
-    let _permit = serving.engine.admit()?;
-    let bytes = read(body, pod.limits.body).await?;
+    let mut held = serving.engine.admit()?;
+    let bytes = read(body, pod.limits.body, &mut held).await?;
     let (request, format) = parse(&bytes)?;
     drop(bytes);
+    serving.engine.make_room(&mut held, &request)?;
     let embeddings = serving.engine.embed_in(lane, request.without_empty_texts()?).await?;
     let data = embeddings.vectors.into_iter().enumerate();
     let answer = Answer {
@@ -69,7 +71,7 @@ pub(super) async fn embeddings(
         model: &pod.name,
         usage: Usage { prompt_tokens: embeddings.tokens, total_tokens: embeddings.tokens },
     };
-    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], Json(answer)).into_response())
+    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(&answer, held)?).into_response())
 }
 
 impl From<BodyError> for ApiError {

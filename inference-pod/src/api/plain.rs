@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json,
     extract::{RawQuery, State},
     http::{HeaderMap, HeaderName, Method, header::RETRY_AFTER},
     response::{IntoResponse, Response},
@@ -12,7 +11,7 @@ use kembed_queue::wire::SPACE_HEADER;
 use serde::Serialize;
 use tower_http::cors::{Any, CorsLayer};
 
-use super::{ApiError, query::parameter, terms::lane};
+use super::{ApiError, answer::json, query::parameter, terms::lane};
 use crate::{
     engine::{Input, Request},
     pod::Pod,
@@ -61,9 +60,10 @@ async fn embed(
     let lane = lane(headers)?;
     let text = parameter(query, name).map_err(|e| ApiError::bad_request(e).of(name))?;
     let serving = pod.serving().map_err(ApiError::not_ready)?;
-    let _permit = serving.engine.admit()?;
+    let mut held = serving.engine.admit()?;
     let request = Request { inputs: vec![Input::Text(text)], ..Request::default() };
+    serving.engine.make_room(&mut held, &request)?;
     let mut embeddings = serving.engine.embed_in(lane, request.without_empty_texts()?).await?;
     let vector = embeddings.vectors.pop().unwrap_or_default();
-    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], Json(Answer { vector })).into_response())
+    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(&Answer { vector }, held)?).into_response())
 }

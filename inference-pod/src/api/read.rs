@@ -1,19 +1,26 @@
 //! A request's body, within a limit.
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use http_body_util::BodyExt;
 
 use super::ApiError;
+use crate::{engine::EmbedError, in_hand::Held};
 
 /// Bytes that are read of a body that is too large, and thrown away: a client that is still sending would not see
 /// why it is refused.
 const DRAINED: usize = 64 << 20;
 
+/// Times that a body is in memory: as it came, and as it is read.
+const COPIES: usize = 2;
+
 /// Reads a body.
 ///
 /// # Errors
-/// If it has more than `limit` bytes, or breaks off.
-pub(super) async fn read(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
+/// If it has more than `limit` bytes, or breaks off, or there is no room for it now.
+pub(super) async fn read(mut body: Body, limit: usize, held: &mut Held) -> Result<Bytes, ApiError> {
+    let announced = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
+    let room = held.grow(COPIES * announced.map_or(limit, |bytes| bytes.min(limit)));
+    let room_for = if room.is_ok() { limit } else { 0 };
     let (mut kept, mut total) = (Vec::new(), 0);
     while total <= DRAINED {
         let Some(frame) = body.frame().await else { break };
@@ -21,13 +28,17 @@ pub(super) async fn read(mut body: Body, limit: usize) -> Result<Bytes, ApiError
         // What is no data is a trailer, which nobody wants.
         let Ok(data) = frame.into_data() else { continue };
         total += data.len();
-        if total <= limit {
+        if total <= room_for {
             kept.extend_from_slice(&data);
         } else {
             kept = Vec::new();
         }
     }
-    if total > limit { Err(ApiError::too_large(limit)) } else { Ok(kept.into()) }
+    if total > limit {
+        return Err(ApiError::too_large(limit));
+    }
+    room.map_err(EmbedError::from)?;
+    Ok(kept.into())
 }
 
 #[cfg(test)]
@@ -35,6 +46,12 @@ mod tests {
     use futures::stream;
 
     use super::*;
+    use crate::in_hand::InHand;
+
+    async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+        let mut held = InHand::new(1, 1 << 20).take().expect("room");
+        super::read(body, limit, &mut held).await
+    }
 
     fn pieces(count: usize, size: usize) -> Body {
         Body::from_stream(stream::iter((0..count).map(move |_| Ok::<_, std::io::Error>(vec![b'a'; size]))))
@@ -52,6 +69,17 @@ mod tests {
         // One without an end is not read to it.
         let endless = Body::from_stream(stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b'a'; 1 << 20])));
         assert_eq!(read(endless, 10).await, Err(ApiError::too_large(10)));
+    }
+
+    #[tokio::test]
+    async fn one_without_room_is_told_so() {
+        let mut held = InHand::new(1, 10_000).take().expect("room");
+        assert_eq!(
+            super::read(Body::from(vec![b'a'; 4000]), 9000, &mut held).await.map(|b| b.len()),
+            Ok(4000)
+        );
+        let refused = super::read(Body::from(vec![b'a'; 4000]), 9000, &mut held).await;
+        assert_eq!(refused, Err(EmbedError::Busy(crate::in_hand::Busy).into()));
     }
 
     #[tokio::test]

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::{
-    Json,
     body::Body,
     extract::State,
     http::HeaderMap,
@@ -14,19 +13,24 @@ use serde::Serialize;
 
 use super::{
     ApiError,
+    answer::json,
     read::read,
     tei_body::{Decode, Embed, Similarity, Tokenize, parse},
     terms::lane,
 };
 use crate::{
     engine::{EmbedError, Request},
+    in_hand::Held,
     pod::{Pod, Serving},
     tokenise::Token,
     vector::dot,
 };
 
-/// Bytes of a body for `/tokenize` and `/decode`: an answer is up to a hundred times as large.
+/// Bytes of a body for `/tokenize` and `/decode`, whose answers are much larger.
 const TOKENS_BODY: usize = 256 * 1024;
+
+/// Bytes that are made of each byte of such a body: a token can be of one byte, and takes some 90 in the answer.
+const PER_BYTE: usize = 96;
 
 /// `POST /embed`
 pub(super) async fn embed(
@@ -35,8 +39,8 @@ pub(super) async fn embed(
     body: Body,
 ) -> Result<Response, ApiError> {
     let read = |bytes: &[u8]| parse::<Embed>(bytes).map(Request::from).map_err(ApiError::bad_request);
-    let (serving, vectors) = vectors(&pod, &headers, body, read).await?;
-    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], Json(vectors)).into_response())
+    let (serving, vectors, held) = vectors(&pod, &headers, body, read).await?;
+    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(&vectors, held)?).into_response())
 }
 
 /// `POST /similarity`: the cosine of the first sentence and each of the others.
@@ -49,11 +53,11 @@ pub(super) async fn similarity(
         let similarity = parse::<Similarity>(bytes).map_err(ApiError::bad_request)?;
         similarity.request().ok_or(EmbedError::NoInput.into())
     };
-    let (serving, vectors) = vectors(&pod, &headers, body, read).await?;
+    let (serving, vectors, held) = vectors(&pod, &headers, body, read).await?;
     // There are two at least.
     let (first, others) = vectors.split_first().ok_or(EmbedError::Failed)?;
     let cosines: Vec<f32> = others.iter().map(|other| dot(first, other)).collect();
-    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], Json(cosines)).into_response())
+    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(&cosines, held)?).into_response())
 }
 
 async fn vectors<'a>(
@@ -61,13 +65,14 @@ async fn vectors<'a>(
     headers: &HeaderMap,
     body: Body,
     request: impl FnOnce(&[u8]) -> Result<Request, ApiError>,
-) -> Result<(&'a Serving, Vec<Vec<f32>>), ApiError> {
+) -> Result<(&'a Serving, Vec<Vec<f32>>, Held), ApiError> {
     let lane = lane(headers)?;
     let serving = pod.serving().map_err(ApiError::not_ready)?;
-    let _permit = serving.engine.admit()?;
-    let request = request(&read(body, pod.limits.body).await?)?;
+    let mut held = serving.engine.admit()?;
+    let request = request(&read(body, pod.limits.body, &mut held).await?)?;
+    serving.engine.make_room(&mut held, &request)?;
     let embeddings = serving.engine.embed_in(lane, request.without_empty_texts()?).await?;
-    Ok((serving, embeddings.vectors))
+    Ok((serving, embeddings.vectors, held))
 }
 
 #[derive(Serialize)]
@@ -82,15 +87,16 @@ struct Piece {
 /// `POST /tokenize`
 pub(super) async fn tokenize(State(pod): State<Arc<Pod>>, body: Body) -> Result<Response, ApiError> {
     let serving = pod.serving().map_err(ApiError::not_ready)?;
-    let _permit = serving.engine.admit()?;
-    let bytes = read(body, pod.limits.body.min(TOKENS_BODY)).await?;
+    let mut held = serving.engine.admit()?;
+    let bytes = read(body, pod.limits.body.min(TOKENS_BODY), &mut held).await?;
+    held.grow(bytes.len() * PER_BYTE).map_err(EmbedError::from)?;
     let Tokenize { inputs, add_special_tokens, prompt_name } =
         parse(&bytes).map_err(ApiError::bad_request)?;
     let special = add_special_tokens.unwrap_or(true);
     let tokens = serving.engine.tokens(inputs.into(), prompt_name.as_deref(), special).await?;
     let pieces: Vec<Vec<Piece>> =
         tokens.into_iter().map(|tokens| tokens.into_iter().map(piece).collect()).collect();
-    Ok(Json(pieces).into_response())
+    json(&pieces, held)
 }
 
 fn piece(token: Token) -> Piece {
@@ -102,9 +108,10 @@ fn piece(token: Token) -> Piece {
 /// `POST /decode`
 pub(super) async fn decode(State(pod): State<Arc<Pod>>, body: Body) -> Result<Response, ApiError> {
     let serving = pod.serving().map_err(ApiError::not_ready)?;
-    let _permit = serving.engine.admit()?;
-    let bytes = read(body, pod.limits.body.min(TOKENS_BODY)).await?;
+    let mut held = serving.engine.admit()?;
+    let bytes = read(body, pod.limits.body.min(TOKENS_BODY), &mut held).await?;
+    held.grow(bytes.len() * PER_BYTE).map_err(EmbedError::from)?;
     let Decode { ids, skip_special_tokens } = parse(&bytes).map_err(ApiError::bad_request)?;
     let texts = serving.engine.texts(ids.into(), skip_special_tokens.unwrap_or(true)).await?;
-    Ok(Json(texts).into_response())
+    json(&texts, held)
 }

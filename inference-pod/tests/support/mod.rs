@@ -97,6 +97,7 @@ pub struct Tested {
 pub fn limits() -> Limits {
     Limits {
         requests: 4,
+        bytes: 64 << 20,
         body: 1000,
         inputs: 5,
         queue: Bounds { tokens: 40, items: 4 },

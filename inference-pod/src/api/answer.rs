@@ -1,0 +1,62 @@
+//! A good answer. It counts as in hand until it is written: what a slow client has yet to read takes memory.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    http::{HeaderValue, header::CONTENT_TYPE},
+    response::Response,
+};
+use http_body::{Frame, SizeHint};
+use serde::Serialize;
+
+use super::ApiError;
+use crate::{engine::EmbedError, in_hand::Held};
+
+/// Bytes that are handed over at once. The server takes more only when these are on their way.
+const PIECE: usize = 64 * 1024;
+
+/// Writes an answer as JSON.
+///
+/// # Errors
+/// If it cannot be written as such.
+pub(super) fn json(answer: &impl Serialize, held: Held) -> Result<Response, ApiError> {
+    let rest = Bytes::from(serde_json::to_vec(answer).map_err(|_| EmbedError::Failed)?);
+    let mut response = Response::new(Body::new(Answer { rest, _held: held }));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+struct Answer {
+    rest: Bytes,
+    _held: Held,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let rest = &mut self.get_mut().rest;
+        if rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let piece = rest.split_to(rest.len().min(PIECE));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
+    }
+}
