@@ -36,9 +36,8 @@ impl Limits {
             inputs: 2048,
             // A request of the most and longest inputs fits: 2048 * 512.
             queue: Bounds { tokens: 1 << 20, items: 8192 },
-            // A core is as fast at 256 tokens as it gets, be it 32 rows of 8 or one of 256; from 1024 on it is slower,
-            // for what lies between two layers no longer fits its cache (docs/benchmarks/cpu.md). Small batches also
-            // let the next input begin sooner.
+            // A core is as fast at 256 tokens as it gets, be it 32 rows of 8 or one of 256, and slower in much larger
+            // batches (docs/benchmarks/cpu.md). Small ones also let the next input begin sooner.
             batch: Budget { tokens: 256, rows: 64 },
             timeout: Duration::from_secs(30),
             tokenisers: threads,
