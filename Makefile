@@ -15,8 +15,8 @@ help: ## print this
 demo: $(if $(KUBECONFIG),,images cluster) ## a cluster, kembed and a model in it, and its answers; KUBECONFIG=... uses a cluster of yours
 	@scripts/demo
 
-test: ## everything that CI runs: check, unit, e2e; with the time of each step
-	@scripts/steps setup check unit build images cluster e2e
+test: ## everything that CI runs: check, unit, clients, e2e; with the time of each step
+	@scripts/steps setup check unit clients build images cluster e2e
 
 check: setup ## formatting, lints, licences, scripts and the chart
 	cargo fmt --all --check
@@ -33,6 +33,10 @@ e2e: images cluster ## tests on a real Kubernetes
 	@scripts/load
 	@# More of them at a time than there are cores: most of the time they wait.
 	$(cluster) exec -- $(cargo_test) --offline $(e2e_tests) -- --test-threads 6
+
+clients: deps ## the inference pod's API by the clients that users have
+	cargo build --locked --workspace --bins
+	@inference-pod/tests/clients/run
 
 bench: deps ## how close serving on this machine's CPU comes to bare ONNX Runtime
 	@mkdir -p .build
@@ -67,4 +71,4 @@ clean: down ## also remove everything that was built here
 	cargo clean
 	rm -rf .build
 
-.PHONY: help demo test check unit e2e bench setup deps build images cluster down generate clean
+.PHONY: help demo test check unit e2e clients bench setup deps build images cluster down generate clean
