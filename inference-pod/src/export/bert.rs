@@ -20,20 +20,12 @@ struct Own {
     num_attention_heads: usize,
     intermediate_size: usize,
     max_position_embeddings: usize,
-    #[serde(default = "epsilon")]
+    #[serde(default = "encoder::epsilon")]
     layer_norm_eps: f32,
-    #[serde(default = "activation")]
+    #[serde(default = "encoder::activation")]
     hidden_act: String,
     position_embedding_type: Option<String>,
     type_vocab_size: Option<usize>,
-}
-
-fn epsilon() -> f32 {
-    1e-12
-}
-
-fn activation() -> String {
-    "gelu".to_owned()
 }
 
 /// Vectors of tokens.

@@ -17,12 +17,8 @@ struct Own {
     n_heads: usize,
     hidden_dim: usize,
     max_position_embeddings: usize,
-    #[serde(default = "activation")]
+    #[serde(default = "encoder::activation")]
     activation: String,
-}
-
-fn activation() -> String {
-    "gelu".to_owned()
 }
 
 /// Vectors of tokens.
@@ -38,7 +34,7 @@ pub(super) fn build(
         heads: own.n_heads,
         intermediate: own.hidden_dim,
         // It is not in the configuration.
-        epsilon: 1e-12,
+        epsilon: encoder::epsilon(),
         activation: Activation::named(&own.activation)?,
     };
     let sizes = sizes.checked()?;

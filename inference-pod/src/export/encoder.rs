@@ -8,6 +8,16 @@ use super::{
 };
 use crate::model::{ModelError, weights::Weights};
 
+/// `layer_norm_eps` where `config.json` has none.
+pub(super) fn epsilon() -> f32 {
+    1e-12
+}
+
+/// The activation where `config.json` has none.
+pub(super) fn activation() -> String {
+    "gelu".to_owned()
+}
+
 /// The sizes of a network.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sizes {

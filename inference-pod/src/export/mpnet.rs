@@ -19,18 +19,10 @@ struct Own {
     intermediate_size: usize,
     max_position_embeddings: usize,
     relative_attention_num_buckets: usize,
-    #[serde(default = "epsilon")]
+    #[serde(default = "encoder::epsilon")]
     layer_norm_eps: f32,
-    #[serde(default = "activation")]
+    #[serde(default = "encoder::activation")]
     hidden_act: String,
-}
-
-fn epsilon() -> f32 {
-    1e-12
-}
-
-fn activation() -> String {
-    "gelu".to_owned()
 }
 
 /// Vectors of tokens.

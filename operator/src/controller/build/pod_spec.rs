@@ -1,7 +1,5 @@
 //! The inference pod: one container, confined, with the model's volumes.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::{
     api::core::v1::{
         Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
@@ -257,24 +255,8 @@ fn spread(service: &Service) -> Vec<TopologySpreadConstraint> {
 }
 
 /// What server-side apply should own: nothing rather than something empty.
-fn some<T: Clone + Emptiable>(value: &T) -> Option<T> {
-    (!value.vacant()).then(|| value.clone())
-}
-
-trait Emptiable {
-    fn vacant(&self) -> bool;
-}
-
-impl<T> Emptiable for Vec<T> {
-    fn vacant(&self) -> bool {
-        self.is_empty()
-    }
-}
-
-impl<K, V> Emptiable for BTreeMap<K, V> {
-    fn vacant(&self) -> bool {
-        self.is_empty()
-    }
+fn some<T: Clone + Default + PartialEq>(value: &T) -> Option<T> {
+    (*value != T::default()).then(|| value.clone())
 }
 
 #[cfg(test)]
