@@ -1,0 +1,85 @@
+//! What a gateway and an inference pod tell each other about credit: how much work the pod takes at once.
+//!
+//! A pod takes work into its present and its next batch, and no more: the rest waits at the gateway, where it can still
+//! go to whichever pod is free first. A gateway that keeps count marks its requests with [`GRANTED_HEADER`]; the pod
+//! answers such a request, or, when it has all the work it gives credit for, refuses it untouched with
+//! [`NO_CREDIT_HEADER`], and the request goes back to its old place. Both tell a [`PodLoad`].
+
+use std::fmt;
+
+/// Request header, with the value `true`: its sender keeps count of this pod's credit, and has the request wait if the
+/// pod has none. Without it a pod queues what comes up to its own bounds.
+pub const GRANTED_HEADER: &str = "x-kembed-granted";
+
+/// Response header, with the value `true`, of a 503 to a granted request: nothing was done with it, for lack of credit.
+pub const NO_CREDIT_HEADER: &str = "x-kembed-no-credit";
+
+/// Response header: a [`PodLoad`]. Only granted requests get it.
+pub const POD_LOAD_HEADER: &str = "x-kembed-pod-load";
+
+/// What a pod tells with each answer to a granted request, as a dictionary of RFC 9651: `credit=1024, work=17, rate=4210`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PodLoad {
+    /// Tokens it takes at once. It takes one more request while it has less than this in hand, however large.
+    pub credit: u64,
+    /// Tokens of the request that this answers, as the pod counted them; 0 if it did not count.
+    pub work: u64,
+    /// Tokens a second that the whole pod computes while it has enough to do; 0 before it was measured.
+    pub rate: u64,
+}
+
+impl PodLoad {
+    /// Reads what [`PodLoad`] writes. Members that are not known are passed over, for a later pod may tell more.
+    pub fn parse(value: &str) -> Option<Self> {
+        let mut load = Self::default();
+        let mut has_credit = false;
+        for member in value.split(',') {
+            let (key, number) = member.trim().split_once('=')?;
+            let field = match key {
+                "credit" => {
+                    has_credit = true;
+                    &mut load.credit
+                }
+                "work" => &mut load.work,
+                "rate" => &mut load.rate,
+                _ => continue,
+            };
+            *field = number.parse().ok()?;
+        }
+        has_credit.then_some(load)
+    }
+}
+
+impl fmt::Display for PodLoad {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "credit={}, work={}, rate={}", self.credit, self.work, self.rate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(credit in any::<u64>(), work in any::<u64>(), rate in any::<u64>()) {
+            let load = PodLoad { credit, work, rate };
+            prop_assert_eq!(PodLoad::parse(&load.to_string()), Some(load));
+        }
+
+        #[test]
+        fn nothing_that_is_sent_makes_it_panic(value in any::<String>()) {
+            let _ = PodLoad::parse(&value);
+        }
+    }
+
+    #[test]
+    fn a_later_pod_may_tell_more() {
+        let load = PodLoad { credit: 8, work: 0, rate: 0 };
+        assert_eq!(PodLoad::parse("credit=8, temperature=70"), Some(load));
+        assert_eq!(PodLoad::parse("temperature=70"), None, "without a credit it says nothing");
+        assert_eq!(PodLoad::parse("credit=-1"), None);
+    }
+}
