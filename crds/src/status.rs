@@ -56,7 +56,7 @@ pub struct SpaceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
 
-    /// Numbers in a vector.
+    /// Numbers in a vector, or labels of a model that classifies.
     pub dimension: i32,
 
     /// Tokens of an input that count.

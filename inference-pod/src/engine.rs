@@ -1,5 +1,8 @@
 //! The one way of a request: checked, tokenised, queued, run, finished. Every API is a way in to here.
 
+mod classify;
+mod every_token;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -8,8 +11,12 @@ use std::{
 use kembed_queue::{Refusal, wire::Lane};
 use tokio::sync::Semaphore;
 
+pub use self::{
+    classify::{Classify, Sequence, Texts},
+    every_token::TokenVectors,
+};
 use crate::{
-    batch::{Batcher, SubmitError},
+    batch::{Batcher, SubmitError, row::Row},
     in_hand::{Busy, Held, InHand},
     limits::Limits,
     metrics::Metrics,
@@ -123,6 +130,17 @@ pub enum EmbedError {
         /// How many a whole vector has.
         limit: usize,
     },
+    /// More tokens than one answer may have the vectors of.
+    #[error("the inputs have {tokens} tokens, and one answer holds the vectors of {limit} at most")]
+    TooManyTokens {
+        /// How many there are.
+        tokens: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// The model does not do what was asked for.
+    #[error("model is not {0} model")]
+    OtherModel(&'static str),
     /// A text that the tokenizer cannot take.
     #[error(transparent)]
     Tokenise(#[from] TokeniseError),
@@ -225,12 +243,46 @@ impl Engine {
     /// As there.
     pub async fn embed_in(&self, lane: Lane, request: Request) -> Result<Embeddings, EmbedError> {
         let deadline = Instant::now() + self.limits.timeout;
-        let Request { inputs, input_type, prompt_name, cut, dimensions, normalize } = request;
+        let (dimensions, normalize) = (request.dimensions, request.normalize);
+        let rows = self.rows(request).await?;
+        let tokens = rows.iter().map(|row| row.ids.len()).sum();
+        let vectors = self.run(rows, lane, deadline).await?;
+        let normalize = normalize.unwrap_or(self.recipe.normalize);
+        let finish = |vector| vector::finish(vector, dimensions, normalize);
+        Ok(Embeddings { vectors: vectors.into_iter().map(finish).collect(), tokens })
+    }
+
+    /// What the network is given of a request to embed.
+    async fn rows(&self, request: Request) -> Result<Vec<Row>, EmbedError> {
+        if self.recipe.labels.is_some() {
+            return Err(EmbedError::OtherModel("an embedding"));
+        }
+        let Request { inputs, input_type, prompt_name, cut, dimensions, .. } = request;
         self.check(&inputs, dimensions)?;
         let prompt = self.prompt(input_type, prompt_name.as_deref())?;
-        let inputs = self.tokenise(inputs, prompt, cut).await?;
-        let tokens = inputs.iter().map(Vec::len).sum();
-        let vectors = self.batcher.submit(inputs, lane, deadline, Instant::now())?;
+        let tokenise = move |tokeniser: &Tokeniser| {
+            let ids = inputs.into_iter().map(|input| match input {
+                Input::Tokens(ids) => Ok(ids),
+                Input::Text(text) => tokeniser.ids_cut(&prompt, &text, cut),
+            });
+            ids.map(|ids| ids.map(Row::new)).collect()
+        };
+        self.known(self.blocking(tokenise).await?)
+    }
+
+    /// Refuses what would fail a whole batch: nothing at all, and what a tokenizer knows and the network does not.
+    fn known(&self, rows: Vec<Row>) -> Result<Vec<Row>, EmbedError> {
+        if let Some(empty) = rows.iter().position(|row| row.ids.is_empty()) {
+            return Err(EmbedError::Empty(empty));
+        }
+        let vocabulary = self.recipe.config.vocab_size;
+        let known = rows.iter().flat_map(|row| &row.ids).all(|&id| (id as usize) < vocabulary);
+        known.then_some(rows).ok_or(EmbedError::Tokenise(TokeniseError::Text))
+    }
+
+    /// What the network gives for each row.
+    async fn run(&self, rows: Vec<Row>, lane: Lane, deadline: Instant) -> Result<Vec<Vec<f32>>, EmbedError> {
+        let vectors = self.batcher.submit(rows, lane, deadline, Instant::now())?;
         // The sender is dropped unused when the deadline passed, or when the thread ended.
         let vectors = vectors.await.map_err(|_| {
             if Instant::now() >= deadline { EmbedError::TooLate } else { EmbedError::Stopped }
@@ -240,9 +292,7 @@ impl Engine {
             tracing::error!("the network gave vectors that are not finite");
             return Err(EmbedError::Failed);
         }
-        let normalize = normalize.unwrap_or(self.recipe.normalize);
-        let finish = |vector| vector::finish(vector, dimensions, normalize);
-        Ok(Embeddings { vectors: vectors.into_iter().map(finish).collect(), tokens })
+        Ok(vectors)
     }
 
     /// How the vectors of an input's tokens become one.
@@ -321,25 +371,6 @@ impl Engine {
             Some(&id) => Err(EmbedError::UnknownToken { input: i, id, vocabulary }),
             None => Ok(()),
         }
-    }
-
-    async fn tokenise(
-        &self,
-        inputs: Vec<Input>,
-        prompt: String,
-        cut: Cut,
-    ) -> Result<Vec<Vec<u32>>, EmbedError> {
-        let vocabulary = self.recipe.config.vocab_size;
-        self.blocking(move |tokeniser| {
-            let ids = inputs.into_iter().map(|input| match input {
-                Input::Tokens(ids) => Ok(ids),
-                Input::Text(text) => tokeniser.ids_cut(&prompt, &text, cut),
-            });
-            let known = |ids: &Vec<u32>| ids.iter().all(|&id| (id as usize) < vocabulary);
-            // A tokenizer can know more tokens than the network; one of them would fail the whole batch.
-            ids.map(|ids| ids.and_then(|ids| known(&ids).then_some(ids).ok_or(TokeniseError::Text))).collect()
-        })
-        .await
     }
 
     /// Works with the tokeniser where that holds up nothing, on a bounded number of threads.

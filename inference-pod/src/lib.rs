@@ -1,8 +1,8 @@
-//! Serves one embedding model over HTTP with ONNX Runtime.
+//! Serves one model, which embeds or classifies texts, over HTTP with ONNX Runtime.
 //!
 //! The way of a model: [`config`] says where it is, [`source`] brings its files, [`model`] reads them, [`export`] makes
 //! a graph of its weights, [`backend`] runs it. The way of a request: [`api`] reads it, [`engine`] tokenises and
-//! queues it, [`batch`] runs it with others, [`vector`] finishes it.
+//! queues it, [`batch`] runs it with others, [`vector`] or [`scores`] finish it.
 
 pub mod api;
 pub mod backend;
@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod model;
 pub mod pod;
 pub mod pooling;
+pub mod scores;
 pub mod serve;
 pub mod server;
 pub mod source;

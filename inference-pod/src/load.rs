@@ -15,9 +15,9 @@ use crate::{
     backend::{
         Backend,
         headed::Headed,
-        onnx::{Graph, Onnx, load_library},
+        onnx::{Graph, Onnx, Output, load_library},
     },
-    batch::{Batcher, Ended, pad::Padded},
+    batch::{Batcher, Ended, pad::Padded, row::Row},
     config::LoadConfig,
     engine::Engine,
     export::export,
@@ -34,7 +34,7 @@ use crate::{
     pod::{Pod, Serving, Stage},
     source::{Snapshot, SourceError, progress::Progress},
     start::StartError,
-    tokenise::Tokeniser,
+    tokenise::{Cut, TokeniseError, Tokeniser},
 };
 
 /// Loads the model of a pod. The receiver tells how the network's thread ended.
@@ -203,21 +203,40 @@ impl Made {
         let layers = self.recipe.dense.iter().zip(&self.network.dense);
         let layers = layers.map(|(layer, path)| layer.layer(&Weights::open(&[path])?));
         let layers = layers.collect::<Result<_, ModelError>>()?;
-        let backend = Onnx::new(&self.environment, graph, self.recipe.pooling)?;
+        let output = match self.recipe.labels {
+            None => Output::Pooled(self.recipe.pooling),
+            Some(_) => Output::Scores,
+        };
+        let backend = Onnx::new(&self.environment, graph, output)?;
         Ok((Headed::new(backend, layers), self))
     }
 
     /// Runs a short and a longest input, so that the first clients do not wait for memory. Tells the dimension.
     fn warm_up(self, mut backend: Headed<Onnx>) -> Result<(Headed<Onnx>, usize, Self), StartError> {
-        let short =
-            self.tokeniser.ids("", "warm up").map_err(|e| ModelError::invalid(files::TOKENIZER, e))?;
-        let long: Vec<u32> = short.iter().copied().cycle().take(self.recipe.max_tokens).collect();
         let mut dimension = 0;
-        for ids in [long, short] {
-            let vectors = backend.run(&Padded::new([ids.as_slice()].into_iter(), self.filler()));
+        for row in self.first_rows().map_err(|e| ModelError::invalid(files::TOKENIZER, e))? {
+            let vectors = backend.run(&Padded::new([&row].into_iter(), self.filler()));
             dimension = vectors.map_err(StartError::WarmUp)?.first().map_or(0, Vec::len);
         }
-        Ok((backend, dimension, self))
+        match &self.recipe.labels {
+            Some(labels) if labels.len() != dimension => {
+                let what = format!("it names {} labels, and the network has {dimension}", labels.len());
+                Err(ModelError::invalid(files::CONFIG, what).into())
+            }
+            _ => Ok((backend, dimension, self)),
+        }
+    }
+
+    /// A longest input and a short one, and a pair for a model that may be given such.
+    fn first_rows(&self) -> Result<Vec<Row>, TokeniseError> {
+        let short = self.tokeniser.ids("", "warm up")?;
+        let long = short.iter().copied().cycle().take(self.recipe.max_tokens).collect();
+        let mut rows = vec![Row::new(long), Row::new(short)];
+        if self.recipe.labels.is_some() {
+            let (ids, types) = self.tokeniser.pairs("warm", Cut::End)?.with("up")?;
+            rows.push(Row::typed(ids, types));
+        }
+        Ok(rows)
     }
 
     fn engine(

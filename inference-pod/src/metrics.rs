@@ -14,7 +14,7 @@ use prometheus_client::{
 /// Every metric of the pod.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    /// Requests for embeddings that were answered, by the first digit of their status.
+    /// Requests that embed, classify or tokenise and were answered, by the first digit of their status.
     pub requests: Family<Answered, Counter>,
     /// Inputs that wait for the network.
     pub queue_inputs: Gauge,

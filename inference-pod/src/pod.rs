@@ -9,9 +9,7 @@ use std::{
 use kembed_queue::wire::{Info, RecordedSpace, Space};
 use prometheus_client::registry::Registry;
 
-use crate::{
-    engine::Engine, limits::Limits, metrics::Metrics, pooling::Pooling, source::progress::Progress, space,
-};
+use crate::{engine::Engine, limits::Limits, metrics::Metrics, source::progress::Progress, space};
 
 /// One process, one model.
 pub struct Pod {
@@ -150,9 +148,9 @@ impl Pod {
         })
     }
 
-    /// How the loaded model pools.
-    pub fn pooling(&self) -> Option<Pooling> {
-        self.serving.get().map(|serving| serving.engine.pooling())
+    /// The loaded model, right space or not.
+    pub fn engine(&self) -> Option<&Engine> {
+        self.serving.get().map(|serving| &serving.engine)
     }
 
     /// The space that the service recorded, if it has.

@@ -1,9 +1,12 @@
 //! Texts to token ids, and back.
 
+mod pairs;
+
 use std::{borrow::Cow, sync::OnceLock};
 
 use tokenizers::{Tokenizer, TruncationDirection, TruncationParams};
 
+pub use self::pairs::{Pairs, Typed};
 use crate::model::{ModelError, files::TOKENIZER};
 
 /// A model's tokenizer, cutting at the model's limit and padding nothing.
@@ -160,7 +163,7 @@ mod tests {
     use super::*;
 
     /// Words and two special tokens, with what training left behind.
-    const JSON: &str = r#"{"version": "1.0",
+    pub(super) const JSON: &str = r#"{"version": "1.0",
         "truncation": {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0},
         "padding": {"strategy": {"Fixed": 8}, "direction": "Right", "pad_to_multiple_of": null,
             "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"},

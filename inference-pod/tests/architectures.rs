@@ -1,5 +1,5 @@
-//! Small models of each architecture, made by tests/golden/make.py, all the way from their files: their vectors are
-//! those of the reference implementation.
+//! Small models of each architecture, made by tests/golden/make.py, all the way from their files: their vectors, or what
+//! they classify texts as, are those of the reference implementation.
 
 mod support;
 
@@ -10,13 +10,16 @@ use std::{
 
 use inference_pod::{
     config::LoadConfig,
-    engine::{Engine, Input, Request},
+    engine::{self, Classify, EmbedError, Engine, Input, Request, Sequence},
+    export::export,
     limits::Limits,
     load::load,
-    model::Overrides,
+    model::{Overrides, Recipe, recipe::Texts, weights::Weights},
     pod::{Pod, Serving},
     source::{Access, Location, Retry},
+    tokenise::Cut,
 };
+use kembed_queue::wire::Lane;
 use serde::Deserialize;
 
 /// What two numbers of vectors may differ by. Vectors that are not normalised have numbers of about one.
@@ -31,6 +34,8 @@ struct Golden {
 #[derive(Deserialize)]
 struct Case {
     text: String,
+    /// The second text, where there are two.
+    pair: Option<String>,
     input_ids: Vec<u32>,
     vector: Vec<f32>,
 }
@@ -42,6 +47,10 @@ fn golden(model: &str) -> (PathBuf, Golden) {
 }
 
 async fn serving(folder: PathBuf) -> Serving {
+    serving_file(folder, None).await
+}
+
+async fn serving_file(folder: PathBuf, file: Option<&str>) -> Serving {
     let access = Access {
         cache: "unused".into(),
         hub: "http://unused".into(),
@@ -50,7 +59,7 @@ async fn serving(folder: PathBuf) -> Serving {
     };
     let config = LoadConfig {
         location: Location::Folder(folder),
-        file: None,
+        file: file.map(ToOwned::to_owned),
         access,
         overrides: Overrides::default(),
         onnxruntime: support::onnxruntime(),
@@ -72,7 +81,7 @@ fn assert_alike(how: &str, case: &Case, vector: &[f32]) {
 }
 
 /// Alone, with all others, with each other one (and so with any amount of padding), and as token ids.
-async fn check(model: &str) {
+async fn vectors_are_alike(model: &str) {
     let (folder, Golden { limit, cases }) = golden(model);
     let Serving { engine, space } = serving(folder).await;
     assert_eq!(space.max_tokens, limit);
@@ -92,11 +101,119 @@ async fn check(model: &str) {
     }
 }
 
+async fn scores(engine: &Engine, sequences: Vec<Sequence>) -> Vec<Vec<f32>> {
+    let request = Classify { texts: engine::Texts::Each(sequences), cut: Cut::End };
+    engine.classify_in(Lane::Interactive, request).await.expect("it classifies")
+}
+
+/// Alone, with all others, and with each other one: pairs beside texts alone, with any amount of padding.
+async fn scores_are_alike(model: &str) {
+    let (folder, Golden { limit, cases }) = golden(model);
+    let Serving { engine, space } = serving(folder).await;
+    let labels = engine.labels().expect("it classifies").len();
+    assert_eq!((space.max_tokens, space.dimension as usize), (limit, labels));
+    // The pod refuses what is empty.
+    let cases: Vec<_> = cases.iter().filter(|case| case.pair.is_some() || !case.text.is_empty()).collect();
+    assert!(cases.iter().filter(|case| case.pair.is_some()).count() > 4);
+    let sequence = |case: &Case| match &case.pair {
+        None => Sequence::One(case.text.clone()),
+        Some(pair) => Sequence::Pair(case.text.clone(), pair.clone()),
+    };
+    for case in &cases {
+        assert_alike("alone", case, &scores(&engine, vec![sequence(case)]).await[0]);
+        for other in &cases {
+            let both = scores(&engine, vec![sequence(case), sequence(other)]).await;
+            assert_alike("with another", case, &both[0]);
+        }
+    }
+    let together = scores(&engine, cases.iter().map(|case| sequence(case)).collect()).await;
+    cases.iter().zip(&together).for_each(|(case, scores)| assert_alike("together", case, scores));
+    ranks_are_alike(&engine, &cases).await;
+}
+
+/// Pairs are the same when their first text is a query; only models of one label rank.
+async fn ranks_are_alike(engine: &Engine, cases: &[&Case]) {
+    for case in cases {
+        let Some(pair) = &case.pair else { continue };
+        let texts =
+            engine::Texts::Against { query: case.text.clone(), texts: vec!["a".into(), pair.clone()] };
+        let ranked = engine.classify_in(Lane::Interactive, Classify { texts, cut: Cut::End }).await;
+        match case.vector.len() {
+            1 => assert_alike("ranked", case, &ranked.expect("it ranks")[1]),
+            _ => assert_eq!(ranked.map_err(|e| e.to_string()), Err("model is not a re-ranker model".into())),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_vectors_of_all_tokens_are_what_is_pooled() {
+    let (folder, Golden { cases, .. }) = golden("xlm-roberta");
+    let Serving { engine, .. } = serving(folder).await;
+    let inputs = || cases.iter().map(|case| Input::Text(case.text.clone())).collect();
+    let mut held = engine.admit().expect("room");
+    let request = Request { inputs: inputs(), ..Request::default() };
+    let tokens = engine.embed_every_token_in(Lane::Bulk, request, &mut held).await.expect("it embeds");
+    for (case, tokens) in cases.iter().zip(&tokens) {
+        assert_eq!(tokens.iter().count(), case.input_ids.len());
+        let mean = |i| tokens.iter().map(|token| token[i]).sum::<f32>() / case.input_ids.len() as f32;
+        let mean: Vec<_> = (0..case.vector.len()).map(mean).collect();
+        assert_alike("pooled here", case, &mean);
+    }
+}
+
+#[tokio::test]
+async fn dense_layers_are_for_pooled_vectors_alone() {
+    let (folder, _) = golden("dense");
+    let Serving { engine, space } = serving(folder).await;
+    let mut held = engine.admit().expect("room");
+    let request = Request { inputs: vec![Input::Text("a".into())], ..Request::default() };
+    let tokens = engine.embed_every_token_in(Lane::Bulk, request, &mut held).await.expect("it embeds");
+    let sizes: Vec<_> = tokens[0].iter().map(<[f32]>::len).collect();
+    assert_eq!((sizes, space.dimension), (vec![32; 3], 16));
+}
+
+#[tokio::test]
+async fn a_shipped_graph_classifies_pairs_too() {
+    let (model, Golden { cases, .. }) = golden("bert-classifier");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for file in ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"] {
+        fs::copy(model.join(file), folder.path().join(file)).expect("it can be copied");
+    }
+    let config = fs::read_to_string(model.join("config.json")).expect("it can be read");
+    let texts = Texts { config: &config, ..Texts::default() };
+    let recipe = Recipe::read(texts, &Overrides::default()).expect("a good file");
+    let weights = Weights::open(&[folder.path().join("model.safetensors")]).expect("good weights");
+    let exported = export(&recipe, &weights).expect("it can be exported");
+    fs::write(folder.path().join("model.onnx"), exported.onnx).expect("it can be written");
+
+    let Serving { engine, .. } = serving_file(folder.path().into(), Some("model.onnx")).await;
+    let pairs = cases.iter().filter_map(|case| Some((case, case.pair.clone()?)));
+    let (pairs, inputs): (Vec<_>, Vec<_>) =
+        pairs.map(|(case, pair)| (case, Sequence::Pair(case.text.clone(), pair))).unzip();
+    let scores = scores(&engine, inputs).await;
+    pairs.iter().zip(&scores).for_each(|(case, scores)| assert_alike("shipped", case, scores));
+}
+
+#[tokio::test]
+async fn a_model_does_what_it_was_made_for() {
+    let classifier = serving(golden("bert-classifier").0).await.engine;
+    let request = || Request { inputs: vec![Input::Text("a".into())], ..Request::default() };
+    let refused = |e: EmbedError| e.to_string();
+    assert_eq!(
+        classifier.embed(request()).await.map_err(refused),
+        Err("model is not an embedding model".into())
+    );
+    let embedder = serving(golden("bert").0).await.engine;
+    let classify = Classify { texts: engine::Texts::Each(vec![Sequence::One("a".into())]), cut: Cut::End };
+    let answer = embedder.classify_in(Lane::Interactive, classify).await;
+    assert_eq!(answer.map_err(refused), Err("model is not a classifier model".into()));
+}
+
 macro_rules! models {
-    ($($test:ident: $folder:literal,)*) => {
+    ($($test:ident: $check:ident($folder:literal),)*) => {
         $(#[tokio::test]
         async fn $test() {
-            check($folder).await;
+            $check($folder).await;
         })*
 
         #[test]
@@ -112,14 +229,18 @@ macro_rules! models {
 }
 
 models! {
-    bert: "bert",
-    dense: "dense",
-    distilbert: "distilbert",
-    modernbert: "modernbert",
-    mpnet: "mpnet",
-    nomic_bert: "nomic_bert",
-    qwen3: "qwen3",
-    roberta: "roberta",
-    sharded: "sharded",
-    xlm_roberta: "xlm-roberta",
+    bert: vectors_are_alike("bert"),
+    bert_classifier: scores_are_alike("bert-classifier"),
+    dense: vectors_are_alike("dense"),
+    distilbert: vectors_are_alike("distilbert"),
+    distilbert_classifier: scores_are_alike("distilbert-classifier"),
+    modernbert: vectors_are_alike("modernbert"),
+    modernbert_classifier: scores_are_alike("modernbert-classifier"),
+    mpnet: vectors_are_alike("mpnet"),
+    nomic_bert: vectors_are_alike("nomic_bert"),
+    qwen3: vectors_are_alike("qwen3"),
+    roberta: vectors_are_alike("roberta"),
+    sharded: vectors_are_alike("sharded"),
+    xlm_roberta: vectors_are_alike("xlm-roberta"),
+    xlm_roberta_classifier: scores_are_alike("xlm-roberta-classifier"),
 }

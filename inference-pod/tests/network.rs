@@ -7,9 +7,9 @@ use std::path::Path;
 use inference_pod::{
     backend::{
         Backend,
-        onnx::{Graph, Onnx, load_library},
+        onnx::{Graph, Onnx, Output, load_library},
     },
-    batch::pad::Padded,
+    batch::{pad::Padded, row::Row},
     export::export,
     model::{ModelError, Overrides, Recipe, recipe::Texts, weights::Weights},
     pooling::Pooling,
@@ -27,11 +27,12 @@ fn network(config: &str, weights: &[u8], pooling: Pooling) -> Result<Onnx, Model
     let exported = export(&recipe, &Weights::open(&[path])?)?;
     let environment = load_library(&onnxruntime()).expect("the library loads");
     // The folder goes away here: the session keeps what it has mapped.
-    Onnx::new(&environment, Graph::Made(exported), pooling)
+    Onnx::new(&environment, Graph::Made(exported), Output::Pooled(pooling))
 }
 
 fn run(network: &mut Onnx, rows: &[&[u32]]) -> Vec<Vec<f32>> {
-    network.run(&Padded::new(rows.iter().copied(), 0)).expect("it runs")
+    let rows: Vec<_> = rows.iter().map(|ids| Row::new(ids.to_vec())).collect();
+    network.run(&Padded::new(rows.iter(), 0)).expect("it runs")
 }
 
 #[track_caller]
@@ -95,7 +96,9 @@ fn a_file_that_is_no_graph_is_refused() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(&file, "this is no graph").expect("it can be written");
     let environment = load_library(&onnxruntime()).expect("the library loads");
-    let graph = |path: &Path| Onnx::new(&environment, Graph::Shipped(path.into()), Pooling::Mean).err();
+    let graph = |path: &Path| {
+        Onnx::new(&environment, Graph::Shipped(path.into()), Output::Pooled(Pooling::Mean)).err()
+    };
     assert!(matches!(graph(file.path()), Some(ModelError::Invalid { .. })));
     assert!(matches!(graph("/no/such/file".as_ref()), Some(ModelError::Invalid { .. })));
 }

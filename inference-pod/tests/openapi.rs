@@ -83,7 +83,15 @@ async fn the_guide_has_every_route_field_and_code() {
         assert!(GUIDE.contains(&format!("`{route}")), "{route}");
     }
     let schemas = &document["components"]["schemas"];
-    for schema in ["EmbeddingRequest", "EmbedRequest", "TokenizeRequest", "DecodeRequest"] {
+    for schema in [
+        "EmbeddingRequest",
+        "EmbedRequest",
+        "EmbedAllRequest",
+        "RerankRequest",
+        "PredictRequest",
+        "TokenizeRequest",
+        "DecodeRequest",
+    ] {
         for field in schemas[schema]["properties"].as_object().expect("an object").keys() {
             assert!(GUIDE.contains(&format!("`{field}`")), "{schema}: {field}");
         }

@@ -5,9 +5,12 @@ mod support;
 use std::sync::Arc;
 
 use axum::{body::Body, http::Request};
-use inference_pod::pod::{Pod, Stage};
+use inference_pod::{
+    limits::Limits,
+    pod::{Pod, Stage},
+};
 use serde_json::{Value, json};
-use support::{Answer, answering, get, identity, limits, send};
+use support::{Answer, answering, classifying, get, identity, limits, send};
 
 async fn post(pod: &Arc<Pod>, path: &str, body: Value) -> Answer {
     let request = Request::post(path).header("content-type", "application/json");
@@ -50,6 +53,130 @@ async fn vectors_have_length_one_unless_a_client_says_otherwise() {
     let length: f64 =
         vector[0].as_array().expect("a list").iter().filter_map(Value::as_f64).map(|x| x * x).sum();
     assert!((length - 1.).abs() < 1e-6, "{vector}");
+}
+
+#[tokio::test]
+async fn embed_all_answers_a_vector_for_each_token() {
+    let pod = answering(limits(), identity());
+    let vectors = |ids: &[u32]| ids.iter().map(|&id| json!([f64::from(id), 1.0, 0.0])).collect::<Value>();
+    for (body, expected) in [
+        (json!({"inputs": "a b"}), json!([vectors(&[1, 4, 5, 2])])),
+        (json!({"inputs": ["a", [5, 4]]}), json!([vectors(&[1, 4, 2]), vectors(&[5, 4])])),
+        (json!({"inputs": "a", "prompt_name": "query"}), json!([vectors(&[1, 11, 4, 2])])),
+    ] {
+        let answer = post(&pod, "/embed_all", body.clone()).await;
+        assert_eq!(answer.json(), expected, "{body}");
+        assert_eq!(answer.header("x-kembed-space"), Some(support::DIGEST));
+    }
+    let long = json!({"inputs": "a ".repeat(20), "truncate": false});
+    assert_refused(&post(&pod, "/embed_all", long).await, 413, "Validation", false);
+    assert_refused(&post(&pod, "/embed_all", json!({"inputs": ["a", ""]})).await, 400, "Empty", false);
+}
+
+#[tokio::test]
+async fn an_answer_that_would_be_too_large_is_refused() {
+    // A quarter of it is for fifteen tokens of 48 bytes.
+    let pod = answering(Limits { bytes: 4 * 15 * 48, ..limits() }, identity());
+    let refused = post(&pod, "/embed_all", json!({"inputs": "a ".repeat(14)})).await;
+    assert_refused(&refused, 413, "Validation", false);
+    assert!(refused.text.contains("16 tokens"), "{}", refused.text);
+    assert_eq!(post(&pod, "/embed_all", json!({"inputs": "a"})).await.status, 200);
+}
+
+#[tokio::test]
+async fn texts_are_ranked_by_how_well_they_go_with_a_query() {
+    let pod = classifying(1, limits());
+    // The stub's number is how many tokens a pair has: three special ones, the query's and the text's.
+    let share = |number: f32| -> Value {
+        let written = (1. / (1. + (-number).exp())).to_string();
+        written.parse().expect("a number")
+    };
+    let texts = json!(["a", "a b c", "b"]);
+    for (options, expected) in [
+        (
+            json!({"raw_scores": true}),
+            json!([{"index": 1, "score": 7.0}, {"index": 0, "score": 5.0}, {"index": 2, "score": 5.0}]),
+        ),
+        (
+            json!({"return_text": true}),
+            json!([
+                {"index": 1, "text": "a b c", "score": share(7.)},
+                {"index": 0, "text": "a", "score": share(5.)},
+                {"index": 2, "text": "b", "score": share(5.)},
+            ]),
+        ),
+    ] {
+        let mut body = json!({"query": "g", "texts": texts});
+        body.as_object_mut().expect("an object").extend(options.as_object().expect("an object").clone());
+        for path in ["/rerank", "/"] {
+            let answer = post(&pod, path, body.clone()).await;
+            assert_eq!(answer.json(), expected, "{path} {options}");
+            assert_eq!(answer.header("x-kembed-space"), Some(support::DIGEST));
+        }
+    }
+    let long = json!({"query": "g", "texts": ["a ".repeat(20)], "truncate": false});
+    assert_refused(&post(&pod, "/rerank", long).await, 413, "Validation", false);
+}
+
+#[tokio::test]
+async fn a_query_counts_for_each_text_that_it_stands_before() {
+    let pod = classifying(1, Limits { bytes: 2048, ..limits() });
+    let body = |texts: usize| json!({"query": "a ".repeat(12), "texts": vec!["b"; texts]});
+    assert_eq!(post(&pod, "/rerank", body(1)).await.status, 200);
+    assert_refused(&post(&pod, "/rerank", body(5)).await, 429, "Overloaded", true);
+}
+
+#[tokio::test]
+async fn texts_and_pairs_are_classified() {
+    let pod = classifying(3, limits());
+    let told = |bad: f64, good: f64| json!([{"score": good, "label": "good"}, {"score": bad, "label": "bad"}, {"score": 0.0, "label": "none"}]);
+    for (inputs, expected) in [
+        (json!("a"), told(3., 7.)),
+        (json!(["a"]), told(3., 7.)),
+        // A second `[SEP]`, and two tokens of a second text.
+        (json!(["a", "b"]), told(5., 2014.)),
+        (json!([["a"], ["a", "b"]]), json!([told(3., 7.), told(5., 2014.)])),
+        (json!([["a"]]), json!([told(3., 7.)])),
+    ] {
+        for path in ["/predict", "/"] {
+            let answer = post(&pod, path, json!({"inputs": inputs, "raw_scores": true})).await;
+            assert_eq!(answer.json(), expected, "{path} {inputs}");
+        }
+    }
+    let shares = post(&pod, "/predict", json!({"inputs": "a"})).await.json();
+    let sum: f64 = shares.as_array().expect("a list").iter().filter_map(|p| p["score"].as_f64()).sum();
+    assert!((sum - 1.).abs() < 1e-6 && shares[0]["label"] == "good", "{shares}");
+}
+
+#[tokio::test]
+async fn a_model_refuses_what_it_was_not_made_for() {
+    let rerank = || json!({"query": "a", "texts": ["b"]});
+    let predict = || json!({"inputs": "a"});
+    let embedder = answering(limits(), identity());
+    let (classifier, reranker) = (classifying(2, limits()), classifying(1, limits()));
+    for (pod, path, body, message) in [
+        (&embedder, "/rerank", rerank(), "model is not a re-ranker model"),
+        (&embedder, "/predict", predict(), "model is not a classifier model"),
+        (&classifier, "/rerank", rerank(), "model is not a re-ranker model"),
+        (&classifier, "/embed", predict(), "model is not an embedding model"),
+        (&classifier, "/embed_all", predict(), "model is not an embedding model"),
+        (
+            &reranker,
+            "/similarity",
+            json!({"inputs": {"source_sentence": "a", "sentences": ["b"]}}),
+            "model is not an embedding model",
+        ),
+    ] {
+        let answer = post(pod, path, body).await;
+        assert_refused(&answer, 424, "Backend", false);
+        assert_eq!(answer.json()["error"], message, "{path}");
+    }
+    assert_eq!(post(&reranker, "/predict", predict()).await.json()[0]["label"], "bad");
+    let answer = support::embed(&classifier, r#"{"input": "a"}"#).await;
+    assert_eq!(
+        (answer.status.as_u16(), &answer.json()["error"]["code"]),
+        (400, &json!("unsupported_by_model"))
+    );
 }
 
 #[tokio::test]
@@ -120,6 +247,9 @@ async fn requests_at_fault_are_refused_in_teis_form() {
         ("/embed", json!({"inputs": "a".repeat(1000)}), 413, "Validation"),
         ("/", json!({"input": "a"}), 422, "Validation"),
         ("/similarity", json!({"inputs": "a"}), 422, "Validation"),
+        ("/embed_all", json!({"inputs": []}), 400, "Empty"),
+        ("/rerank", json!({"query": "a", "texts": "a"}), 422, "Validation"),
+        ("/predict", json!({"inputs": ["a", "b", "c"]}), 422, "Validation"),
         ("/tokenize", json!({"inputs": []}), 400, "Empty"),
         ("/tokenize", json!({"inputs": [1]}), 422, "Validation"),
         ("/decode", json!({"ids": []}), 400, "Empty"),
@@ -127,6 +257,25 @@ async fn requests_at_fault_are_refused_in_teis_form() {
     ] {
         assert_refused(&post(&pod, path, body).await, status, kind, false);
     }
+}
+
+#[tokio::test]
+async fn what_cannot_be_classified_is_refused_in_teis_form() {
+    let pod = classifying(1, limits());
+    for (path, body, status, kind) in [
+        ("/rerank", json!({"query": "a", "texts": []}), 400, "Empty"),
+        ("/rerank", json!({"query": "", "texts": ["a", ""]}), 400, "Empty"),
+        ("/rerank", json!({"query": "a", "texts": ["a", "a", "a", "a", "a", "a"]}), 413, "Validation"),
+        ("/rerank", json!({"query": "a", "texts": [["a"]]}), 422, "Validation"),
+        ("/predict", json!({"inputs": []}), 400, "Empty"),
+        ("/predict", json!({"inputs": ""}), 400, "Empty"),
+        ("/predict", json!({"inputs": [["a"], []]}), 422, "Validation"),
+        ("/predict", json!({"inputs": "a", "truncation_direction": "up"}), 422, "Validation"),
+    ] {
+        assert_refused(&post(&pod, path, body).await, status, kind, false);
+    }
+    // An empty text is one side of a pair.
+    assert_eq!(post(&pod, "/rerank", json!({"query": "a", "texts": [""]})).await.status, 200);
 }
 
 #[tokio::test]
@@ -151,6 +300,11 @@ async fn a_body_that_does_not_come_ends_in_teis_form() {
 #[tokio::test]
 async fn info_has_what_teis_clients_read() {
     let pod = answering(limits(), identity());
+    let labels = json!({"id2label": {"0": "bad"}, "label2id": {"bad": 0}});
+    let info = get(&classifying(1, limits()), "/info").await.json();
+    assert_eq!((&info["model_type"], &info["space"]["dimension"]), (&json!({"reranker": labels}), &json!(1)));
+    let info = get(&classifying(2, limits()), "/info").await.json();
+    assert_eq!(info["model_type"]["classifier"]["label2id"], json!({"bad": 0, "good": 1}));
     let info = get(&pod, "/info").await.json();
     assert_eq!(info["model_type"], json!({"embedding": {"pooling": "mean"}}));
     for (field, value) in [

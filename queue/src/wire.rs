@@ -57,17 +57,18 @@ impl Lane {
     }
 }
 
-/// What makes vectors comparable, as computed by a pod from the files it really loaded.
+/// What makes vectors comparable, or the scores of a model that classifies, as computed by a pod from the files it really
+/// loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Space {
     /// `sha256:` and 64 hexadecimal digits over weights, tokenizer, pooling, normalisation, prompts, length limit
-    /// and precision. Two pods with the same digest answer the same vectors.
+    /// and precision. Two pods with the same digest answer the same vectors, or the same scores.
     pub digest: String,
     /// The immutable revision that was loaded, where the source has one (a commit on a model hub).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// Numbers in a vector.
+    /// Numbers in a vector, or labels of a model that classifies.
     pub dimension: u32,
     /// Tokens of an input that count; what is longer is cut or refused.
     pub max_tokens: u32,

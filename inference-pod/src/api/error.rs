@@ -42,7 +42,9 @@ pub(super) enum Reason {
     TooLong,
     /// The tokenizer cannot take an input.
     Untokenisable,
-    /// It will never fit: its body, or its work.
+    /// The model does not do this.
+    OtherModel,
+    /// It will never fit: its body, its work, or its answer.
     TooLarge,
     /// There is no room now.
     Full,
@@ -124,6 +126,7 @@ impl Reason {
                 (StatusCode::BAD_REQUEST, "invalid_request")
             }
             Self::TooLong => (StatusCode::BAD_REQUEST, "context_length_exceeded"),
+            Self::OtherModel => (StatusCode::BAD_REQUEST, "unsupported_by_model"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large"),
             Self::Full => (StatusCode::TOO_MANY_REQUESTS, "queue_full"),
             Self::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
@@ -149,7 +152,8 @@ impl From<EmbedError> for ApiError {
             EmbedError::UnknownPrompt { .. } => (Reason::Invalid, Some("prompt_name")),
             EmbedError::Dimensions { .. } => (Reason::Invalid, Some("dimensions")),
             EmbedError::Busy(_) | EmbedError::Full { .. } => (Reason::Full, None),
-            EmbedError::TooLarge(_) => (Reason::TooLarge, None),
+            EmbedError::OtherModel(_) => (Reason::OtherModel, None),
+            EmbedError::TooLarge(_) | EmbedError::TooManyTokens { .. } => (Reason::TooLarge, None),
             EmbedError::TooLate => (Reason::TimedOut, None),
             EmbedError::Stopped => (Reason::Stopping, None),
             EmbedError::Failed => (Reason::Failed, None),

@@ -1,6 +1,6 @@
 //! `GET /info`: the model and its space, from when it is loaded.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json,
@@ -11,7 +11,7 @@ use kembed_queue::wire;
 use serde::Serialize;
 
 use super::ApiError;
-use crate::{pod::Pod, pooling::Pooling};
+use crate::{engine::Engine, pod::Pod, pooling::Pooling};
 
 /// What kembed's programs read, and beside it what clients of text-embeddings-inference do.
 #[derive(Serialize)]
@@ -21,7 +21,7 @@ struct Info<'a> {
     served_model_name: &'a str,
     /// Of the vectors in answers.
     model_dtype: &'static str,
-    model_type: ModelType,
+    model_type: ModelType<'a>,
     max_concurrent_requests: usize,
     max_batch_tokens: u64,
     max_batch_requests: usize,
@@ -34,26 +34,49 @@ struct Info<'a> {
 }
 
 #[derive(Serialize)]
-struct ModelType {
-    embedding: Embedding,
+#[serde(rename_all = "lowercase")]
+enum ModelType<'a> {
+    Embedding {
+        pooling: &'static str,
+    },
+    /// It has several labels.
+    Classifier(Labels<'a>),
+    /// It has one: how well two texts go together.
+    Reranker(Labels<'a>),
 }
 
+/// The labels' names, and their places.
 #[derive(Serialize)]
-struct Embedding {
-    pooling: &'static str,
+struct Labels<'a> {
+    id2label: BTreeMap<usize, &'a str>,
+    label2id: BTreeMap<&'a str, usize>,
+}
+
+impl<'a> ModelType<'a> {
+    fn of(engine: &'a Engine) -> Self {
+        let Some(names) = engine.labels() else {
+            return Self::Embedding { pooling: word(engine.pooling()) };
+        };
+        let names = names.iter().map(String::as_str);
+        let labels =
+            Labels { id2label: names.clone().enumerate().collect(), label2id: names.zip(0..).collect() };
+        match labels.id2label.len() {
+            1 => Self::Reranker(labels),
+            _ => Self::Classifier(labels),
+        }
+    }
 }
 
 /// `GET /info`
 pub(super) async fn info(State(pod): State<Arc<Pod>>) -> Result<Response, ApiError> {
     let not_ready = || ApiError::not_ready(pod.ready().err().unwrap_or_default());
-    let info = pod.info().ok_or_else(not_ready)?;
-    let pooling = pod.pooling().map_or("mean", word);
+    let (info, engine) = pod.info().zip(pod.engine()).ok_or_else(not_ready)?;
     let limits = pod.limits;
     let info = Info {
         info,
         served_model_name: &pod.name,
         model_dtype: "float32",
-        model_type: ModelType { embedding: Embedding { pooling } },
+        model_type: ModelType::of(engine),
         max_concurrent_requests: limits.requests,
         max_batch_tokens: limits.batch.tokens,
         max_batch_requests: limits.batch.rows,

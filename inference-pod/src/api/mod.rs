@@ -11,6 +11,8 @@ mod pages;
 mod plain;
 mod query;
 mod read;
+mod scores;
+mod scores_body;
 mod tei;
 mod tei_body;
 mod tei_error;
@@ -45,9 +47,12 @@ pub fn router(pod: Arc<Pod>) -> Router {
         .route("/get_vector_async", options(method_not_allowed))
         .layer(plain::cors());
     let tei = Router::new()
-        .route("/", post(tei::embed))
+        .route("/", post(tei::root))
         .route("/embed", post(tei::embed))
+        .route("/embed_all", post(tei::embed_all))
         .route("/similarity", post(tei::similarity))
+        .route("/rerank", post(scores::rerank))
+        .route("/predict", post(scores::predict))
         .route("/tokenize", post(tei::tokenize))
         .route("/decode", post(tei::decode))
         .layer(watched())

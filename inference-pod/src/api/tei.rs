@@ -1,4 +1,5 @@
-//! The way of text-embeddings-inference: `POST /embed` and `/similarity`, `/tokenize` and `/decode`.
+//! The way of text-embeddings-inference: `POST /embed`, `/embed_all` and `/similarity`, `/tokenize` and `/decode`.
+//! `scores` has what models that classify answer.
 
 use std::sync::Arc;
 
@@ -15,11 +16,12 @@ use super::{
     ApiError,
     answer::json,
     read::read,
-    tei_body::{Decode, Embed, Similarity, Tokenize, parse},
+    scores,
+    tei_body::{Decode, Embed, EmbedAll, Similarity, Tokenize, parse},
     terms::lane,
 };
 use crate::{
-    engine::{EmbedError, Request},
+    engine::{EmbedError, Engine, Request},
     in_hand::Held,
     pod::{Pod, Serving},
     tokenise::Token,
@@ -32,6 +34,19 @@ const TOKENS_BODY: usize = 256 * 1024;
 /// Bytes that are made of each byte of such a body: a token can be of one byte, and takes some 90 in the answer.
 const PER_BYTE: usize = 96;
 
+/// `POST /`: what the model is there for.
+pub(super) async fn root(
+    State(pod): State<Arc<Pod>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    match pod.engine().and_then(Engine::labels).map(<[_]>::len) {
+        None => embed(State(pod), headers, body).await,
+        Some(1) => scores::rerank(State(pod), headers, body).await,
+        Some(_) => scores::predict(State(pod), headers, body).await,
+    }
+}
+
 /// `POST /embed`
 pub(super) async fn embed(
     State(pod): State<Arc<Pod>>,
@@ -40,6 +55,23 @@ pub(super) async fn embed(
 ) -> Result<Response, ApiError> {
     let read = |bytes: &[u8]| parse::<Embed>(bytes).map(Request::from).map_err(ApiError::bad_request);
     let (serving, vectors, held) = vectors(&pod, &headers, body, read).await?;
+    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(&vectors, held)?).into_response())
+}
+
+/// `POST /embed_all`: the vectors of all tokens.
+pub(super) async fn embed_all(
+    State(pod): State<Arc<Pod>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let lane = lane(&headers)?;
+    let serving = pod.serving().map_err(ApiError::not_ready)?;
+    let mut held = serving.engine.admit()?;
+    let bytes = read(body, pod.limits.body, &mut held).await?;
+    let request = Request::from(parse::<EmbedAll>(&bytes).map_err(ApiError::bad_request)?);
+    drop(bytes);
+    let request = request.without_empty_texts()?;
+    let vectors = serving.engine.embed_every_token_in(lane, request, &mut held).await?;
     Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(&vectors, held)?).into_response())
 }
 

@@ -17,6 +17,14 @@ pub(super) struct Embed {
     dimensions: Option<usize>,
 }
 
+/// `POST /embed_all`
+#[derive(Deserialize)]
+pub(super) struct EmbedAll {
+    inputs: Inputs,
+    #[serde(flatten)]
+    options: Options,
+}
+
 /// `POST /similarity`
 #[derive(Deserialize)]
 pub(super) struct Similarity {
@@ -97,6 +105,12 @@ impl From<Embed> for Request {
         // Its clients get vectors of length one unless they say otherwise, whatever the model has.
         let normalize = Some(normalize.unwrap_or(true));
         options.apply(Self { inputs: inputs.into(), dimensions, normalize, ..Self::default() })
+    }
+}
+
+impl From<EmbedAll> for Request {
+    fn from(embed: EmbedAll) -> Self {
+        embed.options.apply(Self { inputs: embed.inputs.into(), ..Self::default() })
     }
 }
 

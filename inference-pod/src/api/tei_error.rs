@@ -18,13 +18,14 @@ pub(super) async fn in_teis_form(response: Response) -> Response {
     refusal(status, Body { error: error.message.clone(), error_type }, error.clone())
 }
 
-/// As text-embeddings-inference documents them, but for one: it says 424 for what is the server's own fault, which no
-/// client tries again.
+/// As text-embeddings-inference documents them, but for one: it says 424 also for what is the server's own fault, which
+/// no client tries again.
 fn status_and_type(reason: Reason) -> (StatusCode, &'static str) {
     match reason {
         Reason::Empty => (StatusCode::BAD_REQUEST, "Empty"),
         Reason::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "Validation"),
         Reason::Untokenisable => (StatusCode::UNPROCESSABLE_ENTITY, "Tokenizer"),
+        Reason::OtherModel => (StatusCode::FAILED_DEPENDENCY, "Backend"),
         Reason::TooLong | Reason::TooMany | Reason::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "Validation"),
         Reason::Full => (StatusCode::TOO_MANY_REQUESTS, "Overloaded"),
         Reason::NotReady | Reason::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "Unhealthy"),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Backend, RunError};
 use crate::{
-    batch::pad::Padded,
+    batch::{pad::Padded, row::Wanted},
     head::{Layer, apply},
 };
 
@@ -24,15 +24,15 @@ impl<B> Headed<B> {
 
 impl<B: Backend> Backend for Headed<B> {
     fn run(&mut self, batch: &Padded) -> Result<Vec<Vec<f32>>, RunError> {
-        let vectors = self.network.run(batch)?;
-        if let Some((layer, vector)) = self.layers.first().zip(vectors.first())
-            && layer.from != vector.len()
-        {
-            let (takes, gives) = (layer.from, vector.len());
-            return Err(RunError(format!(
-                "a dense layer takes {takes} numbers, and the network gives {gives}"
-            )));
-        }
-        Ok(vectors.into_iter().map(|vector| apply(&self.layers, vector)).collect())
+        let vectors = self.network.run(batch)?.into_iter().zip(&batch.wanted);
+        let finish = |(vector, wanted): (Vec<f32>, &Wanted)| match (wanted, self.layers.first()) {
+            (Wanted::Tokens, _) | (_, None) => Ok(vector),
+            (Wanted::One, Some(layer)) if layer.from == vector.len() => Ok(apply(&self.layers, vector)),
+            (Wanted::One, Some(layer)) => {
+                let (takes, gives) = (layer.from, vector.len());
+                Err(RunError(format!("a dense layer takes {takes} numbers, and the network gives {gives}")))
+            }
+        };
+        vectors.map(finish).collect()
     }
 }

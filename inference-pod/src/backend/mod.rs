@@ -8,7 +8,7 @@ use crate::batch::pad::Padded;
 
 /// A network on a device. One thread owns it; it need not be shared.
 pub trait Backend: Send {
-    /// The pooled vector of each row, in order, not yet normalised.
+    /// What is wanted of each row, in order: its vector, not yet normalised, or those of its tokens.
     ///
     /// # Errors
     /// If the device fails. The batch is lost; the next one may be tried.

@@ -14,7 +14,7 @@ use ort::{
 
 use super::{Backend, RunError, shared::SharedSession};
 use crate::{
-    batch::pad::Padded,
+    batch::{pad::Padded, row::Wanted},
     export::Exported,
     model::ModelError,
     pooling::{Pooling, pool},
@@ -22,6 +22,9 @@ use crate::{
 
 /// The outputs that hold a vector a token, as exporters name them.
 const HIDDEN_STATES: [&str; 2] = ["last_hidden_state", "token_embeddings"];
+
+/// The output that holds a number for each label.
+const SCORES: &str = "logits";
 
 /// The target of ONNX Runtime's own log lines.
 const TARGET: &str = "onnxruntime";
@@ -80,7 +83,16 @@ fn log(level: LogLevel, message: &str) {
 pub struct Onnx {
     session: Arc<SharedSession>,
     inputs: Arc<[Input]>,
-    pooling: Pooling,
+    output: Output,
+}
+
+/// What is made of what the graph gives.
+#[derive(Clone, Copy, Debug)]
+pub enum Output {
+    /// Vectors of tokens, pooled to one.
+    Pooled(Pooling),
+    /// A number for each label, which it gives itself.
+    Scores,
 }
 
 /// What the graph wants to know of a batch.
@@ -95,8 +107,9 @@ impl Onnx {
     /// Makes the session.
     ///
     /// # Errors
-    /// If ONNX Runtime cannot run this graph, or its inputs and outputs are not those of a text encoder.
-    pub fn new(environment: &Environment, graph: Graph, pooling: Pooling) -> Result<Self, ModelError> {
+    /// If ONNX Runtime cannot run this graph, or its inputs and outputs are not those of a text encoder, with
+    /// what stands behind it if it classifies.
+    pub fn new(environment: &Environment, graph: Graph, output: Output) -> Result<Self, ModelError> {
         let file = match &graph {
             Graph::Made(_) => "model.safetensors".to_owned(),
             Graph::Shipped(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -106,38 +119,58 @@ impl Onnx {
         };
         let session = session(environment, graph).map_err(invalid)?;
         let inputs = session.inputs().iter().map(|i| input(i.name(), i.dtype())).collect::<Result<_, _>>()?;
-        let output = HIDDEN_STATES
-            .into_iter()
-            .find(|name| session.outputs().iter().any(|output| output.name() == *name))
-            .ok_or_else(|| ModelError::Unsupported("its graph has no output last_hidden_state".into()))?;
-        let session = Arc::new(SharedSession::new(session, output).map_err(invalid)?);
-        Ok(Self { session, inputs, pooling })
+        let names = match output {
+            Output::Pooled(_) => &HIDDEN_STATES[..],
+            Output::Scores => &[SCORES],
+        };
+        let has = |name: &&str| session.outputs().iter().any(|output| output.name() == *name);
+        let name = names
+            .iter()
+            .copied()
+            .find(has)
+            .ok_or_else(|| ModelError::Unsupported(format!("its graph has no output {}", names[0])))?;
+        let session = Arc::new(SharedSession::new(session, name).map_err(invalid)?);
+        Ok(Self { session, inputs, output })
     }
 
-    fn pooled(&self, batch: &Padded) -> ort::Result<Vec<Vec<f32>>> {
+    fn answers(&self, batch: &Padded) -> ort::Result<Vec<Vec<f32>>> {
         let shape = [batch.rows(), batch.columns];
         let data = |input: &Input| match input {
             Input::Ids => batch.ids.clone(),
             Input::Mask => batch.mask.clone(),
-            Input::Types => vec![0; batch.ids.len()],
+            Input::Types if batch.types.is_empty() => vec![0; batch.ids.len()],
+            Input::Types => batch.types.clone(),
         };
         let values = self.inputs.iter().map(|input| Tensor::from_array((shape, data(input))));
         self.session.run(&values.collect::<ort::Result<Vec<_>>>()?, |output| {
-            let (shape, hidden) = output.try_extract_tensor::<f32>()?;
-            let dimension = match **shape {
-                [_, _, dimension] => dimension as usize,
-                _ => return Err(ort::Error::new(format!("the output is of shape {shape:?}"))),
-            };
-            let rows = hidden.chunks(batch.columns * dimension).zip(&batch.lengths);
-            Ok(rows.map(|(row, &length)| pool(self.pooling, row, length, dimension)).collect())
+            let (shape, numbers) = output.try_extract_tensor::<f32>()?;
+            match (self.output, &**shape) {
+                (Output::Pooled(pooling), &[_, _, dimension]) => {
+                    Ok(vectors(batch, pooling, numbers, dimension as usize))
+                }
+                (Output::Scores, &[_, labels]) => {
+                    Ok(numbers.chunks(labels.max(1) as usize).map(<[f32]>::to_vec).collect())
+                }
+                _ => Err(ort::Error::new(format!("the output is of shape {shape:?}"))),
+            }
         })
     }
 }
 
 impl Backend for Onnx {
     fn run(&mut self, batch: &Padded) -> Result<Vec<Vec<f32>>, RunError> {
-        self.pooled(batch).map_err(|e| RunError(e.message().to_owned()))
+        self.answers(batch).map_err(|e| RunError(e.message().to_owned()))
     }
+}
+
+/// What is wanted of each row, from the vectors of its tokens.
+fn vectors(batch: &Padded, pooling: Pooling, hidden: &[f32], dimension: usize) -> Vec<Vec<f32>> {
+    let rows = hidden.chunks(batch.columns * dimension).zip(&batch.lengths).zip(&batch.wanted);
+    let wanted = rows.map(|((row, &length), wanted)| match wanted {
+        Wanted::One => pool(pooling, row, length, dimension),
+        Wanted::Tokens => row[..length * dimension].to_vec(),
+    });
+    wanted.collect()
 }
 
 /// Builder errors carry the builder, which cannot cross threads: they are made plain inside.

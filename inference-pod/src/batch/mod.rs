@@ -4,6 +4,7 @@ mod ending;
 mod flights;
 pub mod pad;
 mod reply;
+pub mod row;
 mod worker;
 
 use std::{
@@ -15,11 +16,7 @@ use std::{
 use kembed_queue::{Budget, Entry, Queue, Rate, Refusal, wire::Lane};
 use tokio::sync::oneshot;
 
-use self::{
-    ending::Ending,
-    flights::{Flights, Ids},
-    reply::Collector,
-};
+use self::{ending::Ending, flights::Flights, reply::Collector, row::Row};
 use crate::{
     backend::{Backend, RunError},
     limits::Limits,
@@ -71,7 +68,7 @@ struct Shared {
 
 struct State {
     /// What waits. Whether an input is still wanted, those know who wait for it.
-    queue: Queue<Ids>,
+    queue: Queue<Arc<Row>>,
     flights: Flights<Waiter>,
     rate: Rate,
     workers: usize,
@@ -132,7 +129,7 @@ impl Batcher {
     /// If there is no room.
     pub fn submit(
         &self,
-        inputs: Vec<Vec<u32>>,
+        inputs: Vec<Row>,
         lane: Lane,
         deadline: Instant,
         now: Instant,
@@ -144,11 +141,11 @@ impl Batcher {
         state.make_room(&inputs, now)?;
         let (collector, receiver) = Collector::new(inputs.len());
         let one = inputs.len() == 1;
-        for (row, ids) in inputs.into_iter().enumerate() {
-            let waiter = Waiter { reply: collector.clone(), row, deadline };
-            if let Some(ids) = state.flights.join(ids, waiter) {
-                let tokens = ids.len() as u32;
-                state.queue.push(ids, tokens, lane, None, now).map_err(SubmitError::TooLarge)?;
+        for (i, input) in inputs.into_iter().enumerate() {
+            let waiter = Waiter { reply: collector.clone(), row: i, deadline };
+            if let Some(input) = state.flights.join(input, waiter) {
+                let tokens = input.ids.len() as u32;
+                state.queue.push(input, tokens, lane, None, now).map_err(SubmitError::TooLarge)?;
             } else {
                 self.shared.metrics.joined.inc();
             }
@@ -167,10 +164,9 @@ impl Batcher {
 
 impl State {
     /// Sees that those of the inputs that must be run can be queued.
-    fn make_room(&mut self, inputs: &[Vec<u32>], now: Instant) -> Result<(), SubmitError> {
-        let new: HashSet<&[u32]> =
-            inputs.iter().map(Vec::as_slice).filter(|ids| !self.flights.has(ids)).collect();
-        let tokens = new.iter().map(|ids| ids.len() as u64).sum();
+    fn make_room(&mut self, inputs: &[Row], now: Instant) -> Result<(), SubmitError> {
+        let new: HashSet<&Row> = inputs.iter().filter(|input| !self.flights.has(input)).collect();
+        let tokens = new.iter().map(|input| input.ids.len() as u64).sum();
         if let Err(Refusal::Full { .. }) = self.queue.room_for(new.len(), tokens) {
             self.purge(now);
         }
@@ -185,21 +181,21 @@ impl State {
     }
 
     /// The next batch, without what nobody wants any more.
-    fn take(&mut self, budget: Budget, now: Instant) -> Vec<Entry<Ids>> {
+    fn take(&mut self, budget: Budget, now: Instant) -> Vec<Entry<Arc<Row>>> {
         let flights = &self.flights;
-        let taken = self.queue.take(budget, now, |ids| flights.all(ids, |waiter| waiter.is_over(now)));
+        let taken = self.queue.take(budget, now, |input| flights.all(input, |waiter| waiter.is_over(now)));
         self.forget(&taken.dropped);
         taken.batch
     }
 
     fn purge(&mut self, now: Instant) {
         let flights = &self.flights;
-        let dropped = self.queue.purge(now, |ids| flights.all(ids, |waiter| waiter.is_over(now)));
+        let dropped = self.queue.purge(now, |input| flights.all(input, |waiter| waiter.is_over(now)));
         self.forget(&dropped);
     }
 
     /// Dropping those who wait tells their clients.
-    fn forget(&mut self, dropped: &[Entry<Ids>]) {
+    fn forget(&mut self, dropped: &[Entry<Arc<Row>>]) {
         for entry in dropped {
             self.flights.land(&entry.item);
         }

@@ -2,16 +2,13 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::Instant,
 };
 
 use kembed_queue::Entry;
 
-use super::{
-    Ended, Shared, Waiter,
-    flights::{Flights, Ids},
-    pad::Padded,
-};
+use super::{Ended, Shared, Waiter, flights::Flights, pad::Padded, row::Row};
 use crate::backend::{Backend, RunError};
 
 /// Runs batches until the queue is closed and empty.
@@ -33,7 +30,7 @@ pub(super) fn run(shared: &Shared, mut backend: Box<dyn Backend>, filler: u32) -
 }
 
 /// The next batch, once there is one; `None` at the end.
-fn next(shared: &Shared) -> Option<Vec<Entry<Ids>>> {
+fn next(shared: &Shared) -> Option<Vec<Entry<Arc<Row>>>> {
     let mut state = shared.lock();
     loop {
         let batch = state.take(shared.limits.batch, Instant::now());
@@ -48,7 +45,7 @@ fn next(shared: &Shared) -> Option<Vec<Entry<Ids>>> {
     }
 }
 
-fn serve(shared: &Shared, backend: &mut dyn Backend, batch: &[Entry<Ids>], filler: u32) {
+fn serve(shared: &Shared, backend: &mut dyn Backend, batch: &[Entry<Arc<Row>>], filler: u32) {
     let padded = Padded::new(batch.iter().map(|entry| &*entry.item), filler);
     let start = Instant::now();
     let result = backend.run(&padded);

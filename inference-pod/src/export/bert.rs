@@ -4,8 +4,9 @@ use serde::Deserialize;
 
 use super::{
     activation::Activation,
-    encoder::{self, Names, Sizes, View},
+    encoder::{self, Names, Sizes, Types, View},
     graph::{Graph, Value},
+    proto::INT64,
 };
 use crate::model::{Config, ModelError};
 
@@ -28,12 +29,14 @@ struct Own {
     type_vocab_size: Option<usize>,
 }
 
-/// Vectors of tokens.
+/// Vectors of tokens. Where there are pairs of texts, it is an input of the graph which text a token belongs to, if the
+/// model knows more than one.
 pub(super) fn build(
     graph: &mut Graph<'_>,
     config: &Config,
     ids: &str,
     mask: Value,
+    pairs: bool,
 ) -> Result<Value, ModelError> {
     let own: Own = config.read()?;
     if let Some(kind) = own.position_embedding_type.as_deref().filter(|&kind| kind != "absolute") {
@@ -50,9 +53,18 @@ pub(super) fn build(
     let words = "embeddings.word_embeddings.weight";
     let prefix = encoder::prefix(graph.weights(), &PREFIXES, words)?;
     let name = |part: &str| format!("{prefix}{part}");
-    let positions = positions(graph, config, &own, prefix)?;
+    let kinds = own.type_vocab_size.unwrap_or(2);
+    let types = (pairs && kinds > 1).then(|| {
+        let of_tokens = graph.input("token_type_ids", INT64, &["batch", "sequence"]);
+        Types { of_tokens, table: name(TYPES), rows: kinds }
+    });
+    let mut positions = positions(graph, config, &own, prefix)?;
+    if types.is_none() {
+        add_first_type(graph, &own, kinds, &name(TYPES), &mut positions)?;
+    }
     let (words, norm) = (name(words), name("embeddings.LayerNorm"));
-    let mut x = encoder::embed(graph, &sizes, ids, (&words, config.vocab_size), &positions, &norm)?;
+    let words = (words.as_str(), config.vocab_size);
+    let mut x = encoder::embed(graph, &sizes, ids, words, types.as_ref(), &positions, &norm)?;
     let view = View { mask, bias: String::new() };
     for layer in 0..own.num_hidden_layers {
         let name = |part: &str| name(&format!("encoder.layer.{layer}.{part}"));
@@ -71,16 +83,29 @@ pub(super) fn build(
     Ok(x)
 }
 
-/// The vectors of positions. There is one type of token, so its row is added to each.
+/// The vectors of types of token.
+const TYPES: &str = "embeddings.token_type_embeddings.weight";
+
+/// The vectors of positions, from that of the first token on.
 fn positions(graph: &Graph<'_>, config: &Config, own: &Own, prefix: &str) -> Result<Vec<f32>, ModelError> {
-    let hidden = own.hidden_size;
-    let (rows, types) = (own.max_position_embeddings, own.type_vocab_size.unwrap_or(2));
-    let read = |name: &str, shape: &[usize]| graph.weights().floats(&format!("{prefix}{name}"), shape);
-    let mut table = read("embeddings.position_embeddings.weight", &[rows, hidden])?;
-    let kind = read("embeddings.token_type_embeddings.weight", &[types, hidden])?;
+    let (rows, hidden) = (own.max_position_embeddings, own.hidden_size);
+    let name = format!("{prefix}embeddings.position_embeddings.weight");
+    let mut table = graph.weights().floats(&name, &[rows, hidden])?;
     table.drain(..config.position_offset().min(rows) * hidden);
-    for row in table.chunks_mut(hidden) {
+    Ok(table)
+}
+
+/// Adds the row of the one type of token that there is to each position.
+fn add_first_type(
+    graph: &Graph<'_>,
+    own: &Own,
+    types: usize,
+    name: &str,
+    positions: &mut [f32],
+) -> Result<(), ModelError> {
+    let kind = graph.weights().floats(name, &[types, own.hidden_size])?;
+    for row in positions.chunks_mut(own.hidden_size) {
         row.iter_mut().zip(&kind).for_each(|(x, y)| *x += y);
     }
-    Ok(table)
+    Ok(())
 }

@@ -45,7 +45,7 @@ pub(super) fn build(
     let positions = name("embeddings.position_embeddings.weight");
     let positions = graph.weights().floats(&positions, &[own.max_position_embeddings, own.dim])?;
     let (words, norm) = (name(words), name("embeddings.LayerNorm"));
-    let mut x = encoder::embed(graph, &sizes, ids, (&words, config.vocab_size), &positions, &norm)?;
+    let mut x = encoder::embed(graph, &sizes, ids, (&words, config.vocab_size), None, &positions, &norm)?;
     let view = View { mask, bias: String::new() };
     for layer in 0..own.n_layers {
         let name = |part: &str| name(&format!("transformer.layer.{layer}.{part}"));

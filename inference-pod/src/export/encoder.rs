@@ -76,13 +76,23 @@ pub(super) fn prefix<'p>(
         .ok_or_else(|| ModelError::invalid("model.safetensors", format!("it has no tensor {anchor}")))
 }
 
-/// The sum of a token's own vector and that of its position, normalised, in one operator. `positions` has a row for
-/// each position.
+/// Which text of a pair each token belongs to.
+pub(super) struct Types {
+    /// `[batch, sequence]`
+    pub(super) of_tokens: Value,
+    /// The tensor that has a row for each type.
+    pub(super) table: String,
+    pub(super) rows: usize,
+}
+
+/// The sum of a token's own vector, that of its position and that of its type, normalised, in one operator. `positions`
+/// has a row for each position.
 pub(super) fn embed(
     graph: &mut Graph<'_>,
     sizes: &Sizes,
     ids: &str,
     (words, vocabulary): (&str, usize),
+    types: Option<&Types>,
     positions: &[f32],
     norm: &str,
 ) -> Result<Value, ModelError> {
@@ -92,7 +102,13 @@ pub(super) fn embed(
     let positions = graph.constant("positions", &[positions.len() / hidden, hidden], positions);
     let gamma = graph.weight(&format!("{norm}.weight"), &[hidden])?;
     let beta = graph.weight(&format!("{norm}.bias"), &[hidden])?;
-    let inputs = [&ids, "", &words, &positions, "", &gamma, &beta];
+    let (types, table) = match types {
+        None => (String::new(), String::new()),
+        Some(types) => {
+            (graph.cast(&types.of_tokens, INT32), graph.weight(&types.table, &[types.rows, hidden])?)
+        }
+    };
+    let inputs = [&ids, &*types, &words, &positions, &*table, &gamma, &beta];
     let epsilon = vec![float("epsilon", sizes.epsilon)];
     Ok(graph.node_of(CONTRIB, "EmbedLayerNormalization", &inputs, 2, epsilon))
 }

@@ -2,6 +2,7 @@
 
 mod activation;
 mod bert;
+mod classify;
 mod distance;
 mod distilbert;
 mod encoder;
@@ -29,12 +30,13 @@ pub struct Exported {
 }
 
 /// Makes the graph of a model. It takes `input_ids` and `attention_mask`, both `[batch, sequence]`, and gives
-/// `last_hidden_state`, `[batch, sequence, hidden_size]`.
+/// `last_hidden_state`, `[batch, sequence, hidden_size]`. That of a model that classifies may also take
+/// `token_type_ids`, and gives `logits`, `[batch, labels]`.
 ///
 /// # Errors
 /// If the architecture is not known, or the weights do not fit it.
 pub fn export(recipe: &Recipe, weights: &Weights) -> Result<Exported, ModelError> {
-    let (config, longest) = (&recipe.config, recipe.max_tokens);
+    let (config, longest, labels) = (&recipe.config, recipe.max_tokens, recipe.labels.as_ref());
     let mut graph = Graph::new(weights);
     let dims = ["batch", "sequence"];
     let ids = &graph.input("input_ids", INT64, &dims);
@@ -42,7 +44,9 @@ pub fn export(recipe: &Recipe, weights: &Weights) -> Result<Exported, ModelError
     let narrow = graph.cast(&mask, INT32);
     let hidden = match config.model_type.as_str() {
         // RoBERTa and its kin are BERT but for where positions begin, which the configuration knows.
-        "bert" | "roberta" | "xlm-roberta" | "camembert" => bert::build(&mut graph, config, ids, narrow),
+        "bert" | "roberta" | "xlm-roberta" | "camembert" => {
+            bert::build(&mut graph, config, ids, narrow, labels.is_some())
+        }
         "distilbert" => distilbert::build(&mut graph, config, ids, narrow),
         "mpnet" => mpnet::build(&mut graph, config, ids, narrow),
         "modernbert" => modernbert::build(&mut graph, config, ids, narrow, longest),
@@ -52,6 +56,12 @@ pub fn export(recipe: &Recipe, weights: &Weights) -> Result<Exported, ModelError
             "weights of model type {other:?} cannot be turned into a graph; if the model ships one, name it with --file"
         ))),
     }?;
-    graph.output("last_hidden_state", hidden, &["batch", "sequence", "hidden"]);
+    match labels {
+        None => graph.output("last_hidden_state", hidden, &["batch", "sequence", "hidden"]),
+        Some(labels) => {
+            let scores = classify::build(&mut graph, config, labels.len(), &hidden, &mask)?;
+            graph.output("logits", scores, &["batch", "labels"]);
+        }
+    }
     Ok(graph.finish())
 }

@@ -52,7 +52,7 @@ pub(super) fn build(
     let positions = graph.weights().floats(&positions, &[own.max_position_embeddings, own.hidden_size])?;
     let positions = positions.get(config.position_offset() * own.hidden_size..).unwrap_or_default();
     let (words, norm) = (name(words), name("embeddings.LayerNorm"));
-    let mut x = encoder::embed(graph, &sizes, ids, (&words, config.vocab_size), positions, &norm)?;
+    let mut x = encoder::embed(graph, &sizes, ids, (&words, config.vocab_size), None, positions, &norm)?;
     let longest = own.max_position_embeddings;
     let bias = bias(graph, &name("encoder.relative_attention_bias.weight"), sizes.heads, longest, ids)?;
     let view = View { mask, bias };

@@ -1,5 +1,7 @@
 //! `config.json`: what every architecture says in it. The rest is read by each architecture's own exporter.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{ModelError, files::CONFIG};
@@ -70,6 +72,25 @@ impl Config {
         })
     }
 
+    /// The names of the numbers that a model that classifies gives, in order.
+    ///
+    /// # Errors
+    /// If some have no name.
+    pub fn labels(&self) -> Result<Vec<String>, ModelError> {
+        #[derive(Deserialize)]
+        struct Own {
+            id2label: Option<BTreeMap<usize, String>>,
+        }
+        // Who names none has two, in transformers.
+        let Some(labels) = self.read::<Own>()?.id2label else {
+            return Ok(vec!["LABEL_0".to_owned(), "LABEL_1".to_owned()]);
+        };
+        if labels.is_empty() || !labels.keys().copied().eq(0..labels.len()) {
+            return Err(ModelError::invalid(CONFIG, "id2label does not name each label"));
+        }
+        Ok(labels.into_values().collect())
+    }
+
     /// Tokens that there are positions for.
     pub fn position_limit(&self) -> Option<usize> {
         Some(self.positions?.saturating_sub(self.position_offset()))
@@ -106,6 +127,21 @@ mod tests {
             limit(r#"{"model_type": "nomic_bert", "vocab_size": 9, "n_positions": 8192}"#),
             Some(8192)
         );
+    }
+
+    #[test]
+    fn labels_stand_in_order_and_all_have_names() {
+        let labels = |more: &str| {
+            let text = format!(r#"{{"model_type": "bert", "vocab_size": 9 {more}}}"#);
+            Config::parse(&text).and_then(|config| config.labels()).map_err(|e| e.to_string())
+        };
+        assert_eq!(labels(""), Ok(vec!["LABEL_0".into(), "LABEL_1".into()]));
+        let eleven = (0..11).rev().map(|i| format!(r#""{i}": "l{i}""#)).collect::<Vec<_>>().join(",");
+        let read = labels(&format!(r#", "id2label": {{{eleven}}}"#)).expect("good labels");
+        assert_eq!((read.len(), read[2].as_str(), read[10].as_str()), (11, "l2", "l10"));
+        for wrong in ["{}", r#"{"1": "a"}"#, r#"{"0": "a", "2": "b"}"#, r#"{"0": 1}"#] {
+            assert!(labels(&format!(r#", "id2label": {wrong}"#)).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -51,6 +51,11 @@ impl Dense {
         Ok(Self { folder: folder.to_owned(), from, to, bias, activation: class })
     }
 
+    /// Numbers that it takes.
+    pub fn takes(&self) -> usize {
+        self.from
+    }
+
     /// The file of its weights.
     pub fn file(&self) -> String {
         format!("{}/{SAFETENSORS}", self.folder)

@@ -29,6 +29,8 @@ pub struct Recipe {
     pub lower_case: bool,
     /// What stands in front of inputs.
     pub prompts: Prompts,
+    /// The names of its numbers, if the model classifies texts instead of giving vectors of them.
+    pub labels: Option<Vec<String>>,
 }
 
 /// The text of each file, as found.
@@ -85,11 +87,13 @@ impl Recipe {
         let config = Config::parse(texts.config)?;
         let steps = texts.modules.map(modules::parse).transpose()?;
         // What sentence-transformers lists the steps of gives vectors, whatever it was trained as before.
-        if let (Some(class), None) = (&config.classifier, &steps) {
+        let class = config.classifier.as_ref().filter(|_| steps.is_none());
+        if let Some(class) = class.filter(|_| overrides.pooling.is_some() || overrides.normalize.is_some()) {
             return Err(ModelError::Unsupported(format!(
-                "it classifies texts and has no vectors of them ({class})"
+                "it classifies texts and has no vectors to pool or to normalise ({class})"
             )));
         }
+        let labels = class.map(|_| config.labels()).transpose()?;
         let sentence_bert: SentenceBert = parse_or_default(SENTENCE_BERT, texts.sentence_bert)?;
         let tokenizer: TokenizerConfig = parse_or_default(TOKENIZER_CONFIG, texts.tokenizer_config)?;
         let prompts = texts.sentence_transformers.map(prompts::parse).transpose()?.unwrap_or_default();
@@ -103,6 +107,7 @@ impl Recipe {
             lower_case: sentence_bert.do_lower_case,
             prompts: prompts
                 .overridden(overrides.query_prompt.as_deref(), overrides.document_prompt.as_deref()),
+            labels,
             config,
         })
     }
@@ -235,11 +240,15 @@ mod tests {
     }
 
     #[test]
-    fn a_classifier_is_refused_unless_its_steps_say_otherwise() {
+    fn a_classifier_has_labels_unless_its_steps_say_otherwise() {
         let config = CONFIG.replace('{', r#"{"architectures": ["BertForSequenceClassification"], "#);
-        let error = read(Texts { config: &config, ..Texts::default() }, &Overrides::default());
-        assert!(error.is_err_and(|e| e.contains("classifies") && e.contains("BertFor")));
-        assert!(read(Texts { config: &config, ..texts() }, &Overrides::default()).is_ok());
+        let labels = |texts: Texts<'_>| read(texts, &Overrides::default()).map(|recipe| recipe.labels);
+        let classifier = Texts { config: &config, ..Texts::default() };
+        assert_eq!(labels(classifier), Ok(Some(vec!["LABEL_0".into(), "LABEL_1".into()])));
+        assert_eq!(labels(Texts { config: &config, ..texts() }), Ok(None));
+        assert_eq!(labels(texts()), Ok(None));
+        let pooled = Overrides { pooling: Some(Pooling::Mean), ..Overrides::default() };
+        assert!(read(classifier, &pooled).is_err_and(|e| e.contains("BertFor") && e.contains("pool")));
     }
 
     #[test]

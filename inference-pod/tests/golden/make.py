@@ -7,7 +7,8 @@
 Each folder holds a whole model as a hub has it (config.json, tokenizer.json, weights, sentence-transformers' files) and
 golden.json: for each text its token ids, cut at the model's limit, and its vector, from transformers in float32, one
 text at a time and so without padding. Pooling, dense layers and normalisation are written out below as
-sentence-transformers does them. tests/architectures.rs compares.
+sentence-transformers does them. For models that classify, the vector holds the logits, and there are pairs of texts,
+too, with the type of each token. tests/architectures.rs compares.
 
 Weights are far larger than a trained model's, and so is what a mistake in a mask, a position or a norm does to vectors.
 """
@@ -39,6 +40,14 @@ TEXTS = [
     "  spaces   and\ttabs\nand lines ",
     "far from the mat that was in the house of the cat was a dog that was not for it " * 2,
     "a long text that is cut where the model's own limit is: " + "but not at the end of it, " * 30,
+]
+PAIRS = [
+    ("Was the cat in the house?", "It was not in the house, but on the mat"),
+    ("It was not in the house, but on the mat", "Was the cat in the house?"),
+    ("a", "a"),
+    ("", "far from the mat"),
+    ("the cat", TEXTS[-1]),
+    (TEXTS[-1], TEXTS[-2]),
 ]
 
 
@@ -172,6 +181,8 @@ def make(
     sizes = {"vocab_size": len(ids), "pad_token_id": ids[tokens[0]]}
     kinds = transformers.AutoConfig.for_model
     settings = {k: v for k, v in (reference or config).items() if k not in ("model_type", "architectures")}
+    if "id2label" in settings:
+        settings["id2label"] = {int(i): label for i, label in settings["id2label"].items()}
     settings = kinds(config["model_type"], **settings, **sizes, attn_implementation="eager")
     model = (head or transformers.AutoModel).from_config(settings).eval()
     randomise(model, sum(name.encode()))
@@ -186,14 +197,18 @@ def make(
     hidden = settings.hidden_size
     layers = [] if head else modules(folder, pooling, dense, normalize, hidden)
     cases = []
-    for text in TEXTS:
-        tokens_of = own.encode(text).ids
+    for texts in [(text,) for text in TEXTS] + (PAIRS if head else []):
+        encoding = own.encode(*texts)
+        # Other models have no types, or one alone.
+        types = {"token_type_ids": torch.tensor([encoding.type_ids])} if settings.model_type == "bert" else {}
         with torch.no_grad():
-            out = model(input_ids=torch.tensor([tokens_of]))
+            out = model(input_ids=torch.tensor([encoding.ids]), **types)
             vector = out.logits[0] if head else pool(pooling, out.last_hidden_state[0])
             for layer in layers:
                 vector = layer(vector)
-        cases.append({"text": text, "input_ids": tokens_of, "vector": [float(f"{x:.7g}") for x in vector.tolist()]})
+        pair = {"pair": texts[1], "type_ids": encoding.type_ids} if len(texts) > 1 else {}
+        vector = [float(f"{x:.7g}") for x in vector.tolist()]
+        cases.append({"text": texts[0], **pair, "input_ids": encoding.ids, "vector": vector})
     lines = ",\n".join(json.dumps(case, ensure_ascii=False, separators=(",", ":")) for case in cases)
     about = f"torch {torch.__version__.split('+')[0]}, transformers {transformers.__version__}"
     (folder / "golden.json").write_text(f'{{"about": "{about}", "limit": {limit}, "cases": [\n{lines}\n]}}\n')
@@ -205,24 +220,34 @@ def make(
 BERT = {"model_type": "bert", "hidden_act": "gelu", "layer_norm_eps": 1e-12, "type_vocab_size": 2} | SMALL
 ROBERTA = BERT | {"layer_norm_eps": 1e-5, "type_vocab_size": 1, "max_position_embeddings": 42}
 
+DISTILBERT = {
+    "model_type": "distilbert",
+    "activation": "gelu",
+    "dim": 32,
+    "hidden_dim": 48,
+    "n_heads": 4,
+    "n_layers": 2,
+    "max_position_embeddings": 40,
+    "sinusoidal_pos_embds": False,
+}
+MODERNBERT = SMALL | {
+    "model_type": "modernbert",
+    "num_hidden_layers": 4,
+    "hidden_activation": "gelu",
+    "norm_eps": 1e-5,
+    "layer_norm_eps": 1e-5,
+    "global_attn_every_n_layers": 3,
+    "local_attention": 8,
+    "global_rope_theta": 160000.0,
+    "local_rope_theta": 10000.0,
+    "max_position_embeddings": 60,
+}
+
 MODELS = {
     "bert": lambda name: make(name, BERT | {"max_position_embeddings": 40}, normalize=True),
     "roberta": lambda name: make(name, ROBERTA | {"model_type": "roberta"}, tokens=ROBERTA_TOKENS, pooling="cls"),
     "xlm-roberta": lambda name: make(name, ROBERTA | {"model_type": "xlm-roberta"}, tokens=ROBERTA_TOKENS),
-    "distilbert": lambda name: make(
-        name,
-        {
-            "model_type": "distilbert",
-            "activation": "gelu",
-            "dim": 32,
-            "hidden_dim": 48,
-            "n_heads": 4,
-            "n_layers": 2,
-            "max_position_embeddings": 40,
-            "sinusoidal_pos_embds": False,
-        },
-        pooling="max",
-    ),
+    "distilbert": lambda name: make(name, DISTILBERT, pooling="max"),
     # Long enough for each of its 32 buckets of distance.
     "mpnet": lambda name: make(
         name,
@@ -230,24 +255,7 @@ MODELS = {
         tokens=ROBERTA_TOKENS,
         limit=140,
     ),
-    "modernbert": lambda name: make(
-        name,
-        SMALL
-        | {
-            "model_type": "modernbert",
-            "num_hidden_layers": 4,
-            "hidden_activation": "gelu",
-            "norm_eps": 1e-5,
-            "layer_norm_eps": 1e-5,
-            "global_attn_every_n_layers": 3,
-            "local_attention": 8,
-            "global_rope_theta": 160000.0,
-            "local_rope_theta": 10000.0,
-            "max_position_embeddings": 60,
-        },
-        limit=60,
-        pooling="cls",
-    ),
+    "modernbert": lambda name: make(name, MODERNBERT, limit=60, pooling="cls"),
     "nomic_bert": lambda name: make(
         name,
         {
@@ -309,6 +317,45 @@ MODELS = {
         pooling="weightedmean",
         dense=[(24, True, "torch.nn.modules.activation.Tanh"), (16, False, "torch.nn.modules.linear.Identity")],
         normalize=True,
+    ),
+    "bert-classifier": lambda name: make(
+        name,
+        BERT
+        | {
+            "architectures": ["BertForSequenceClassification"],
+            "max_position_embeddings": 40,
+            "id2label": {"0": "bad", "1": "good", "2": "neither"},
+        },
+        head=transformers.AutoModelForSequenceClassification,
+    ),
+    "xlm-roberta-classifier": lambda name: make(
+        name,
+        ROBERTA
+        | {
+            "model_type": "xlm-roberta",
+            "architectures": ["XLMRobertaForSequenceClassification"],
+            "id2label": {"0": "LABEL_0"},
+        },
+        tokens=ROBERTA_TOKENS,
+        head=transformers.AutoModelForSequenceClassification,
+    ),
+    "distilbert-classifier": lambda name: make(
+        name,
+        DISTILBERT | {"architectures": ["DistilBertForSequenceClassification"]},
+        head=transformers.AutoModelForSequenceClassification,
+    ),
+    "modernbert-classifier": lambda name: make(
+        name,
+        MODERNBERT
+        | {
+            "architectures": ["ModernBertForSequenceClassification"],
+            "num_hidden_layers": 2,
+            "classifier_pooling": "mean",
+            "classifier_activation": "gelu",
+            "id2label": {"0": "LABEL_0"},
+        },
+        limit=60,
+        head=transformers.AutoModelForSequenceClassification,
     ),
     "sharded": lambda name: make(
         name,

@@ -16,7 +16,7 @@ use axum::{
 use inference_pod::{
     api,
     backend::{Backend, RunError},
-    batch::{Batcher, Ended, pad::Padded},
+    batch::{Batcher, Ended, pad::Padded, row::Wanted},
     engine::Engine,
     limits::Limits,
     model::{Overrides, Recipe, recipe::Texts},
@@ -53,8 +53,11 @@ pub const CONFIG: &str = r#"{"model_type": "bert", "hidden_size": 8, "num_hidden
     "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 12, "max_position_embeddings": 16,
     "type_vocab_size": 2, "pad_token_id": 0}"#;
 
-/// The stub's vector of a text: how many tokens it has, and the sum of their ids.
+/// The stub's vector of a text: how many tokens it has, the sum of their ids, and zero. A token of a second text counts a
+/// thousand more. The vector of one token is its id, one, and zero.
 pub struct Stub {
+    /// How many of these numbers there are.
+    pub numbers: usize,
     /// Told the rows of each batch before it is run.
     pub started: mpsc::Sender<usize>,
     /// What to do with each batch; once the sender is gone, answer.
@@ -80,8 +83,17 @@ impl Backend for Stub {
             Order::Panic => panic!("as ordered"),
             Order::Answer => {}
         }
-        let rows = batch.ids.chunks(batch.columns).zip(&batch.lengths);
-        Ok(rows.map(|(ids, &n)| vec![n as f32, ids[..n].iter().sum::<i64>() as f32, 0.]).collect())
+        let vector = |row: usize| {
+            let n = batch.lengths[row];
+            let tokens = row * batch.columns..row * batch.columns + n;
+            let (ids, types) = (&batch.ids[tokens.clone()], batch.types.get(tokens).unwrap_or_default());
+            let sum = ids.iter().sum::<i64>() + 1000 * types.iter().sum::<i64>();
+            match batch.wanted[row] {
+                Wanted::One => [n as f32, sum as f32, 0.].into_iter().take(self.numbers).collect(),
+                Wanted::Tokens => ids.iter().flat_map(|&id| [id as f32, 1., 0.]).collect(),
+            }
+        };
+        Ok((0..batch.rows()).map(vector).collect())
     }
 }
 
@@ -117,17 +129,30 @@ pub const DIGEST: &str = "sha256:1234";
 
 /// A pod that serves a stub, which waits for orders.
 pub fn waiting(limits: Limits, identity: Identity) -> Tested {
-    let overrides =
-        Overrides { normalize: Some(false), query_prompt: Some("query: ".into()), ..Overrides::default() };
-    let texts = Texts { config: CONFIG, ..Texts::default() };
+    stubbed(CONFIG, 3, limits, identity)
+}
+
+/// A pod whose stub classifies by this many labels, up to three, and answers at once.
+pub fn classifying(labels: usize, limits: Limits) -> Arc<Pod> {
+    let names: Vec<_> = ["bad", "good", "none"].into_iter().take(labels).enumerate().collect();
+    let names: Vec<_> = names.iter().map(|(i, name)| format!(r#""{i}": "{name}""#)).collect();
+    let class = r#"{"architectures": ["BertForSequenceClassification"], "id2label": {LABELS}, "#;
+    let config = CONFIG.replacen('{', &class.replace("LABELS", &names.join(",")), 1);
+    stubbed(&config, labels, limits, identity()).pod
+}
+
+fn stubbed(config: &str, numbers: usize, limits: Limits, identity: Identity) -> Tested {
+    let overrides = Overrides { query_prompt: Some("query: ".into()), ..Overrides::default() };
+    let texts = Texts { config, ..Texts::default() };
     let recipe = Recipe::read(texts, &overrides).expect("a good recipe");
     let tokeniser = Tokeniser::new(TOKENIZER.as_bytes(), recipe.max_tokens, false).expect("a good tokenizer");
     let ((started, is_started), (orders, ordered)) = (mpsc::channel(), mpsc::channel());
     let pod = Arc::new(Pod::new(identity, limits));
-    let stub = Box::new(Stub { started, orders: ordered });
+    let stub = Box::new(Stub { numbers, started, orders: ordered });
     let (batcher, ended) = Batcher::start(vec![stub], 0, limits, pod.metrics.clone()).expect("a thread");
-    let engine = Engine::new(recipe, tokeniser, batcher, 3, limits, pod.metrics.clone());
-    let space = Space { digest: DIGEST.into(), revision: Some("abc".into()), dimension: 3, max_tokens: 16 };
+    let engine = Engine::new(recipe, tokeniser, batcher, numbers, limits, pod.metrics.clone());
+    let dimension = numbers as u32;
+    let space = Space { digest: DIGEST.into(), revision: Some("abc".into()), dimension, max_tokens: 16 };
     pod.serve(Serving { engine, space });
     Tested { pod, started: is_started, orders, ended }
 }
