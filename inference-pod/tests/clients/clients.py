@@ -103,6 +103,11 @@ def by_teis_words():
     ids = [token["id"] for token in post("/tokenize", {"inputs": TEXTS[0]})[0]]
     alike(post("/embed", {"inputs": [ids, TEXTS[1]]}), EXPECTED[:2])
     assert post("/decode", {"ids": ids}) == ["a cat sat on the mat."]
+    # This model's vector is the mean of those of its tokens, brought to length one.
+    means = numpy.array([numpy.mean(tokens, axis=0) for tokens in post("/embed_all", {"inputs": TEXTS})])
+    alike(means / numpy.linalg.norm(means, axis=1, keepdims=True))
+    error = refused(urllib.error.HTTPError, lambda: post("/rerank", {"query": "a", "texts": ["b"]}))
+    assert error.code == 424 and json.load(error)["error"] == "model is not a re-ranker model"
     error = refused(urllib.error.HTTPError, lambda: post("/embed", {"inputs": LONG, "truncate": False}))
     assert error.code == 413 and json.load(error)["error_type"] == "Validation"
 
