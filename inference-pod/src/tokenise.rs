@@ -1,13 +1,19 @@
 //! Texts to token ids, and back.
 
 mod pairs;
+mod border;
 
 use std::{borrow::Cow, sync::OnceLock};
 
 use tokenizers::{Tokenizer, TruncationDirection, TruncationParams};
 
 pub use self::pairs::{Pairs, Typed};
+use self::border::Border;
 use crate::model::{ModelError, files::TOKENIZER};
+
+/// Bytes of a text, for each token that the model takes, that are read at first: an English token is of five with the
+/// space before it, so that these are mostly enough.
+const BYTES_PER_TOKEN: usize = 8;
 
 /// A model's tokenizer, cutting at the model's limit and padding nothing.
 pub struct Tokeniser {
@@ -18,6 +24,8 @@ pub struct Tokeniser {
     max_tokens: usize,
     /// Special tokens around every text.
     special: usize,
+    /// Where a text can be cut before it is read. Without one it is read whole.
+    border: Option<Border>,
 }
 
 /// What becomes of a text with more tokens than the model takes.
@@ -62,11 +70,12 @@ impl Tokeniser {
         }
         let cut = TruncationParams { max_length: max_tokens, ..TruncationParams::default() };
         tokenizer.with_truncation(Some(cut)).map_err(invalid)?;
-        Ok(Self { tokenizer, uncut: OnceLock::new(), lower_case, max_tokens, special })
+        let border = border(&tokenizer);
+        Ok(Self { tokenizer, uncut: OnceLock::new(), lower_case, max_tokens, special, border })
     }
 
-    /// The ids of a text, special tokens included, cut at the limit. Takes time in proportion to the text: not for
-    /// async threads.
+    /// The ids of a text, special tokens included, cut at the limit. Not for async threads: it takes time in proportion
+    /// to the tokens that count, or to the text if it has no place where it can be cut.
     ///
     /// # Errors
     /// If the tokenizer cannot take this text; the message holds none of it.
@@ -79,24 +88,72 @@ impl Tokeniser {
     /// # Errors
     /// As [`Tokeniser::ids`], or if the text is too long and may not be cut.
     pub fn ids_cut(&self, prompt: &str, text: &str, cut: Cut) -> Result<Vec<u32>, TokeniseError> {
-        let text = self.prepared(prompt, text);
-        let encode = |special| self.tokenizer.encode_fast(&*text, special).map_err(|_| TokeniseError::Text);
-        let ids = encode(true)?.get_ids().to_vec();
-        // At the limit there may have been more: without special tokens that shows, for then there is room for it.
-        if cut == Cut::End
-            || ids.len() < self.max_tokens
-            || encode(false)?.len() + self.special <= self.max_tokens
-        {
-            return Ok(ids);
+        let text = with_prompt(prompt, text);
+        match cut {
+            Cut::End | Cut::Refuse => self.first_ids(&text, cut == Cut::Refuse),
+            Cut::Start => self.last_ids(&text),
         }
-        if cut == Cut::Refuse {
-            return Err(TokeniseError::TooLong { limit: self.max_tokens });
+    }
+
+    /// Reads as much of the beginning as has enough tokens.
+    fn first_ids(&self, text: &str, refuse: bool) -> Result<Vec<u32>, TokeniseError> {
+        let mut ids = Vec::new();
+        for part in Border::beginnings(self.border, text, self.window()) {
+            let part = self.in_case(part);
+            ids = self.encode(&part, true)?;
+            if ids.len() < self.max_tokens {
+                continue;
+            }
+            if !refuse {
+                break;
+            }
+            if self.is_too_long(&part)? {
+                return Err(TokeniseError::TooLong { limit: self.max_tokens });
+            }
         }
+        Ok(ids)
+    }
+
+    /// Reads as much of the end as has enough tokens.
+    fn last_ids(&self, text: &str) -> Result<Vec<u32>, TokeniseError> {
+        let mut ids = Vec::new();
+        for part in Border::ends(self.border, text, self.window()) {
+            let part = self.in_case(part);
+            ids = self.encode(&part, true)?;
+            if ids.len() == self.max_tokens && self.is_too_long(&part)? {
+                return self.cut_start(&part);
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Whether a text has more tokens than there may be. One that is cut is of just as many: without special tokens
+    /// it shows, for then there is room for more.
+    fn is_too_long(&self, text: &str) -> Result<bool, TokeniseError> {
+        Ok(self.encode(text, false)?.len() + self.special > self.max_tokens)
+    }
+
+    fn cut_start(&self, text: &str) -> Result<Vec<u32>, TokeniseError> {
         let uncut = self.uncut();
-        let mut encoding = uncut.encode_fast(&*text, false).map_err(|_| TokeniseError::Text)?;
+        let mut encoding = uncut.encode_fast(text, false).map_err(|_| TokeniseError::Text)?;
         encoding.truncate(self.max_tokens - self.special, 0, TruncationDirection::Left);
         let encoding = uncut.post_process(encoding, None, true).map_err(|_| TokeniseError::Text)?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, TokeniseError> {
+        let encoding = self.tokenizer.encode_fast(text, special).map_err(|_| TokeniseError::Text)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Bytes of a text that are read at first.
+    fn window(&self) -> usize {
+        self.max_tokens.saturating_mul(BYTES_PER_TOKEN)
+    }
+
+    /// Whether a long text is read no further than its tokens count. Else it is read whole.
+    pub fn reads_in_part(&self) -> bool {
+        self.border.is_some()
     }
 
     /// The tokens of a text, all of them, with special ones around if `special`. Bytes count from the beginning of
@@ -105,7 +162,8 @@ impl Tokeniser {
     /// # Errors
     /// As [`Tokeniser::ids`].
     pub fn tokens(&self, prompt: &str, text: &str, special: bool) -> Result<Vec<Token>, TokeniseError> {
-        let text = self.prepared(prompt, text);
+        let text = with_prompt(prompt, text);
+        let text = self.in_case(&text);
         let encoding = self.uncut().encode(&*text, special).map_err(|_| TokeniseError::Text)?;
         let pieces = encoding.get_ids().iter().zip(encoding.get_tokens()).zip(encoding.get_offsets());
         let tokens =
@@ -128,9 +186,9 @@ impl Tokeniser {
         self.tokenizer.decode(ids, skip_special).map_err(|_| TokeniseError::Text)
     }
 
-    fn prepared<'a>(&self, prompt: &str, text: &'a str) -> Cow<'a, str> {
-        let text = if prompt.is_empty() { Cow::from(text) } else { format!("{prompt}{text}").into() };
-        if self.lower_case { text.to_lowercase().into() } else { text }
+    /// In lower case, if the model wants that. No letter's case depends on what is beyond a border.
+    fn in_case<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if self.lower_case { text.to_lowercase().into() } else { text.into() }
     }
 
     fn uncut(&self) -> &Tokenizer {
@@ -140,6 +198,18 @@ impl Tokeniser {
             uncut
         })
     }
+}
+
+fn with_prompt<'a>(prompt: &str, text: &'a str) -> Cow<'a, str> {
+    if prompt.is_empty() { text.into() } else { format!("{prompt}{text}").into() }
+}
+
+fn border(tokenizer: &Tokenizer) -> Option<Border> {
+    // As it was read, with defaults filled in. What cannot be written is not known.
+    let normalizer = serde_json::to_value(tokenizer.get_normalizer()).ok()?;
+    let pre_tokenizer = serde_json::to_value(tokenizer.get_pre_tokenizer()).ok()?;
+    let added: Vec<_> = tokenizer.get_added_tokens_decoder().into_values().collect();
+    Border::of(&normalizer, &pre_tokenizer, &added)
 }
 
 /// A text that cannot be made tokens. No message holds any of it.
