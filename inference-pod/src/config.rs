@@ -1,11 +1,12 @@
 //! The command line, and what becomes of it.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kembed_runtime::logging::LogArgs;
 
 use crate::{
+    duration,
     model::Overrides,
     pod::Identity,
     pooling,
@@ -102,6 +103,15 @@ pub struct ServeArgs {
     #[arg(long, env = "KEMBED_CREDENTIALS_DIR", value_name = "DIR")]
     pub credentials_dir: Option<PathBuf>,
 
+    /// How long a request may take, from its first byte to the last of its answer
+    #[arg(long, env = "KEMBED_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
+    pub request_timeout: Duration,
+
+    /// How long what is in hand may take to finish after SIGTERM; 3 s less than the time after which it is killed, or
+    /// shorter
+    #[arg(long, env = "KEMBED_SHUTDOWN_GRACE", value_name = "DURATION", default_value = "25s", value_parser = duration::parse)]
+    pub shutdown_grace: Duration,
+
     /// Where to write why the pod failed
     #[arg(long, env = "KEMBED_TERMINATION_MESSAGE", value_name = "FILE")]
     pub termination_message: Option<PathBuf>,
@@ -172,6 +182,10 @@ pub struct Config {
     pub identity: Identity,
     /// How the model is loaded.
     pub load: LoadConfig,
+    /// How long a request may take.
+    pub request_timeout: Duration,
+    /// How long what is in hand may take to finish when the pod is told to stop.
+    pub shutdown_grace: Duration,
 }
 
 /// How a model is loaded.
@@ -227,6 +241,8 @@ impl ServeArgs {
                 recorded: self.recorded_space,
             },
             load: LoadConfig { location, file: self.file, access, overrides, onnxruntime: self.onnxruntime },
+            request_timeout: self.request_timeout,
+            shutdown_grace: self.shutdown_grace,
         })
     }
 }

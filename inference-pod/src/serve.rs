@@ -20,10 +20,8 @@ use crate::{
 /// Between going unready and taking no more connections: what routes requests here sees it in that time.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// For what is in hand.
-const GRACE: Duration = Duration::from_secs(25);
-
-/// For the network's thread to end. All three together are less than the 30 seconds after which Kubernetes kills.
+/// For the network's threads to end. With the one above and the grace for what is in hand, which is 25 s unless the
+/// flags say otherwise, it is less than the 30 s after which Kubernetes kills unless told otherwise.
 const ENDING: Duration = Duration::from_secs(2);
 
 /// Serves until a signal comes or something fails; the exit code says which.
@@ -49,10 +47,11 @@ pub fn serve(args: ServeArgs) -> ExitCode {
 
 /// Listens at once, for health checks, and loads the model meanwhile.
 async fn run(config: Config, stop: CancellationToken) -> Result<(), StartError> {
-    let Config { listen, identity, load: loading } = config;
+    let Config { listen, identity, load: loading, request_timeout, shutdown_grace } = config;
     // As many as the cgroup's quota and the affinity allow.
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let pod = Arc::new(Pod::new(identity, Limits::new(threads)));
+    let limits = Limits { timeout: request_timeout, ..Limits::new(threads) };
+    let pod = Arc::new(Pod::new(identity, limits));
     let listening = |source| StartError::Listen { address: listen, source };
     let listener = TcpListener::bind(listen).await.map_err(listening)?;
     tracing::info!(address = %listener.local_addr().map_err(listening)?, threads, "listening");
@@ -72,7 +71,7 @@ async fn run(config: Config, stop: CancellationToken) -> Result<(), StartError> 
         tokio::time::sleep(LINGER).await;
     }
     closing.cancel();
-    if timeout(GRACE, server).await.is_err() {
+    if timeout(shutdown_grace, server).await.is_err() {
         tracing::warn!("requests were still in hand when the time was over");
     }
     // The last owner of the queue goes, and with it the thread: what runs networks must not outlive `main`.

@@ -41,6 +41,7 @@ const PURE: &[&str] = &[
     "inference-pod/src/api/scores_body.rs",
     "inference-pod/src/api/query.rs",
     "inference-pod/src/export/*",
+    "inference-pod/src/duration.rs",
     "inference-pod/src/limits.rs",
     "inference-pod/src/tokenise/border.rs",
 ];

@@ -155,6 +155,22 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_may_finish_its_longest_request_before_it_is_killed() {
+        for (request_timeout, flag, seconds) in
+            [("30s", "30s", 45), ("10m", "600s", 615), ("1500ms", "1500ms", 17)]
+        {
+            let traffic =
+                json!({"queueTimeout": "1m", "requestTimeout": request_timeout, "maxQueuedRequests": 1});
+            let objects = objects(json!({"spec": {"traffic": traffic}}));
+            let pod = &objects["deployment"]["spec"]["template"]["spec"];
+            assert_eq!(pod["terminationGracePeriodSeconds"], seconds);
+            for name in ["--request-timeout", "--shutdown-grace"] {
+                assert!(args(&objects).windows(2).any(|pair| pair == [name, flag]), "{name} {flag}");
+            }
+        }
+    }
+
+    #[test]
     fn a_model_on_a_volume_is_mounted_and_not_downloaded() {
         let objects = objects(json!({"spec": {"model": {"uri": "pvc://models/minilm/"}}}));
         let pod = &objects["deployment"]["spec"]["template"]["spec"];

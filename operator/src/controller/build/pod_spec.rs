@@ -1,5 +1,7 @@
 //! The inference pod: one container, confined, with the model's volumes.
 
+use std::time::Duration;
+
 use k8s_openapi::{
     api::core::v1::{
         Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
@@ -37,7 +39,8 @@ const TERMINATION_MESSAGE_PATH: &str = "/dev/termination-log";
 /// User and group `nonroot` of the images.
 const NONROOT: i64 = 65532;
 
-/// Seconds that a pod has beyond its longest request to finish when it is asked to end.
+/// Seconds that a pod has beyond its longest request when it is asked to end: one in which it still accepts, two for its
+/// threads, and some for a node that is slow at its own part.
 const GRACE_SECONDS: u64 = 15;
 
 pub(super) fn build(service: &Service, config: &Config) -> PodSpec {
@@ -64,8 +67,12 @@ pub(super) fn build(service: &Service, config: &Config) -> PodSpec {
             seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
             ..PodSecurityContext::default()
         }),
-        termination_grace_period_seconds: i64::try_from(service.request_timeout.as_secs() + GRACE_SECONDS)
-            .ok(),
+        termination_grace_period_seconds: i64::try_from(
+            service.request_timeout.as_secs()
+                + u64::from(service.request_timeout.subsec_nanos() > 0)
+                + GRACE_SECONDS,
+        )
+        .ok(),
         ..PodSpec::default()
     }
 }
@@ -110,6 +117,7 @@ fn args(service: &Service) -> Vec<String> {
         ModelUri::PersistentVolumeClaim { folder, .. } if folder.is_empty() => MODEL_PATH.into(),
         ModelUri::PersistentVolumeClaim { folder, .. } => format!("{MODEL_PATH}/{folder}"),
     };
+    let request_timeout = duration(service.request_timeout);
     let space_file = format!("{SPACE_PATH}/{}", config_map::KEY);
     let flags = [
         ("--model", Some(location)),
@@ -127,10 +135,22 @@ fn args(service: &Service) -> Vec<String> {
         ("--recorded-space", Some(space_file)),
         ("--accelerator", service.accelerator.as_ref().map(|resource| resource.name.clone())),
         ("--credentials-dir", model.secret.as_ref().map(|_| CREDENTIALS_PATH.into())),
+        ("--request-timeout", Some(request_timeout.clone())),
+        // The longest request that came just before the end is finished.
+        ("--shutdown-grace", Some(request_timeout)),
         ("--termination-message", Some(TERMINATION_MESSAGE_PATH.into())),
     ];
     let set = flags.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?]));
     [vec!["serve".to_owned()], set.flatten().collect()].concat()
+}
+
+/// As the pod's flags write it.
+fn duration(duration: Duration) -> String {
+    if duration.subsec_millis() == 0 {
+        format!("{}s", duration.as_secs())
+    } else {
+        format!("{}ms", duration.as_millis())
+    }
 }
 
 /// A variant of one of the API's enums as the pod's flags write it: `LastToken` becomes `last-token`.
