@@ -70,6 +70,21 @@ impl Request {
     }
 }
 
+/// What a client says beside its request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Who goes first.
+    pub lane: Lane,
+    /// When nobody waits for the answer any more. The pod's own limit holds in any case.
+    pub deadline: Option<Instant>,
+}
+
+impl From<Lane> for Terms {
+    fn from(lane: Lane) -> Self {
+        Self { lane, deadline: None }
+    }
+}
+
 /// What it gets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embeddings {
@@ -158,6 +173,12 @@ pub enum EmbedError {
         /// How long what waits will take, once that is known.
         wait: Option<Duration>,
     },
+    /// It could not come in time.
+    #[error("what waits before this request takes so long that its deadline would pass")]
+    Hopeless {
+        /// How long that takes.
+        wait: Duration,
+    },
     /// It did not come in time.
     #[error("the answer was not ready in time")]
     TooLate,
@@ -174,6 +195,7 @@ impl From<SubmitError> for EmbedError {
         match error {
             SubmitError::TooLarge(refusal) => Self::TooLarge(refusal),
             SubmitError::Full { refusal, wait } => Self::Full { refusal, wait },
+            SubmitError::TooLate { wait } => Self::Hopeless { wait },
             SubmitError::Stopped => Self::Stopped,
         }
     }
@@ -237,12 +259,16 @@ impl Engine {
         self.embed_in(Lane::Interactive, request).await
     }
 
-    /// As [`Engine::embed`], in a lane.
+    /// As [`Engine::embed`], on the client's terms.
     ///
     /// # Errors
     /// As there.
-    pub async fn embed_in(&self, lane: Lane, request: Request) -> Result<Embeddings, EmbedError> {
-        let deadline = Instant::now() + self.limits.timeout;
+    pub async fn embed_in(
+        &self,
+        terms: impl Into<Terms>,
+        request: Request,
+    ) -> Result<Embeddings, EmbedError> {
+        let (lane, deadline) = self.bounded(terms.into());
         let (dimensions, normalize) = (request.dimensions, request.normalize);
         let rows = self.rows(request).await?;
         let tokens = rows.iter().map(|row| row.ids.len()).sum();
@@ -280,9 +306,16 @@ impl Engine {
         known.then_some(rows).ok_or(EmbedError::Tokenise(TokeniseError::Text))
     }
 
+    /// The lane of a request that comes now, and when it must be answered.
+    fn bounded(&self, terms: Terms) -> (Lane, Instant) {
+        let latest = Instant::now() + self.limits.timeout;
+        (terms.lane, terms.deadline.map_or(latest, |deadline| deadline.min(latest)))
+    }
+
     /// What the network gives for each row.
     async fn run(&self, rows: Vec<Row>, lane: Lane, deadline: Instant) -> Result<Vec<Vec<f32>>, EmbedError> {
         let vectors = self.batcher.submit(rows, lane, deadline, Instant::now())?;
+        let _waits = self.metrics.waits(lane);
         // The sender is dropped unused when the deadline passed, or when the thread ended.
         let vectors = vectors.await.map_err(|_| {
             if Instant::now() >= deadline { EmbedError::TooLate } else { EmbedError::Stopped }

@@ -1,5 +1,8 @@
 //! What is counted and timed.
 
+use std::sync::atomic::AtomicU64;
+
+use kembed_queue::wire::Lane;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{
@@ -11,15 +14,22 @@ use prometheus_client::{
     registry::Registry,
 };
 
+/// A counter of seconds.
+pub type Seconds = Counter<f64, AtomicU64>;
+
 /// Every metric of the pod.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     /// Requests that embed, classify or tokenise and were answered, by the first digit of their status.
     pub requests: Family<Answered, Counter>,
+    /// Requests that got no vectors, by why.
+    pub refusals: Family<Refused, Counter>,
+    /// Requests whose vectors are waited for.
+    pub queue_requests: Family<InLane, Gauge>,
     /// Inputs that wait for the network.
-    pub queue_inputs: Gauge,
+    pub queue_inputs: Family<InLane, Gauge>,
     /// Tokens that wait for the network.
-    pub queue_tokens: Gauge,
+    pub queue_tokens: Family<InLane, Gauge>,
     /// Inputs that were in hand already when they were asked for, and not run again.
     pub joined: Counter,
     /// From being queued to being taken into a batch.
@@ -28,10 +38,20 @@ pub struct Metrics {
     pub batch_inputs: Histogram,
     /// Tokens of a batch, without padding.
     pub batch_tokens: Histogram,
+    /// How much of what a batch may have it has.
+    pub batch_fill: Histogram,
+    /// Tokens that were run.
+    pub tokens: Counter,
     /// A run of the network.
     pub run: Histogram,
+    /// Time that each worker spent running the network.
+    pub busy: Family<ByWorker, Seconds>,
     /// Tokenising one request.
     pub tokenise: Histogram,
+    /// Writing one answer.
+    pub serialise: Histogram,
+    /// How long each stage of the start took.
+    pub start: Family<OfStart, Gauge<f64, AtomicU64>>,
     /// Bytes that came from the model's source.
     pub download: Counter,
 }
@@ -43,34 +63,107 @@ pub struct Answered {
     pub code: &'static str,
 }
 
+/// The labels of [`Metrics::refusals`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Refused {
+    /// Why, as the answer's `code` says it.
+    pub reason: &'static str,
+}
+
+/// The labels of what waits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct InLane {
+    /// `interactive` or `bulk`.
+    pub lane: &'static str,
+}
+
+/// The labels of [`Metrics::busy`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByWorker {
+    /// The worker's number, from 0.
+    pub worker: usize,
+}
+
+/// The labels of [`Metrics::start`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfStart {
+    /// `fetching`, `loading` or `warming`.
+    pub stage: &'static str,
+}
+
+impl From<Lane> for InLane {
+    fn from(lane: Lane) -> Self {
+        Self { lane: lane.as_str() }
+    }
+}
+
 impl Metrics {
     /// Registers every metric.
     pub fn new(registry: &mut Registry) -> Self {
-        let seconds = || Histogram::new(exponential_buckets(0.0005, 2.0, 16));
-        let sizes = || Histogram::new(exponential_buckets(1.0, 2.0, 14));
-        let new = Self {
-            requests: Family::default(),
-            queue_inputs: Gauge::default(),
-            queue_tokens: Gauge::default(),
-            joined: Counter::default(),
-            queue_wait: seconds(),
-            batch_inputs: sizes(),
-            batch_tokens: sizes(),
-            run: seconds(),
-            tokenise: seconds(),
-            download: Counter::default(),
-        };
+        let new = Self::unregistered();
         let m = new.clone();
         registry.register("kembed_requests", "Requests for embeddings that were answered", m.requests);
+        registry.register("kembed_refusals", "Requests that got no vectors", m.refusals);
+        registry.register("kembed_queue_requests", "Requests whose vectors are waited for", m.queue_requests);
         registry.register("kembed_queue_inputs", "Inputs that wait for the network", m.queue_inputs);
         registry.register("kembed_queue_tokens", "Tokens that wait for the network", m.queue_tokens);
         registry.register("kembed_joined_inputs", "Inputs that waited for another's vector", m.joined);
         registry.register("kembed_queue_wait_seconds", "From queued to taken into a batch", m.queue_wait);
         registry.register("kembed_batch_inputs", "Inputs of a batch", m.batch_inputs);
         registry.register("kembed_batch_tokens", "Tokens of a batch, without padding", m.batch_tokens);
+        registry.register(
+            "kembed_batch_fill_ratio",
+            "How much of what it may have a batch has",
+            m.batch_fill,
+        );
+        registry.register("kembed_tokens", "Tokens that were run", m.tokens);
         registry.register("kembed_run_seconds", "A run of the network", m.run);
+        registry.register("kembed_worker_busy_seconds", "Time spent running the network", m.busy);
         registry.register("kembed_tokenise_seconds", "Tokenising one request", m.tokenise);
+        registry.register("kembed_serialise_seconds", "Writing one answer", m.serialise);
+        registry.register("kembed_start_seconds", "How long a stage of the start took", m.start);
         registry.register("kembed_download_bytes", "Bytes that came from the model's source", m.download);
         new
+    }
+
+    fn unregistered() -> Self {
+        let seconds = || Histogram::new(exponential_buckets(0.0005, 2.0, 16));
+        let sizes = || Histogram::new(exponential_buckets(1.0, 2.0, 14));
+        Self {
+            requests: Family::default(),
+            refusals: Family::default(),
+            queue_requests: Family::default(),
+            queue_inputs: Family::default(),
+            queue_tokens: Family::default(),
+            joined: Counter::default(),
+            queue_wait: seconds(),
+            batch_inputs: sizes(),
+            batch_tokens: sizes(),
+            batch_fill: Histogram::new([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.]),
+            tokens: Counter::default(),
+            run: seconds(),
+            busy: Family::default(),
+            tokenise: seconds(),
+            // Most answers are written in microseconds.
+            serialise: Histogram::new(exponential_buckets(0.000_005, 4.0, 10)),
+            start: Family::default(),
+            download: Counter::default(),
+        }
+    }
+
+    /// Counts a request as waiting for its vectors, until what is given is dropped.
+    pub fn waits(&self, lane: Lane) -> Waits {
+        let gauge = self.queue_requests.get_or_create(&lane.into()).clone();
+        gauge.inc();
+        Waits(gauge)
+    }
+}
+
+/// A request that waits for its vectors.
+pub struct Waits(Gauge);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

@@ -3,13 +3,19 @@
 use std::{
     path::PathBuf,
     sync::{Mutex, OnceLock, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use kembed_queue::wire::{Info, RecordedSpace, Space};
 use prometheus_client::registry::Registry;
 
-use crate::{engine::Engine, limits::Limits, metrics::Metrics, source::progress::Progress, space};
+use crate::{
+    engine::Engine,
+    limits::Limits,
+    metrics::{Metrics, OfStart},
+    source::progress::Progress,
+    space,
+};
 
 /// One process, one model.
 pub struct Pod {
@@ -29,7 +35,8 @@ pub struct Pod {
     pub progress: Progress,
     pinned: Option<String>,
     recorded: Option<PathBuf>,
-    stage: Mutex<Stage>,
+    /// Where the pod is, and since when.
+    stage: Mutex<(Stage, Instant)>,
     serving: OnceLock<Serving>,
     /// What the last check of the space found.
     mismatch: Mutex<Option<String>>,
@@ -56,6 +63,18 @@ pub enum Stage {
     Serving,
     /// What is in hand is finished, and nothing new should come.
     Stopping,
+}
+
+impl Stage {
+    /// The word for what comes before serving.
+    fn of_start(self) -> Option<&'static str> {
+        match self {
+            Self::Fetching => Some("fetching"),
+            Self::Loading => Some("loading"),
+            Self::Warming => Some("warming"),
+            Self::Serving | Self::Stopping => None,
+        }
+    }
 }
 
 /// What is named on the command line and never changes.
@@ -86,7 +105,7 @@ impl Pod {
             registry,
             pinned: identity.pinned,
             recorded: identity.recorded,
-            stage: Mutex::new(Stage::Fetching),
+            stage: Mutex::new((Stage::Fetching, Instant::now())),
             serving: OnceLock::new(),
             mismatch: Mutex::new(None),
         }
@@ -95,10 +114,16 @@ impl Pod {
     /// Goes on to the next stage. Stopping is the last one.
     pub fn enter(&self, stage: Stage) {
         let mut now = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
-        if *now != Stage::Stopping {
-            tracing::info!(?stage, "next stage");
-            *now = stage;
+        let (last, since) = *now;
+        if last == Stage::Stopping {
+            return;
         }
+        let took = since.elapsed().as_secs_f64();
+        if let Some(stage) = last.of_start() {
+            self.metrics.start.get_or_create(&OfStart { stage }).set(took);
+        }
+        tracing::info!(?stage, took, "next stage");
+        *now = (stage, Instant::now());
     }
 
     /// Starts to serve, if the space is the right one; else stays unready until it is.
@@ -174,7 +199,7 @@ impl Pod {
     }
 
     fn waits_for(&self) -> Option<String> {
-        match *self.stage.lock().unwrap_or_else(PoisonError::into_inner) {
+        match self.stage.lock().unwrap_or_else(PoisonError::into_inner).0 {
             Stage::Fetching => Some(self.progress.to_string()),
             Stage::Loading => Some("loading the model".into()),
             Stage::Warming => Some("warming up".into()),

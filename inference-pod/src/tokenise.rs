@@ -1,14 +1,14 @@
 //! Texts to token ids, and back.
 
-mod pairs;
 mod border;
+mod pairs;
 
 use std::{borrow::Cow, sync::OnceLock};
 
 use tokenizers::{Tokenizer, TruncationDirection, TruncationParams};
 
-pub use self::pairs::{Pairs, Typed};
 use self::border::Border;
+pub use self::pairs::{Pairs, Typed};
 use crate::model::{ModelError, files::TOKENIZER};
 
 /// Bytes of a text, for each token that the model takes, that are read at first: an English token is of five with the

@@ -12,10 +12,12 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use inference_pod::{
     api,
     batch::Ended,
+    engine::{EmbedError, Input, Request as EmbedRequest, Terms},
     limits::Limits,
+    metrics::InLane,
     pod::{Identity, Pod, Stage},
 };
-use kembed_queue::wire::{DEADLINE_HEADER, LANE_HEADER};
+use kembed_queue::wire::{DEADLINE_HEADER, LANE_HEADER, Lane};
 use serde_json::{Value, json};
 use support::{Order, Tested, answering, embed, get, identity, limits, send, waiting};
 use tower::ServiceExt;
@@ -296,7 +298,9 @@ async fn started(tested: &mut Tested) -> usize {
 }
 
 async fn waits(pod: &Pod, inputs: i64) {
-    while pod.metrics.queue_inputs.get() != inputs {
+    let lanes = [Lane::Interactive, Lane::Bulk].map(InLane::from);
+    let waiting = || lanes.iter().map(|lane| pod.metrics.queue_inputs.get_or_create(lane).get()).sum::<i64>();
+    while waiting() != inputs {
         tokio::task::yield_now().await;
     }
 }
@@ -516,7 +520,77 @@ async fn answers_are_counted_by_class() {
     let metrics = get(&pod, "/metrics").await.text;
     assert!(metrics.contains("kembed_requests_total{code=\"2xx\"} 1\n"), "{metrics}");
     assert!(metrics.contains("kembed_requests_total{code=\"4xx\"} 1\n"), "{metrics}");
-    for name in ["kembed_batch_inputs_count 1", "kembed_run_seconds_count 1", "kembed_queue_tokens 0"] {
+    for name in [
+        "kembed_refusals_total{reason=\"invalid_request\"} 1",
+        "kembed_batch_inputs_count 1",
+        "kembed_batch_fill_ratio_bucket{le=\"0.3\"} 1",
+        "kembed_tokens_total 3",
+        "kembed_run_seconds_count 1",
+        "kembed_serialise_seconds_count 1",
+        "kembed_queue_tokens{lane=\"interactive\"} 0",
+        "kembed_queue_requests{lane=\"interactive\"} 0",
+        "kembed_worker_busy_seconds_total{worker=\"0\"} ",
+    ] {
         assert!(metrics.contains(name), "{name} in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn what_waits_is_counted_by_lane() {
+    let mut tested = waiting(limits(), identity());
+    let held = hold(&mut tested).await;
+    let pod = tested.pod.clone();
+    let bulk =
+        tokio::spawn(
+            async move { embed_with(&pod, (LANE_HEADER, "bulk"), r#"{"input": ["b", "c c"]}"#).await },
+        );
+    waits(&tested.pod, 2).await;
+    let metrics = get(&tested.pod, "/metrics").await.text;
+    for line in [
+        "kembed_queue_requests{lane=\"interactive\"} 1",
+        "kembed_queue_requests{lane=\"bulk\"} 1",
+        "kembed_queue_inputs{lane=\"interactive\"} 0",
+        "kembed_queue_inputs{lane=\"bulk\"} 2",
+        "kembed_queue_tokens{lane=\"bulk\"} 7",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    for _ in 0..3 {
+        tested.orders.send(Order::Answer).expect("the stub waits");
+    }
+    for answer in [held, bulk] {
+        assert_eq!(answer.await.expect("no panic").status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn a_request_whose_deadline_comes_before_its_turn_is_refused_at_once() {
+    let mut tested = waiting(limits(), identity());
+    // The pod's speed is known after its first batch.
+    tested.orders.send(Order::Answer).expect("the stub waits");
+    assert_eq!(hold(&mut tested).await.await.expect("no panic").status, StatusCode::OK);
+    let hasty = |lane| {
+        let inputs = vec![Input::Text("g".into())];
+        let terms = Terms { lane, deadline: Some(std::time::Instant::now()) };
+        (terms, EmbedRequest { inputs, ..EmbedRequest::default() })
+    };
+    let engine = &tested.pod.clone();
+    let engine = &engine.serving().expect("it serves").engine;
+    // Nothing is before this one: it is tried, in vain.
+    let (terms, request) = hasty(Lane::Interactive);
+    assert!(matches!(engine.embed_in(terms, request).await, Err(EmbedError::TooLate)));
+
+    let running = hold(&mut tested).await;
+    let pod = tested.pod.clone();
+    let bulk =
+        tokio::spawn(async move { embed_with(&pod, (LANE_HEADER, "bulk"), r#"{"input": "b"}"#).await });
+    waits(&tested.pod, 1).await;
+    let (terms, request) = hasty(Lane::Bulk);
+    assert!(matches!(engine.embed_in(terms, request).await, Err(EmbedError::Hopeless { .. })));
+    for _ in 0..2 {
+        tested.orders.send(Order::Answer).expect("the stub waits");
+    }
+    for answer in [running, bulk] {
+        assert_eq!(answer.await.expect("no panic").status, StatusCode::OK);
     }
 }

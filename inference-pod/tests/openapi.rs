@@ -112,13 +112,23 @@ async fn the_guide_has_every_metric() {
     let pod = answering(limits(), identity());
     // A family shows once it has a member.
     get(&pod, "/?content=a").await;
+    get(&pod, "/").await;
     let metrics = get(&pod, "/metrics").await.text;
-    let names: Vec<_> = metrics.lines().filter_map(|line| line.strip_prefix("# HELP ")).collect();
-    assert!(names.len() > 8, "{metrics}");
-    for name in names {
-        let name = name.split(' ').next().expect("a first word");
-        assert!(GUIDE.contains(&format!("| `{name}")), "{name}");
+    let types: Vec<_> =
+        metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+    assert!(types.len() > 15, "{metrics}");
+    for (name, kind) in types {
+        let total = if kind == "counter" { "_total" } else { "" };
+        // The first of a metric's lines shows its labels; of a histogram's own one, `le`, the guide says nothing.
+        let line = metrics.lines().find(|line| line.starts_with(name)).expect("a value");
+        let label = line.split_once('{').and_then(|(_, labels)| labels.split('=').next());
+        let labels =
+            label.filter(|&label| label != "le").map_or(String::new(), |label| format!("{{{label}}}"));
+        let row = format!("| `{name}{total}{labels}` | {kind} |");
+        assert!(GUIDE.contains(&row), "{row}");
     }
+    let rows = GUIDE.lines().filter(|line| line.starts_with("| `kembed_")).count();
+    assert_eq!(rows, metrics.lines().filter(|line| line.starts_with("# TYPE ")).count());
 }
 
 #[tokio::test]

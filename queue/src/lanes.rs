@@ -21,8 +21,8 @@ pub struct Queue<T> {
     bounds: Bounds,
     /// By lane and tokens, oldest first. None is empty.
     shelves: BTreeMap<(Lane, u32), VecDeque<Numbered<T>>>,
-    items: usize,
-    tokens: u64,
+    /// What lies on them, by lane.
+    loads: [Load; 2],
     /// The number of the next item: smaller is older.
     next: u64,
     /// Batches that were led by the interactive lane while bulk waited.
@@ -42,6 +42,15 @@ pub struct Bounds {
     pub tokens: u64,
     /// Number of items that wait.
     pub items: usize,
+}
+
+/// How much waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Number of items.
+    pub items: usize,
+    /// Sum of their tokens.
+    pub tokens: u64,
 }
 
 /// What one batch holds at most.
@@ -103,7 +112,7 @@ pub struct Taken<T> {
 impl<T> Queue<T> {
     /// An empty queue.
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, shelves: BTreeMap::new(), items: 0, tokens: 0, next: 0, passed_over: 0 }
+        Self { bounds, shelves: BTreeMap::new(), loads: [Load::default(); 2], next: 0, passed_over: 0 }
     }
 
     /// Whether so many items with so many tokens together may be pushed now: all of them or none.
@@ -114,8 +123,9 @@ impl<T> Queue<T> {
         if items > self.bounds.items || tokens > self.bounds.tokens {
             return Err(Refusal::TooLarge { tokens, items, bounds: self.bounds });
         }
-        if self.items + items > self.bounds.items || self.tokens + tokens > self.bounds.tokens {
-            return Err(Refusal::Full { tokens: self.tokens, items: self.items });
+        let waiting = Load { items: self.len(), tokens: self.tokens() };
+        if waiting.items + items > self.bounds.items || waiting.tokens + tokens > self.bounds.tokens {
+            return Err(Refusal::Full { tokens: waiting.tokens, items: waiting.items });
         }
         Ok(())
     }
@@ -136,8 +146,7 @@ impl<T> Queue<T> {
         let entry = Entry { item, tokens, lane, since: now, deadline };
         self.shelves.entry((lane, tokens)).or_default().push_back(Numbered { number: self.next, entry });
         self.next += 1;
-        self.items += 1;
-        self.tokens += u64::from(tokens);
+        self.loads[lane as usize].add(tokens);
         Ok(())
     }
 
@@ -169,24 +178,38 @@ impl<T> Queue<T> {
             over.extend(dead.into_iter().map(|n| n.entry));
         }
         self.shelves.retain(|_, shelf| !shelf.is_empty());
-        self.items -= over.len();
-        self.tokens -= over.iter().map(|entry| u64::from(entry.tokens)).sum::<u64>();
+        over.iter().for_each(|entry| self.loads[entry.lane as usize].subtract(entry.tokens));
         over
     }
 
     /// Items that wait.
     pub fn len(&self) -> usize {
-        self.items
+        self.loads.iter().map(|load| load.items).sum()
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.items == 0
+        self.len() == 0
     }
 
     /// Tokens that wait.
     pub fn tokens(&self) -> u64 {
-        self.tokens
+        self.loads.iter().map(|load| load.tokens).sum()
+    }
+
+    /// What waits in a lane.
+    pub fn load(&self, lane: Lane) -> Load {
+        self.loads[lane as usize]
+    }
+
+    /// Tokens that run before what comes to a lane now, if nothing else comes. Bulk has a turn after each
+    /// [`PATIENCE`] of the interactive lane's, and is behind all of them else.
+    pub fn ahead_of(&self, lane: Lane) -> u64 {
+        let [interactive, bulk] = self.loads.map(|load| load.tokens);
+        match lane {
+            Lane::Interactive => interactive + bulk.min(interactive / u64::from(PATIENCE)),
+            Lane::Bulk => interactive + bulk,
+        }
     }
 
     /// The shelf that the oldest living item of a lane lies on; the dead before it are taken out.
@@ -226,13 +249,31 @@ impl<T> Queue<T> {
         if shelf.is_empty() {
             self.shelves.remove(&key);
         }
-        self.items -= 1;
-        self.tokens -= u64::from(entry.tokens);
+        self.loads[entry.lane as usize].subtract(entry.tokens);
         Some(entry)
     }
 }
 
+impl Load {
+    fn add(&mut self, tokens: u32) {
+        self.items += 1;
+        self.tokens += u64::from(tokens);
+    }
+
+    fn subtract(&mut self, tokens: u32) {
+        self.items -= 1;
+        self.tokens -= u64::from(tokens);
+    }
+}
+
 impl Budget {
+    /// How full a batch is: the share of its rows or of its tokens, whichever is larger. One alone can have more tokens
+    /// than the budget, and fills it.
+    pub fn fill(&self, rows: usize, tokens: u64) -> f64 {
+        let share = |part: f64, whole: f64| if whole > 0. { part / whole } else { 1. };
+        share(rows as f64, self.rows as f64).max(share(tokens as f64, self.tokens as f64)).min(1.)
+    }
+
     fn has_room(self, rows: u64, tokens: u32) -> bool {
         rows <= self.rows as u64 && rows * u64::from(tokens) <= self.tokens
     }
@@ -403,6 +444,26 @@ mod tests {
         let order: Vec<_> = (0..18).flat_map(|_| take(&mut queue, 8, 1)).collect();
         let bulk: Vec<_> = order.iter().enumerate().filter(|(_, item)| item.0 == Lane::Bulk).collect();
         assert_eq!(bulk, [(8, &(Lane::Bulk, 0)), (17, &(Lane::Bulk, 1))]);
+    }
+
+    #[test]
+    fn a_batch_is_as_full_as_its_fuller_side() {
+        let budget = Budget { tokens: 256, rows: 64 };
+        for (rows, tokens, fill) in [(16, 32, 0.25), (1, 128, 0.5), (64, 64, 1.), (1, 512, 1.)] {
+            assert_eq!(budget.fill(rows, tokens), fill, "{rows} {tokens}");
+        }
+    }
+
+    #[test]
+    fn bulk_is_behind_what_is_interactive() {
+        let mut queue = Queue::new(BOUNDS);
+        push(&mut queue, (), 30, Lane::Bulk);
+        assert_eq!((queue.ahead_of(Lane::Interactive), queue.ahead_of(Lane::Bulk)), (0, 30));
+        push(&mut queue, (), 80, Lane::Interactive);
+        assert_eq!((queue.ahead_of(Lane::Interactive), queue.ahead_of(Lane::Bulk)), (90, 110));
+        assert_eq!(queue.load(Lane::Bulk), Load { items: 1, tokens: 30 });
+        take(&mut queue, 1000, 8);
+        assert_eq!((queue.load(Lane::Interactive), queue.ahead_of(Lane::Bulk)), (Load::default(), 30));
     }
 
     #[test]

@@ -8,5 +8,5 @@ pub mod lanes;
 pub mod rate;
 pub mod wire;
 
-pub use lanes::{Bounds, Budget, Entry, Queue, Refusal, Taken};
-pub use rate::Rate;
+pub use lanes::{Bounds, Budget, Entry, Load, Queue, Refusal, Taken};
+pub use rate::{Rate, Work};

@@ -27,6 +27,29 @@ impl Rate {
     }
 }
 
+/// What one request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// Tokens that run before it.
+    pub ahead: u64,
+    /// Its own.
+    pub tokens: u64,
+    /// Parts of it that can be run at the same time.
+    pub parts: usize,
+}
+
+impl Rate {
+    /// Whether work cannot be done by so many workers before the patience of its client is over: then how long what is
+    /// ahead of it takes, after which it has better chances. What nothing is ahead of is tried whatever was measured,
+    /// for else a pod that was slow once would never be measured again.
+    pub fn too_late(&self, work: Work, workers: usize, patience: Duration) -> Option<Duration> {
+        let Work { ahead, tokens, parts } = work;
+        let wait = self.time_for(ahead, workers).filter(|_| ahead > 0)?;
+        let run = self.time_for(tokens, workers.min(parts))?;
+        (wait.saturating_add(run) > patience).then_some(wait)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,5 +81,23 @@ mod tests {
         }
         let time = rate.time_for(50, 1).expect("it was measured").as_secs_f64();
         assert!((time - 1.).abs() < 0.01, "{time}");
+    }
+
+    #[test]
+    fn a_client_that_would_wait_in_vain_is_told_when_to_come() {
+        let mut rate = Rate::default();
+        let work = |ahead, tokens, parts| Work { ahead, tokens, parts };
+        assert_eq!(rate.too_late(work(1000, 1000, 1), 2, Duration::ZERO), None, "nothing is known");
+        rate.observe(500, SECOND);
+        for (work, patience, wait) in [
+            // Two seconds behind others, shared by two workers, and one of its own, alone.
+            (work(2000, 500, 1), 3, None),
+            (work(2001, 500, 1), 3, Some(Duration::from_millis(2001))),
+            (work(2000, 501, 1), 3, Some(2 * SECOND)),
+            (work(2000, 1000, 2), 3, None),
+            (work(0, 5000, 1), 3, None),
+        ] {
+            assert_eq!(rate.too_late(work, 2, patience * SECOND), wait, "{work:?}");
+        }
     }
 }

@@ -48,6 +48,14 @@ impl Lane {
         }
     }
 
+    /// The word as it stands in the header and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Interactive => "interactive",
+            Self::Bulk => "bulk",
+        }
+    }
+
     /// The one that this is not.
     pub fn other(self) -> Self {
         match self {

@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     pin::Pin,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use axum::{
@@ -15,7 +16,7 @@ use http_body::{Frame, SizeHint};
 use serde::Serialize;
 
 use super::ApiError;
-use crate::{engine::EmbedError, in_hand::Held};
+use crate::{engine::EmbedError, in_hand::Held, pod::Pod};
 
 /// Bytes that are handed over at once. The server takes more only when these are on their way.
 const PIECE: usize = 64 * 1024;
@@ -24,8 +25,10 @@ const PIECE: usize = 64 * 1024;
 ///
 /// # Errors
 /// If it cannot be written as such.
-pub(super) fn json(answer: &impl Serialize, held: Held) -> Result<Response, ApiError> {
+pub(super) fn json(pod: &Pod, answer: &impl Serialize, held: Held) -> Result<Response, ApiError> {
+    let start = Instant::now();
     let rest = Bytes::from(serde_json::to_vec(answer).map_err(|_| EmbedError::Failed)?);
+    pod.metrics.serialise.observe(start.elapsed().as_secs_f64());
     let mut response = Response::new(Body::new(Answer { rest, _held: held }));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)

@@ -48,6 +48,8 @@ pub(super) enum Reason {
     TooLarge,
     /// There is no room now.
     Full,
+    /// There is room, and no time: it would run after its deadline.
+    Hopeless,
     /// The model is not there yet, or is the wrong one.
     NotReady,
     /// The pod is going down.
@@ -129,6 +131,7 @@ impl Reason {
             Self::OtherModel => (StatusCode::BAD_REQUEST, "unsupported_by_model"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large"),
             Self::Full => (StatusCode::TOO_MANY_REQUESTS, "queue_full"),
+            Self::Hopeless => (StatusCode::TOO_MANY_REQUESTS, "deadline_too_soon"),
             Self::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
             Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             Self::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
@@ -136,6 +139,13 @@ impl Reason {
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
         }
+    }
+}
+
+impl Reason {
+    /// One of a few words, for metrics: as OpenAI's clients are told.
+    pub(super) fn code(self) -> &'static str {
+        self.status_and_code().1
     }
 }
 
@@ -152,6 +162,7 @@ impl From<EmbedError> for ApiError {
             EmbedError::UnknownPrompt { .. } => (Reason::Invalid, Some("prompt_name")),
             EmbedError::Dimensions { .. } => (Reason::Invalid, Some("dimensions")),
             EmbedError::Busy(_) | EmbedError::Full { .. } => (Reason::Full, None),
+            EmbedError::Hopeless { .. } => (Reason::Hopeless, None),
             EmbedError::OtherModel(_) => (Reason::OtherModel, None),
             EmbedError::TooLarge(_) | EmbedError::TooManyTokens { .. } => (Reason::TooLarge, None),
             EmbedError::TooLate => (Reason::TimedOut, None),
@@ -160,6 +171,7 @@ impl From<EmbedError> for ApiError {
         };
         let wait = match &error {
             EmbedError::Full { wait, .. } => wait.unwrap_or_default(),
+            EmbedError::Hopeless { wait } => *wait,
             _ => Duration::ZERO,
         };
         Self { param, wait, ..Self::new(reason, error) }
@@ -203,6 +215,15 @@ impl IntoResponse for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_deadline_that_cannot_be_kept_says_when_to_come() {
+        let wait = Duration::from_millis(6500);
+        let response = ApiError::from(EmbedError::Hopeless { wait }).into_response();
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(response.headers()[RETRY_AFTER], "7");
+        assert_eq!(response.headers()[SHOULD_RETRY_HEADER], "true");
+    }
 
     #[test]
     fn clients_are_told_to_come_when_what_waits_is_done() {

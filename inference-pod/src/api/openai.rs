@@ -18,7 +18,7 @@ use super::{
     answer::json,
     openai_body::{BodyError, Format, parse},
     read::read,
-    terms::lane,
+    terms::terms,
 };
 use crate::pod::Pod;
 
@@ -56,14 +56,14 @@ pub(super) async fn embeddings(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let lane = lane(&headers)?;
+    let terms = terms(&headers)?;
     let serving = pod.serving().map_err(ApiError::not_ready)?;
     let mut held = serving.engine.admit()?;
     let bytes = read(body, pod.limits.body, &mut held).await?;
     let (request, format) = parse(&bytes)?;
     drop(bytes);
     serving.engine.make_room(&mut held, &request)?;
-    let embeddings = serving.engine.embed_in(lane, request.without_empty_texts()?).await?;
+    let embeddings = serving.engine.embed_in(terms, request.without_empty_texts()?).await?;
     let data = embeddings.vectors.into_iter().enumerate();
     let answer = Answer {
         object: "list",
@@ -71,7 +71,7 @@ pub(super) async fn embeddings(
         model: &pod.name,
         usage: Usage { prompt_tokens: embeddings.tokens, total_tokens: embeddings.tokens },
     };
-    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(&answer, held)?).into_response())
+    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(&pod, &answer, held)?).into_response())
 }
 
 impl From<BodyError> for ApiError {

@@ -11,7 +11,7 @@ use kembed_queue::wire::SPACE_HEADER;
 use serde::Serialize;
 use tower_http::cors::{Any, CorsLayer};
 
-use super::{ApiError, answer::json, query::parameter, terms::lane};
+use super::{ApiError, answer::json, query::parameter, terms::terms};
 use crate::{
     engine::{Input, Request},
     pod::Pod,
@@ -57,13 +57,14 @@ async fn embed(
     name: &'static str,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
-    let lane = lane(headers)?;
+    let terms = terms(headers)?;
     let text = parameter(query, name).map_err(|e| ApiError::bad_request(e).of(name))?;
     let serving = pod.serving().map_err(ApiError::not_ready)?;
     let mut held = serving.engine.admit()?;
     let request = Request { inputs: vec![Input::Text(text)], ..Request::default() };
     serving.engine.make_room(&mut held, &request)?;
-    let mut embeddings = serving.engine.embed_in(lane, request.without_empty_texts()?).await?;
+    let mut embeddings = serving.engine.embed_in(terms, request.without_empty_texts()?).await?;
     let vector = embeddings.vectors.pop().unwrap_or_default();
-    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(&Answer { vector }, held)?).into_response())
+    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(pod, &Answer { vector }, held)?)
+        .into_response())
 }

@@ -17,7 +17,7 @@ use super::{
     read::read,
     scores_body::{Predict, Rerank},
     tei_body::parse,
-    terms::lane,
+    terms::terms,
 };
 use crate::{
     engine::{Classify, EmbedError},
@@ -41,7 +41,7 @@ pub(super) async fn rerank(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let lane = lane(&headers)?;
+    let terms = terms(&headers)?;
     let serving = pod.serving().map_err(ApiError::not_ready)?;
     let mut held = serving.engine.admit()?;
     let bytes = read(body, pod.limits.body, &mut held).await?;
@@ -55,11 +55,11 @@ pub(super) async fn rerank(
     let raw = rerank.raw_scores();
     let request = Classify::from(rerank);
     serving.engine.make_room_to_classify(&mut held, &request)?;
-    let scores = serving.engine.classify_in(lane, request).await?.into_iter();
+    let scores = serving.engine.classify_in(terms, request).await?.into_iter();
     let scores: Vec<f32> = scores.flat_map(|numbers| told(numbers, raw)).collect();
     let rank = |index| Rank { index, text: texts.get_mut(index).map(std::mem::take), score: scores[index] };
     let ranks: Vec<_> = best_first(&scores).into_iter().map(rank).collect();
-    answer(serving, &ranks, held)
+    answer(&pod, serving, &ranks, held)
 }
 
 /// How much a label fits.
@@ -83,7 +83,7 @@ pub(super) async fn predict(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let lane = lane(&headers)?;
+    let terms = terms(&headers)?;
     let serving = pod.serving().map_err(ApiError::not_ready)?;
     let mut held = serving.engine.admit()?;
     let bytes = read(body, pod.limits.body, &mut held).await?;
@@ -92,7 +92,7 @@ pub(super) async fn predict(
     let (raw, one) = (predict.raw_scores(), predict.is_one());
     let request = predict.request().map_err(ApiError::bad_request)?;
     serving.engine.make_room_to_classify(&mut held, &request)?;
-    let scores = serving.engine.classify_in(lane, request).await?.into_iter();
+    let scores = serving.engine.classify_in(terms, request).await?.into_iter();
     let labels = serving.engine.labels().unwrap_or_default();
     let mut predictions: Vec<_> = scores.map(|numbers| predictions(labels, told(numbers, raw))).collect();
     let predictions = match predictions.pop() {
@@ -102,7 +102,7 @@ pub(super) async fn predict(
             Predictions::Several(predictions)
         }
     };
-    answer(serving, &predictions, held)
+    answer(&pod, serving, &predictions, held)
 }
 
 fn predictions(labels: &[String], scores: Vec<f32>) -> Vec<Prediction<'_>> {
@@ -118,6 +118,6 @@ fn told(mut numbers: Vec<f32>, raw: bool) -> Vec<f32> {
     numbers
 }
 
-fn answer(serving: &Serving, answer: &impl Serialize, held: Held) -> Result<Response, ApiError> {
-    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(answer, held)?).into_response())
+fn answer(pod: &Pod, serving: &Serving, answer: &impl Serialize, held: Held) -> Result<Response, ApiError> {
+    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(pod, answer, held)?).into_response())
 }

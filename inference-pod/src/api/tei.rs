@@ -18,7 +18,7 @@ use super::{
     read::read,
     scores,
     tei_body::{Decode, Embed, EmbedAll, Similarity, Tokenize, parse},
-    terms::lane,
+    terms::terms,
 };
 use crate::{
     engine::{EmbedError, Engine, Request},
@@ -55,7 +55,7 @@ pub(super) async fn embed(
 ) -> Result<Response, ApiError> {
     let read = |bytes: &[u8]| parse::<Embed>(bytes).map(Request::from).map_err(ApiError::bad_request);
     let (serving, vectors, held) = vectors(&pod, &headers, body, read).await?;
-    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(&vectors, held)?).into_response())
+    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(&pod, &vectors, held)?).into_response())
 }
 
 /// `POST /embed_all`: the vectors of all tokens.
@@ -64,15 +64,15 @@ pub(super) async fn embed_all(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let lane = lane(&headers)?;
+    let terms = terms(&headers)?;
     let serving = pod.serving().map_err(ApiError::not_ready)?;
     let mut held = serving.engine.admit()?;
     let bytes = read(body, pod.limits.body, &mut held).await?;
     let request = Request::from(parse::<EmbedAll>(&bytes).map_err(ApiError::bad_request)?);
     drop(bytes);
     let request = request.without_empty_texts()?;
-    let vectors = serving.engine.embed_every_token_in(lane, request, &mut held).await?;
-    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(&vectors, held)?).into_response())
+    let vectors = serving.engine.embed_every_token_in(terms, request, &mut held).await?;
+    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(&pod, &vectors, held)?).into_response())
 }
 
 /// `POST /similarity`: the cosine of the first sentence and each of the others.
@@ -89,7 +89,7 @@ pub(super) async fn similarity(
     // There are two at least.
     let (first, others) = vectors.split_first().ok_or(EmbedError::Failed)?;
     let cosines: Vec<f32> = others.iter().map(|other| dot(first, other)).collect();
-    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(&cosines, held)?).into_response())
+    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(&pod, &cosines, held)?).into_response())
 }
 
 async fn vectors<'a>(
@@ -98,12 +98,12 @@ async fn vectors<'a>(
     body: Body,
     request: impl FnOnce(&[u8]) -> Result<Request, ApiError>,
 ) -> Result<(&'a Serving, Vec<Vec<f32>>, Held), ApiError> {
-    let lane = lane(headers)?;
+    let terms = terms(headers)?;
     let serving = pod.serving().map_err(ApiError::not_ready)?;
     let mut held = serving.engine.admit()?;
     let request = request(&read(body, pod.limits.body, &mut held).await?)?;
     serving.engine.make_room(&mut held, &request)?;
-    let embeddings = serving.engine.embed_in(lane, request.without_empty_texts()?).await?;
+    let embeddings = serving.engine.embed_in(terms, request.without_empty_texts()?).await?;
     Ok((serving, embeddings.vectors, held))
 }
 
@@ -128,7 +128,7 @@ pub(super) async fn tokenize(State(pod): State<Arc<Pod>>, body: Body) -> Result<
     let tokens = serving.engine.tokens(inputs.into(), prompt_name.as_deref(), special).await?;
     let pieces: Vec<Vec<Piece>> =
         tokens.into_iter().map(|tokens| tokens.into_iter().map(piece).collect()).collect();
-    json(&pieces, held)
+    json(&pod, &pieces, held)
 }
 
 fn piece(token: Token) -> Piece {
@@ -145,5 +145,5 @@ pub(super) async fn decode(State(pod): State<Arc<Pod>>, body: Body) -> Result<Re
     held.grow(bytes.len() * PER_BYTE).map_err(EmbedError::from)?;
     let Decode { ids, skip_special_tokens } = parse(&bytes).map_err(ApiError::bad_request)?;
     let texts = serving.engine.texts(ids.into(), skip_special_tokens.unwrap_or(true)).await?;
-    json(&texts, held)
+    json(&pod, &texts, held)
 }

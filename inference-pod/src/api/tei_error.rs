@@ -27,7 +27,7 @@ fn status_and_type(reason: Reason) -> (StatusCode, &'static str) {
         Reason::Untokenisable => (StatusCode::UNPROCESSABLE_ENTITY, "Tokenizer"),
         Reason::OtherModel => (StatusCode::FAILED_DEPENDENCY, "Backend"),
         Reason::TooLong | Reason::TooMany | Reason::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "Validation"),
-        Reason::Full => (StatusCode::TOO_MANY_REQUESTS, "Overloaded"),
+        Reason::Full | Reason::Hopeless => (StatusCode::TOO_MANY_REQUESTS, "Overloaded"),
         Reason::NotReady | Reason::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "Unhealthy"),
         Reason::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "Backend"),
         Reason::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "Backend"),

@@ -1,11 +1,21 @@
 //! What a client says beside its request: how long it waits, and whether anybody waits at all.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::HeaderMap;
 use kembed_queue::wire::{DEADLINE_HEADER, LANE_HEADER, Lane};
 
 use super::ApiError;
+use crate::engine::Terms;
+
+/// The terms of a request that comes now.
+///
+/// # Errors
+/// If a header says nothing that is known.
+pub(super) fn terms(headers: &HeaderMap) -> Result<Terms, ApiError> {
+    let deadline = patience(headers)?.map(|patience| Instant::now() + patience);
+    Ok(Terms { lane: lane(headers)?, deadline })
+}
 
 /// The lane of a request.
 ///

@@ -9,7 +9,10 @@ use axum::{
 };
 
 use super::{ApiError, terms::patience};
-use crate::{metrics::Answered, pod::Pod};
+use crate::{
+    metrics::{Answered, Refused},
+    pod::Pod,
+};
 
 /// Ends a request when its time is over or its client waits no longer, a slow body's too, and counts its answer.
 /// What it has in the queue is dropped with it.
@@ -31,6 +34,9 @@ pub(super) async fn bounded_and_counted(
         400..500 => "4xx",
         500.. => "5xx",
     };
+    if let Some(error) = response.extensions().get::<ApiError>() {
+        pod.metrics.refusals.get_or_create(&Refused { reason: error.reason.code() }).inc();
+    }
     pod.metrics.requests.get_or_create(&Answered { code }).inc();
     response
 }

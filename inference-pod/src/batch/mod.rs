@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kembed_queue::{Budget, Entry, Queue, Rate, Refusal, wire::Lane};
+use kembed_queue::{Budget, Entry, Queue, Rate, Refusal, Work, wire::Lane};
 use tokio::sync::oneshot;
 
 use self::{ending::Ending, flights::Flights, reply::Collector, row::Row};
@@ -44,6 +44,12 @@ pub enum SubmitError {
         refusal: Refusal,
         /// How long what waits will take, once that is known.
         wait: Option<Duration>,
+    },
+    /// It could not be done before its deadline.
+    #[error("what waits before this request takes so long that its deadline would pass")]
+    TooLate {
+        /// How long that takes.
+        wait: Duration,
     },
     /// A thread has ended.
     #[error("the pod is stopping")]
@@ -117,7 +123,7 @@ impl Batcher {
             let (shared, ending) = (batcher.shared.clone(), ending.clone());
             std::thread::Builder::new()
                 .name(format!("network-{i}"))
-                .spawn(move || ending.tell(worker::run(&shared, backend, filler)))?;
+                .spawn(move || ending.tell(worker::run(&shared, backend, filler, i)))?;
         }
         Ok((batcher, receiver))
     }
@@ -126,7 +132,7 @@ impl Batcher {
     /// Dropping the receiver cancels those that have not started.
     ///
     /// # Errors
-    /// If there is no room.
+    /// If there is no room, or no time.
     pub fn submit(
         &self,
         inputs: Vec<Row>,
@@ -138,7 +144,7 @@ impl Batcher {
         if state.closed {
             return Err(SubmitError::Stopped);
         }
-        state.make_room(&inputs, now)?;
+        state.make_room(&inputs, lane, deadline, now)?;
         let (collector, receiver) = Collector::new(inputs.len());
         let one = inputs.len() == 1;
         for (i, input) in inputs.into_iter().enumerate() {
@@ -163,21 +169,38 @@ impl Batcher {
 }
 
 impl State {
-    /// Sees that those of the inputs that must be run can be queued.
-    fn make_room(&mut self, inputs: &[Row], now: Instant) -> Result<(), SubmitError> {
+    /// Sees that those of the inputs that must be run can be queued, and run in time.
+    fn make_room(
+        &mut self,
+        inputs: &[Row],
+        lane: Lane,
+        deadline: Instant,
+        now: Instant,
+    ) -> Result<(), SubmitError> {
         let new: HashSet<&Row> = inputs.iter().filter(|input| !self.flights.has(input)).collect();
         let tokens = new.iter().map(|input| input.ids.len() as u64).sum();
-        if let Err(Refusal::Full { .. }) = self.queue.room_for(new.len(), tokens) {
+        let work = Work { ahead: 0, tokens, parts: new.len() };
+        let patience = deadline.saturating_duration_since(now);
+        if let Err(SubmitError::Full { .. } | SubmitError::TooLate { .. }) = self.fits(work, lane, patience) {
             self.purge(now);
         }
-        match self.queue.room_for(new.len(), tokens) {
-            Ok(()) => Ok(()),
-            Err(refusal @ Refusal::TooLarge { .. }) => Err(SubmitError::TooLarge(refusal)),
-            Err(refusal @ Refusal::Full { .. }) => {
-                let wait = self.rate.time_for(self.queue.tokens(), self.workers);
-                Err(SubmitError::Full { refusal, wait })
-            }
+        self.fits(work, lane, patience)
+    }
+
+    /// Whether there is room and time for work behind what waits now.
+    fn fits(&self, work: Work, lane: Lane, patience: Duration) -> Result<(), SubmitError> {
+        if work.parts == 0 {
+            return Ok(());
         }
+        let work = Work { ahead: self.queue.ahead_of(lane), ..work };
+        self.queue.room_for(work.parts, work.tokens).map_err(|refusal| match refusal {
+            Refusal::TooLarge { .. } => SubmitError::TooLarge(refusal),
+            Refusal::Full { .. } => {
+                SubmitError::Full { refusal, wait: self.rate.time_for(self.queue.tokens(), self.workers) }
+            }
+        })?;
+        let late = self.rate.too_late(work, self.workers, patience);
+        late.map_or(Ok(()), |wait| Err(SubmitError::TooLate { wait }))
     }
 
     /// The next batch, without what nobody wants any more.
@@ -221,7 +244,10 @@ impl Shared {
     }
 
     fn count(&self, state: &State) {
-        self.metrics.queue_inputs.set(state.queue.len() as i64);
-        self.metrics.queue_tokens.set(state.queue.tokens() as i64);
+        for lane in [Lane::Interactive, Lane::Bulk] {
+            let load = state.queue.load(lane);
+            self.metrics.queue_inputs.get_or_create(&lane.into()).set(load.items as i64);
+            self.metrics.queue_tokens.get_or_create(&lane.into()).set(load.tokens as i64);
+        }
     }
 }

@@ -9,13 +9,17 @@ use std::{
 use kembed_queue::Entry;
 
 use super::{Ended, Shared, Waiter, flights::Flights, pad::Padded, row::Row};
-use crate::backend::{Backend, RunError};
+use crate::{
+    backend::{Backend, RunError},
+    metrics::{ByWorker, Seconds},
+};
 
 /// Runs batches until the queue is closed and empty.
-pub(super) fn run(shared: &Shared, mut backend: Box<dyn Backend>, filler: u32) -> Ended {
+pub(super) fn run(shared: &Shared, mut backend: Box<dyn Backend>, filler: u32, worker: usize) -> Ended {
+    let busy = shared.metrics.busy.get_or_create(&ByWorker { worker }).clone();
     let ran = catch_unwind(AssertUnwindSafe(|| {
         while let Some(batch) = next(shared) {
-            serve(shared, backend.as_mut(), &batch, filler);
+            serve(shared, backend.as_mut(), &batch, filler, &busy);
         }
     }));
     if ran.is_ok() {
@@ -45,7 +49,8 @@ fn next(shared: &Shared) -> Option<Vec<Entry<Arc<Row>>>> {
     }
 }
 
-fn serve(shared: &Shared, backend: &mut dyn Backend, batch: &[Entry<Arc<Row>>], filler: u32) {
+/// Runs a batch and brings its vectors.
+fn serve(shared: &Shared, backend: &mut dyn Backend, batch: &[Entry<Arc<Row>>], filler: u32, busy: &Seconds) {
     let padded = Padded::new(batch.iter().map(|entry| &*entry.item), filler);
     let start = Instant::now();
     let result = backend.run(&padded);
@@ -53,8 +58,11 @@ fn serve(shared: &Shared, backend: &mut dyn Backend, batch: &[Entry<Arc<Row>>], 
     let tokens = padded.lengths.iter().sum::<usize>();
     let metrics = &shared.metrics;
     metrics.run.observe(took.as_secs_f64());
+    busy.inc_by(took.as_secs_f64());
     metrics.batch_inputs.observe(padded.rows() as f64);
     metrics.batch_tokens.observe(tokens as f64);
+    metrics.batch_fill.observe(shared.limits.batch.fill(padded.rows(), tokens as u64));
+    metrics.tokens.inc_by(tokens as u64);
     for entry in batch {
         metrics.queue_wait.observe(start.duration_since(entry.since).as_secs_f64());
     }

@@ -1,10 +1,6 @@
 //! Of texts, alone or in pairs, what a model that classifies says.
 
-use std::time::Instant;
-
-use kembed_queue::wire::Lane;
-
-use super::{EmbedError, Engine, WRITTEN};
+use super::{EmbedError, Engine, Terms, WRITTEN};
 use crate::{
     batch::row::Row,
     in_hand::Held,
@@ -119,8 +115,12 @@ impl Engine {
     ///
     /// # Errors
     /// If the model does not do this, the request is at fault, or the pod has no room or fails.
-    pub async fn classify_in(&self, lane: Lane, request: Classify) -> Result<Vec<Vec<f32>>, EmbedError> {
-        let deadline = Instant::now() + self.limits.timeout;
+    pub async fn classify_in(
+        &self,
+        terms: impl Into<Terms>,
+        request: Classify,
+    ) -> Result<Vec<Vec<f32>>, EmbedError> {
+        let (lane, deadline) = self.bounded(terms.into());
         let Classify { texts, cut } = request;
         match (&texts, self.labels().map(<[_]>::len)) {
             (Texts::Each(_), Some(_)) | (Texts::Against { .. }, Some(1)) => {}

@@ -1,11 +1,8 @@
 //! The vectors of all tokens, not pooled. They are many, and so is what they take.
 
-use std::time::Instant;
-
-use kembed_queue::wire::Lane;
 use serde::{Serialize, Serializer};
 
-use super::{EmbedError, Engine, Request, WRITTEN};
+use super::{EmbedError, Engine, Request, Terms, WRITTEN};
 use crate::{
     batch::row::{Row, Wanted},
     in_hand::Held,
@@ -45,11 +42,11 @@ impl Engine {
     /// As [`Engine::embed`], or if they are more than one answer may hold.
     pub async fn embed_every_token_in(
         &self,
-        lane: Lane,
+        terms: impl Into<Terms>,
         request: Request,
         held: &mut Held,
     ) -> Result<Vec<TokenVectors>, EmbedError> {
-        let deadline = Instant::now() + self.limits.timeout;
+        let (lane, deadline) = self.bounded(terms.into());
         let rows = self.rows(request).await?;
         let lengths: Vec<_> = rows.iter().map(|row| row.ids.len()).collect();
         // Dense layers come after pooling.

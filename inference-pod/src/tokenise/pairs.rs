@@ -44,7 +44,7 @@ impl Tokeniser {
     }
 
     fn one(&self, tokenizer: &Tokenizer, text: &str) -> Result<One, TokeniseError> {
-        let text = self.prepared("", text);
+        let text = self.in_case(text);
         let mut tokens = tokenizer.encode_fast(&*text, false).map_err(|_| TokeniseError::Text)?;
         tokens.truncate(self.max_tokens, 0, TruncationDirection::Left);
         // What is cut off is kept beside, and would be paired, each piece with each.
