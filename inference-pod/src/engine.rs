@@ -9,6 +9,7 @@ use std::{
 };
 
 use kembed_queue::{Refusal, wire::Lane};
+use kembed_runtime::traces::Span;
 use tokio::sync::Semaphore;
 
 pub use self::{
@@ -314,7 +315,7 @@ impl Engine {
 
     /// What the network gives for each row.
     async fn run(&self, rows: Vec<Row>, lane: Lane, deadline: Instant) -> Result<Vec<Vec<f32>>, EmbedError> {
-        let vectors = self.batcher.submit(rows, lane, deadline, Instant::now())?;
+        let vectors = self.batcher.submit(rows, lane, deadline, Instant::now(), Span::current())?;
         let _waits = self.metrics.waits(lane);
         // The sender is dropped unused when the deadline passed, or when the thread ended.
         let vectors = vectors.await.map_err(|_| {
@@ -412,12 +413,14 @@ impl Engine {
         work: impl FnOnce(&Tokeniser) -> Result<T, TokeniseError> + Send + 'static,
     ) -> Result<T, EmbedError> {
         let permit = self.tokenising.clone().acquire_owned().await.map_err(|_| EmbedError::Stopped)?;
-        let (tokeniser, metrics) = (self.tokeniser.clone(), self.metrics.clone());
+        let (tokeniser, metrics, span) = (self.tokeniser.clone(), self.metrics.clone(), Span::current());
         let work = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let start = Instant::now();
             let done = work(&tokeniser);
-            metrics.tokenise.observe(start.elapsed().as_secs_f64());
+            let end = Instant::now();
+            metrics.tokenise.observe(end.duration_since(start).as_secs_f64());
+            span.past("tokenise", start, end);
             done
         });
         // The only ways to fail are a panic inside the tokenizer and the end of the runtime.

@@ -1,12 +1,13 @@
 //! The program `inference-pod`.
 
-use std::process::ExitCode;
+use std::{error::Error, process::ExitCode};
 
 use clap::Parser;
 use inference_pod::{
     config::{Cli, Command},
     serve::serve,
 };
+use kembed_runtime::traces;
 
 fn main() -> ExitCode {
     let Cli { logs, command } = Cli::parse();
@@ -14,6 +15,13 @@ fn main() -> ExitCode {
         eprintln!("failed to read --log-filter: {error}");
         return ExitCode::FAILURE;
     }
+    let _traces = match traces::start("kembed-inference-pod") {
+        Ok(traces) => traces,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn Error, "failed to start traces");
+            return ExitCode::FAILURE;
+        }
+    };
     match command {
         Command::Serve(args) => serve(*args),
     }

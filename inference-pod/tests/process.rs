@@ -4,7 +4,7 @@ mod support;
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
@@ -12,6 +12,8 @@ use std::{
 };
 
 use kembed_queue::wire::{Failure, FailureReason};
+use opentelemetry_proto::tonic::trace::v1::TracesData;
+use prost::Message;
 
 /// A limit for what takes well under a second.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -116,7 +118,15 @@ impl Drop for Running {
 
 impl Running {
     fn start(flags: &[&str]) -> Self {
-        let mut child = program(flags).args(["--log-format", "json"]).spawn().expect("it starts");
+        Self::start_with(flags, &[])
+    }
+
+    fn start_with(flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut child = program(flags)
+            .envs(environment.iter().copied())
+            .args(["--log-format", "json"])
+            .spawn()
+            .expect("it starts");
         let mut log = BufReader::new(child.stderr.take().expect("it is piped"));
         let mut line = String::new();
         while !line.contains("listening") {
@@ -204,7 +214,7 @@ fn a_stop_under_load_loses_no_request() {
 #[test]
 fn a_stop_while_the_model_is_fetched_is_no_failure() {
     // A source that accepts connections and never answers.
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let model = format!("http://{}/model/", silent.local_addr().expect("it is bound"));
     let library = support::onnxruntime();
     let cache = tempfile::tempdir().expect("a temporary folder");
@@ -215,4 +225,93 @@ fn a_stop_while_the_model_is_fetched_is_no_failure() {
     pod.terminate();
     let (code, log) = pod.end();
     assert_eq!(code, Some(0), "{log}");
+}
+
+/// What a collector of traces is sent until the pod has ended.
+fn collect(listener: &TcpListener, ended: &AtomicBool) -> Vec<TracesData> {
+    listener.set_nonblocking(true).expect("it can be");
+    let mut collected = Vec::new();
+    while !ended.load(Ordering::Relaxed) {
+        let Ok((mut stream, _)) = listener.accept() else {
+            std::thread::yield_now();
+            continue;
+        };
+        stream.set_nonblocking(false).expect("it can be");
+        let mut reader = BufReader::new(stream.try_clone().expect("it can be"));
+        let (mut head, mut length) = (String::new(), 0);
+        while reader.read_line(&mut head).expect("text") > 2 {
+            let last = head.lines().last().unwrap_or_default().to_ascii_lowercase();
+            length = last.strip_prefix("content-length: ").map_or(length, |n| n.parse().expect("a number"));
+        }
+        assert!(head.starts_with("POST /v1/traces "), "{head}");
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).expect("a whole body");
+        collected.push(TracesData::decode(body.as_slice()).expect("a message"));
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            .expect("it reads");
+    }
+    collected
+}
+
+/// Runs a pod that sends traces, asks it twice with this `traceparent`, and gives what it sent.
+fn traced(traceparent: &str) -> Vec<TracesData> {
+    let (_folder, model) = small_model();
+    let library = support::onnxruntime();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_SERVICE_NAME", "a-pod")];
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let collector = scope.spawn(|| collect(&listener, &ended));
+        let pod = Running::start_with(&flags(&model, &library), &environment);
+        pod.await_ready();
+        for path in ["/?content=a%20secret", "/get_vector_simple"] {
+            let head = format!(
+                "GET {path} HTTP/1.1\r\nhost: pod\r\ntraceparent: {traceparent}\r\nconnection: close\r\n\r\n"
+            );
+            pod.request(&head).expect("it answers");
+        }
+        pod.terminate();
+        let (code, log) = pod.end();
+        ended.store(true, Ordering::Relaxed);
+        assert_eq!(code, Some(0), "{log}");
+        collector.join().expect("no panic")
+    })
+}
+
+#[test]
+fn a_request_continues_the_trace_of_its_client() {
+    let sent = traced("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    let text = format!("{sent:?}");
+    assert!(text.contains("a-pod") && !text.contains("secret"), "{text}");
+    let scopes = sent.iter().flat_map(|data| &data.resource_spans).flat_map(|resource| &resource.scope_spans);
+    let spans: Vec<_> = scopes.flat_map(|scope| &scope.spans).collect();
+    let trace = 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c_u128.to_be_bytes();
+    assert!(spans.iter().all(|span| span.trace_id == trace), "{text}");
+    let named = |name: &str| {
+        *spans.iter().find(|span| span.name == name).unwrap_or_else(|| panic!("{name} in {text}"))
+    };
+    let request = named("GET /");
+    assert_eq!(request.parent_span_id, 0xb7ad_6b71_6920_3331_u64.to_be_bytes());
+    let parts = ["tokenise", "queue", "run"].map(named);
+    let mut before = request.start_time_unix_nano;
+    for part in parts {
+        assert_eq!(part.parent_span_id, request.span_id, "{text}");
+        assert!(before <= part.start_time_unix_nano + SLACK, "{text}");
+        assert!(part.end_time_unix_nano <= request.end_time_unix_nano + SLACK, "{text}");
+        before = part.start_time_unix_nano;
+    }
+    let refused = named("GET /get_vector_simple");
+    let status =
+        refused.attributes.iter().find(|a| a.key == "http.response.status_code").expect("it is told");
+    assert!(format!("{:?}", status.value).contains("400"), "{status:?}");
+}
+
+/// Nanoseconds. Two clocks are read one after the other, and the thread may have to wait in between.
+const SLACK: u64 = 100_000_000;
+
+#[test]
+fn a_trace_that_its_client_does_not_record_is_not_sent() {
+    assert_eq!(traced("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"), []);
 }

@@ -5,6 +5,7 @@ mod flights;
 pub mod pad;
 mod reply;
 pub mod row;
+mod way;
 mod worker;
 
 use std::{
@@ -14,9 +15,10 @@ use std::{
 };
 
 use kembed_queue::{Budget, Entry, Queue, Rate, Refusal, Work, wire::Lane};
+use kembed_runtime::traces::Span;
 use tokio::sync::oneshot;
 
-use self::{ending::Ending, flights::Flights, reply::Collector, row::Row};
+use self::{ending::Ending, flights::Flights, reply::Collector, row::Row, way::Way};
 use crate::{
     backend::{Backend, RunError},
     limits::Limits,
@@ -139,13 +141,14 @@ impl Batcher {
         lane: Lane,
         deadline: Instant,
         now: Instant,
+        span: Span,
     ) -> Result<oneshot::Receiver<Vectors>, SubmitError> {
         let mut state = self.shared.lock();
         if state.closed {
             return Err(SubmitError::Stopped);
         }
         state.make_room(&inputs, lane, deadline, now)?;
-        let (collector, receiver) = Collector::new(inputs.len());
+        let (collector, receiver) = Collector::new(inputs.len(), Way::new(span, now));
         let one = inputs.len() == 1;
         for (i, input) in inputs.into_iter().enumerate() {
             let waiter = Waiter { reply: collector.clone(), row: i, deadline };

@@ -1,34 +1,48 @@
 //! The answer to one request, put together from batches and given once.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
 
 use tokio::sync::oneshot;
 
-use super::Vectors;
+use super::{Vectors, way::Way};
 use crate::backend::RunError;
 
 /// Collects the vectors of one request's inputs.
 pub(super) struct Collector {
+    /// Whether anybody wants to know its way.
+    traced: bool,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
     vectors: Vec<Vec<f32>>,
     missing: usize,
+    way: Way,
     /// Gone once the answer was given.
     answer: Option<oneshot::Sender<Vectors>>,
 }
 
 impl Collector {
-    pub(super) fn new(inputs: usize) -> (Arc<Self>, oneshot::Receiver<Vectors>) {
+    pub(super) fn new(inputs: usize, way: Way) -> (Arc<Self>, oneshot::Receiver<Vectors>) {
         let (answer, receiver) = oneshot::channel();
-        let inner = Inner { vectors: vec![Vec::new(); inputs], missing: inputs, answer: Some(answer) };
-        (Arc::new(Self { inner: Mutex::new(inner) }), receiver)
+        let traced = way.is_wanted();
+        let inner = Inner { vectors: vec![Vec::new(); inputs], missing: inputs, way, answer: Some(answer) };
+        (Arc::new(Self { traced, inner: Mutex::new(inner) }), receiver)
     }
 
     /// Whether nobody waits for the answer, or it was given already.
     pub(super) fn is_cancelled(&self) -> bool {
         self.lock().answer.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    /// Says that an input ran, before its vector is brought.
+    pub(super) fn ran(&self, start: Instant, end: Instant) {
+        if self.traced {
+            self.lock().way.ran(start, end);
+        }
     }
 
     /// Brings the vector of one input, once each; the last one gives the answer.
@@ -55,6 +69,7 @@ impl Collector {
 impl Inner {
     fn answer(&mut self, vectors: Vectors) {
         if let Some(answer) = self.answer.take() {
+            self.way.tell();
             // The client may have gone just now.
             let _ = answer.send(vectors);
         }
@@ -63,11 +78,17 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
+    use kembed_runtime::traces::Span;
+
     use super::*;
+
+    fn collector(inputs: usize) -> (Arc<Collector>, oneshot::Receiver<Vectors>) {
+        Collector::new(inputs, Way::new(Span::default(), Instant::now()))
+    }
 
     #[test]
     fn the_last_vector_gives_the_answer_in_order() {
-        let (collector, mut receiver) = Collector::new(2);
+        let (collector, mut receiver) = collector(2);
         collector.bring(1, vec![1.]);
         assert!(receiver.try_recv().is_err());
         collector.bring(0, vec![0.]);
@@ -77,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_answered_once_and_cancels_the_rest() {
-        let (collector, mut receiver) = Collector::new(2);
+        let (collector, mut receiver) = collector(2);
         collector.fail(RunError("broken".into()));
         assert!(collector.is_cancelled());
         collector.bring(0, vec![0.]);
@@ -88,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_client_that_left_is_noticed() {
-        let (collector, receiver) = Collector::new(1);
+        let (collector, receiver) = collector(1);
         assert!(!collector.is_cancelled());
         drop(receiver);
         assert!(collector.is_cancelled());

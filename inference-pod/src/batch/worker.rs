@@ -70,6 +70,9 @@ fn serve(shared: &Shared, backend: &mut dyn Backend, batch: &[Entry<Arc<Row>>], 
     state.rate.observe(tokens as u64, took);
     let waiters: Vec<_> = batch.iter().map(|entry| state.flights.land(&entry.item)).collect();
     drop(state);
+    for waiter in waiters.iter().flatten() {
+        waiter.reply.ran(start, start + took);
+    }
     match result {
         Ok(vectors) if vectors.len() == batch.len() => {
             waiters.into_iter().zip(vectors).for_each(|(waiters, vector)| bring(waiters, vector));
