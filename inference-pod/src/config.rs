@@ -7,7 +7,7 @@ use kembed_runtime::logging::LogArgs;
 
 use crate::{
     duration,
-    model::Overrides,
+    model::{Overrides, Precision},
     pod::Identity,
     pooling,
     source::{Access, Location, Retry},
@@ -75,7 +75,7 @@ pub struct ServeArgs {
     #[arg(long, env = "KEMBED_NORMALIZATION", default_value = "auto")]
     pub normalization: NormalizationArg,
 
-    /// The numbers that the network is computed in; auto is float32
+    /// The numbers that the network's products are computed in; auto is float32
     #[arg(long, env = "KEMBED_PRECISION", default_value = "auto")]
     pub precision: PrecisionArg,
 
@@ -170,7 +170,7 @@ pub enum PrecisionArg {
     /// Not supported yet
     #[value(name = "bfloat16")]
     BFloat16,
-    /// Not supported yet
+    /// 8-bit integers, rounded in blocks of 64 when the weights are loaded
     Int8,
 }
 
@@ -211,9 +211,6 @@ impl ServeArgs {
         if let Some(accelerator) = self.accelerator {
             return Err(StartError::Accelerator(accelerator));
         }
-        if let Some(precision) = self.precision.unsupported() {
-            return Err(StartError::Precision(precision));
-        }
         let from_file = || {
             let token = std::fs::read_to_string(self.credentials_dir.as_ref()?.join("HF_TOKEN")).ok()?;
             Some(token.trim().to_owned())
@@ -230,6 +227,7 @@ impl ServeArgs {
             max_tokens: self.max_tokens,
             query_prompt: self.query_prompt,
             document_prompt: self.document_prompt,
+            precision: self.precision.try_into()?,
         };
         let location = Location::parse(&self.model)?;
         Ok(Config {
@@ -268,13 +266,15 @@ impl From<NormalizationArg> for Option<bool> {
     }
 }
 
-impl PrecisionArg {
-    fn unsupported(self) -> Option<&'static str> {
-        match self {
-            Self::Auto | Self::Float32 => None,
-            Self::Float16 => Some("float16"),
-            Self::BFloat16 => Some("bfloat16"),
-            Self::Int8 => Some("int8"),
+impl TryFrom<PrecisionArg> for Precision {
+    type Error = StartError;
+
+    fn try_from(arg: PrecisionArg) -> Result<Self, StartError> {
+        match arg {
+            PrecisionArg::Auto | PrecisionArg::Float32 => Ok(Self::Float32),
+            PrecisionArg::Int8 => Ok(Self::Int8),
+            PrecisionArg::Float16 => Err(StartError::Precision("float16")),
+            PrecisionArg::BFloat16 => Err(StartError::Precision("bfloat16")),
         }
     }
 }
@@ -299,14 +299,25 @@ mod tests {
         assert_eq!(config.identity.name, "hf://a/b@c");
         assert_eq!(config.load.overrides.pooling, Some(pooling::Pooling::LastToken));
         assert_eq!(config.load.overrides.normalize, Some(false));
+        assert_eq!(config.load.overrides.precision, Precision::Float32);
         assert!(matches!(config.load.location, Location::Hub { revision, .. } if revision == "c"));
+    }
+
+    #[test]
+    fn the_controllers_words_for_precisions_are_known() {
+        for (word, precision) in
+            [("auto", Precision::Float32), ("float32", Precision::Float32), ("int8", Precision::Int8)]
+        {
+            let config = config(&["--model", "a", "--precision", word]).expect("a good config");
+            assert_eq!(config.load.overrides.precision, precision);
+        }
     }
 
     #[test]
     fn what_cannot_be_is_refused_with_its_reason() {
         for (flags, reason) in [
             (&["--model", "a", "--accelerator", "nvidia.com/gpu"][..], FailureReason::AcceleratorUnavailable),
-            (&["--model", "a", "--precision", "int8"], FailureReason::ModelUnsupported),
+            (&["--model", "a", "--precision", "float16"], FailureReason::ModelUnsupported),
             (&["--model", "s3://bucket/key"], FailureReason::SourceUnsupported),
         ] {
             let error = config(flags).err().expect("it cannot be");

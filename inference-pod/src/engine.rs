@@ -21,7 +21,7 @@ use crate::{
     in_hand::{Busy, Held, InHand},
     limits::Limits,
     metrics::Metrics,
-    model::{Recipe, prompts::InputType},
+    model::{Precision, Recipe, prompts::InputType},
     pooling::Pooling,
     tokenise::{Cut, Token, TokeniseError, Tokeniser},
     vector,
@@ -332,6 +332,11 @@ impl Engine {
     /// How the vectors of an input's tokens become one.
     pub fn pooling(&self) -> Pooling {
         self.recipe.pooling
+    }
+
+    /// What the network is computed in.
+    pub fn precision(&self) -> Precision {
+        self.recipe.precision
     }
 
     /// The tokens of each text.

@@ -54,6 +54,7 @@ pub async fn load(
     let mut model = Snapshot::open(&location, file.as_deref(), recorded.as_deref(), access, progress).await?;
     let read = Read::from(&mut model, pod).await?;
     let recipe = Recipe::read(read.texts(), &overrides)?;
+    model.network.check(recipe.precision)?;
     let tokeniser = Tokeniser::new(read.tokenizer.as_bytes(), recipe.max_tokens, recipe.lower_case)?;
     let network = Paths::fetch(&mut model, &recipe, progress).await?;
     pod.enter(Stage::Loading);

@@ -17,7 +17,7 @@ pub enum StartError {
     #[error("{0} was asked for, and this build runs on the CPU alone")]
     Accelerator(String),
     /// The network cannot be computed in such numbers.
-    #[error("precision {0} is not supported: networks are computed in float32")]
+    #[error("precision {0} is not supported: on a CPU networks are computed in float32 or int8")]
     Precision(&'static str),
     /// The model is named in a way that leads nowhere.
     #[error(transparent)]

@@ -30,6 +30,7 @@ const PURE: &[&str] = &[
     "inference-pod/src/batch/row.rs",
     "inference-pod/src/model/digest.rs",
     "inference-pod/src/model/modules.rs",
+    "inference-pod/src/model/precision.rs",
     "inference-pod/src/model/prompts.rs",
     "inference-pod/src/model/recipe.rs",
     "inference-pod/src/head.rs",

@@ -10,7 +10,7 @@ use std::{
 use inference_pod::{
     backend::onnx::load_library,
     export::{Exported, export},
-    model::{Overrides, Recipe, recipe::Texts, weights::Weights},
+    model::{Overrides, Precision, Recipe, recipe::Texts, weights::Weights},
 };
 use ort::{environment::Environment, session::Session, value::Tensor};
 
@@ -36,10 +36,11 @@ pub struct Speed {
 
 impl Ceiling {
     /// So many sessions, each with weights of its own.
-    pub fn new(model: &Path, library: &Path, sessions: usize) -> Self {
+    pub fn new(model: &Path, library: &Path, precision: Precision, sessions: usize) -> Self {
         let environment = load_library(library).expect("the library loads");
         let config = fs::read_to_string(model.join("config.json")).expect("the model has it");
-        let recipe = Recipe::read(Texts { config: &config, ..Texts::default() }, &Overrides::default());
+        let overrides = Overrides { precision, ..Overrides::default() };
+        let recipe = Recipe::read(Texts { config: &config, ..Texts::default() }, &overrides);
         let weights = Weights::open(&[model.join("model.safetensors")]).expect("good weights");
         let graph = export(&recipe.expect("a good file"), &weights).expect("it can be exported");
         let session =

@@ -1,7 +1,7 @@
 //! How close serving comes to bare ONNX Runtime: `make bench`.
 //!
 //! A pod is a process of its own, loaded from this one, which does little else meanwhile. Before each load the same
-//! graph is run here without anything around it. Machines are rarely quiet, so that the two take turns, and the median
+//! graph is run here without anything around it, and after it a pod that computes in int8 gets the same load. Machines are rarely quiet, so that the two take turns, and the median
 //! of their ratios counts. Seconds of CPU are compared too: others on the machine change them least.
 
 mod ceiling;
@@ -18,13 +18,13 @@ use std::{
 
 use clap::Parser;
 use hyper::body::Bytes;
-use inference_pod::tokenise::Tokeniser;
+use inference_pod::{config::PrecisionArg, model::Precision, tokenise::Tokeniser};
 
 use self::{
-    ceiling::{Ceiling, ROWS, Speed},
+    ceiling::{Ceiling, ROWS},
     generator::{load, percentile},
     pod::{Pod, cpu},
-    report::{Report, Round, Row},
+    report::{Report, Round, Row, Served},
     texts::{Body, Dice},
 };
 
@@ -52,6 +52,9 @@ struct Args {
     /// Instead: the speed of bare ONNX Runtime by length and rows of a batch
     #[arg(long)]
     table: bool,
+    /// What that is computed in
+    #[arg(long, default_value = "float32")]
+    precision: PrecisionArg,
     /// Where to write the results as JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -60,7 +63,10 @@ struct Args {
     bench: bool,
 }
 
-/// What is asked of the pod.
+/// A pod each.
+const PRECISIONS: [Precision; 2] = [Precision::Float32, Precision::Int8];
+
+/// What is asked of a pod.
 struct Load {
     name: &'static str,
     connections: usize,
@@ -90,20 +96,23 @@ fn main() {
     let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.build");
     let (model, library) = (build.join("model"), build.join("onnxruntime/libonnxruntime.so"));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut ceiling = Ceiling::new(&model, &library, threads);
     if args.table {
+        let precision = args.precision.try_into().unwrap_or_else(|e| panic!("{e}"));
+        let mut ceiling = Ceiling::new(&model, &library, precision, threads);
         return table(&mut ceiling, threads, Duration::from_secs_f64(args.seconds));
     }
+    let mut ceiling = Ceiling::new(&model, &library, Precision::Float32, threads);
     let tokeniser = fs::read(model.join("tokenizer.json")).expect("the model has it");
     let tokeniser = Tokeniser::new(&tokeniser, MAX_TOKENS, false).expect("a good file");
+    let start = |precision| Pod::start(&args.pod, &model, &library, precision);
     let starts =
-        (0..args.rounds).map(|_| Pod::start(&args.pod, &model, &library).start.as_secs_f64()).collect();
-    let pod = Pod::start(&args.pod, &model, &library);
-    let fresh = pod.memory().0;
+        PRECISIONS.map(|precision| (0..args.rounds).map(|_| start(precision).start.as_secs_f64()).collect());
+    let pods = PRECISIONS.map(start);
+    let fresh = pods.each_ref().map(|pod| pod.memory().0);
     let loads = LOADS.iter().filter(|load| load.name.contains(&args.only));
-    let rows = loads.map(|load| measure(load, &args, &pod, &tokeniser, &mut ceiling)).collect();
+    let rows = loads.map(|load| measure(load, &args, &pods, &tokeniser, &mut ceiling)).collect();
     let weights = fs::metadata(model.join("model.safetensors")).expect("the model has it").len();
-    let memory = [fresh, pod.memory().0, pod.memory().1];
+    let memory = [0, 1].map(|i| [fresh[i], pods[i].memory().0, pods[i].memory().1]);
     let report = Report { threads, rows, starts, memory, weights: weights as f64 / f64::from(1 << 20) };
     println!("{}", report.markdown());
     if let Some(file) = args.json {
@@ -111,7 +120,7 @@ fn main() {
     }
 }
 
-fn measure(load: &Load, args: &Args, pod: &Pod, tokeniser: &Tokeniser, ceiling: &mut Ceiling) -> Row {
+fn measure(load: &Load, args: &Args, pods: &[Pod; 2], tokeniser: &Tokeniser, ceiling: &mut Ceiling) -> Row {
     // More than are in hand at once, so that no two of those are alike.
     let mut dice = Dice::new(1);
     let bodies: Vec<_> = (0..(2048 / load.inputs).max(64))
@@ -133,20 +142,20 @@ fn measure(load: &Load, args: &Args, pod: &Pod, tokeniser: &Tokeniser, ceiling: 
         } else {
             ceiling.of_mix(&sample, time)
         };
-        round(load, pod, &bodies, bare, time.mul_f64(load.times))
+        let [float, int8] = pods.each_ref().map(|pod| serve(load, pod, &bodies, time.mul_f64(load.times)));
+        Round { bare, float, int8 }
     });
     let rounds: Vec<_> = rounds.collect();
     eprintln!("{}: done, load of the machine {}", load.name, load_average());
     Row { name: load.name, latency_counts: load.connections == 1, rounds }
 }
 
-fn round(asked: &Load, pod: &Pod, bodies: &[Bytes], bare: Speed, time: Duration) -> Round {
+fn serve(asked: &Load, pod: &Pod, bodies: &[Bytes], time: Duration) -> Served {
     let (pod_before, own_before) = (pod.cpu(), cpu("self"));
     let measured = load(pod.address, bodies, asked.connections, time.div_f64(6.), time);
     let rows = (measured.latencies.len() * asked.inputs) as f64;
     let all = (measured.answered * asked.inputs) as f64;
-    Round {
-        bare,
+    Served {
         rows_per_second: rows / measured.seconds,
         p50: percentile(&measured.latencies, 0.5),
         p95: percentile(&measured.latencies, 0.95),

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use inference_pod::model::Precision;
+
 use super::generator;
 
 /// Ticks of a second in `/proc`, on every Linux.
@@ -22,7 +24,7 @@ pub struct Pod {
 
 impl Pod {
     /// Starts a pod and waits until it is ready.
-    pub fn start(program: &Path, model: &Path, library: &Path) -> Self {
+    pub fn start(program: &Path, model: &Path, library: &Path, precision: Precision) -> Self {
         let address = free_address();
         let start = Instant::now();
         let child = Command::new(program)
@@ -30,6 +32,7 @@ impl Pod {
             .arg(model)
             .arg("--onnxruntime")
             .arg(library)
+            .args(["--precision", precision.name()])
             .stdout(Stdio::null())
             .spawn()
             .expect("the pod starts");

@@ -165,22 +165,18 @@ pub(super) fn rotary_attention(
     angles: &Angles,
     view: &View,
 ) -> Result<Value, ModelError> {
-    let mut project = |part: usize| {
-        let weight = graph.rows(packed, &[3 * hidden, hidden], part * hidden..(part + 1) * hidden)?;
-        Ok(graph.product(x, &weight))
-    };
+    let mut project =
+        |part: usize| graph.linear_rows(x, packed, [3 * hidden, hidden], part * hidden..(part + 1) * hidden);
     let [query, key, value] = [project(0)?, project(1)?, project(2)?];
     let query = rope::turn(graph, &query, angles);
     let key = rope::turn(graph, &key, angles);
     Ok(attend(graph, [&query, &key, &value], "", heads, view))
 }
 
-/// One product of `x`, after its activation, times another.
-pub(super) fn gated(graph: &mut Graph<'_>, x: &str, gate: &str, up: &str, activation: Activation) -> Value {
-    let gate = graph.product(x, gate);
-    let gate = activation.of(graph, &gate);
-    let up = graph.product(x, up);
-    graph.node(ONNX, "Mul", &[&gate, &up], Vec::new())
+/// One value, after its activation, times another.
+pub(super) fn gated(graph: &mut Graph<'_>, gate: &str, up: &str, activation: Activation) -> Value {
+    let gate = activation.of(graph, gate);
+    graph.node(ONNX, "Mul", &[&gate, up], Vec::new())
 }
 
 /// `x` times the weights, and the bias, which the next operator adds.

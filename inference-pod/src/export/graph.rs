@@ -13,7 +13,7 @@ use super::{
     },
 };
 use crate::model::{
-    ModelError,
+    ModelError, Precision,
     weights::{Float, Place, Weights},
 };
 
@@ -27,12 +27,14 @@ pub(super) type Value = String;
 
 pub(super) struct Graph<'a> {
     weights: &'a Weights,
+    precision: Precision,
     proto: GraphProto,
 }
 
 impl<'a> Graph<'a> {
-    pub(super) fn new(weights: &'a Weights) -> Self {
-        Self { weights, proto: GraphProto { name: "encoder".into(), ..GraphProto::default() } }
+    /// An empty one, whose products are computed in these numbers.
+    pub(super) fn new(weights: &'a Weights, precision: Precision) -> Self {
+        Self { weights, precision, proto: GraphProto { name: "encoder".into(), ..GraphProto::default() } }
     }
 
     /// Names an input of the given element type.
@@ -88,14 +90,12 @@ impl<'a> Graph<'a> {
         shape: &[usize],
         rows: Range<usize>,
     ) -> Result<(Value, Float), ModelError> {
-        let row: usize = shape[1..].iter().product();
         let dims = [&[rows.len()], &shape[1..]].concat();
         let name =
             if rows.len() == shape[0] { tensor.to_owned() } else { format!("{tensor}.{}", rows.start) };
         let Some(place) = self.weights.place(tensor, shape)? else {
-            let numbers = self.weights.floats(tensor, shape)?;
-            let part = &numbers[rows.start * row..rows.end * row];
-            return Ok((self.constant(&name, &dims, part), Float::F32));
+            let numbers = self.weights.floats_of_rows(tensor, shape, rows)?;
+            return Ok((self.constant(&name, &dims, &numbers), Float::F32));
         };
         let (float, length) = (place.float, place.length / shape[0].max(1) as u64);
         let place = Place {
@@ -119,14 +119,24 @@ impl<'a> Graph<'a> {
     /// A tensor of numbers that are in no file.
     pub(super) fn constant(&mut self, name: &str, shape: &[usize], numbers: &[f32]) -> Value {
         let bytes = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
-        self.proto.initializer.push(floats(name, shape, bytes));
-        name.into()
+        self.initializer(name, FLOAT, shape, bytes)
     }
 
     /// As [`Graph::constant`], of whole numbers.
     pub(super) fn integers(&mut self, name: &str, shape: &[usize], numbers: &[i64]) -> Value {
         let bytes = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
-        self.proto.initializer.push(TensorProto { data_type: INT64, ..floats(name, shape, bytes) });
+        self.initializer(name, INT64, shape, bytes)
+    }
+
+    /// A tensor of the given element type, by its bytes, lower ones first.
+    pub(super) fn initializer(
+        &mut self,
+        name: &str,
+        data_type: i32,
+        shape: &[usize],
+        bytes: Vec<u8>,
+    ) -> Value {
+        self.proto.initializer.push(TensorProto { data_type, ..floats(name, shape, bytes) });
         name.into()
     }
 
@@ -135,12 +145,7 @@ impl<'a> Graph<'a> {
         self.node(ONNX, "Cast", &[value], vec![int("to", to.into())])
     }
 
-    /// `x` times the transpose of `weight`, which is `[to, from]`, as it is saved.
-    pub(super) fn product(&mut self, x: &str, weight: &str) -> Value {
-        self.node(CONTRIB, "FusedMatMul", &[x, weight], vec![int("transB", 1)])
-    }
-
-    /// As [`Graph::product`], of a tensor in the files.
+    /// `x` times the transpose of a tensor in the files, which is `[to, from]`, as weights are saved.
     pub(super) fn linear(
         &mut self,
         x: &str,
@@ -148,8 +153,24 @@ impl<'a> Graph<'a> {
         from: usize,
         to: usize,
     ) -> Result<Value, ModelError> {
-        let weight = self.weight(tensor, &[to, from])?;
-        Ok(self.product(x, &weight))
+        self.linear_rows(x, tensor, [to, from], 0..to)
+    }
+
+    /// As [`Graph::linear`], of some rows: those outputs of a product that was saved as one of several.
+    pub(super) fn linear_rows(
+        &mut self,
+        x: &str,
+        tensor: &str,
+        shape: [usize; 2],
+        rows: Range<usize>,
+    ) -> Result<Value, ModelError> {
+        match self.precision {
+            Precision::Int8 => self.product_in_integers(x, tensor, shape, rows),
+            Precision::Float32 => {
+                let weight = self.rows(tensor, &shape, rows)?;
+                Ok(self.node(CONTRIB, "FusedMatMul", &[x, &weight], vec![int("transB", 1)]))
+            }
+        }
     }
 
     /// Applies an operator to values; an empty name leaves an optional input out.

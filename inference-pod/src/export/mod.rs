@@ -7,6 +7,7 @@ mod distance;
 mod distilbert;
 mod encoder;
 mod graph;
+mod int8;
 mod modernbert;
 mod mpnet;
 mod nomic;
@@ -37,7 +38,7 @@ pub struct Exported {
 /// If the architecture is not known, or the weights do not fit it.
 pub fn export(recipe: &Recipe, weights: &Weights) -> Result<Exported, ModelError> {
     let (config, longest, labels) = (&recipe.config, recipe.max_tokens, recipe.labels.as_ref());
-    let mut graph = Graph::new(weights);
+    let mut graph = Graph::new(weights, recipe.precision);
     let dims = ["batch", "sequence"];
     let ids = &graph.input("input_ids", INT64, &dims);
     let mask = graph.input("attention_mask", INT64, &dims);

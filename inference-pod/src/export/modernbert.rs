@@ -183,9 +183,9 @@ impl Modern<'_, '_> {
         let activation = Activation::named(&self.own.hidden_activation)?;
         let both = self.name(&format!("layers.{layer}.mlp.Wi.weight"));
         let out = self.name(&format!("layers.{layer}.mlp.Wo.weight"));
-        let [gate, up] =
-            [self.graph.rows(&both, &[2 * m, h], 0..m)?, self.graph.rows(&both, &[2 * m, h], m..2 * m)?];
-        let gated = encoder::gated(self.graph, x, &gate, &up, activation);
+        let gate = self.graph.linear_rows(x, &both, [2 * m, h], 0..m)?;
+        let up = self.graph.linear_rows(x, &both, [2 * m, h], m..2 * m)?;
+        let gated = encoder::gated(self.graph, &gate, &up, activation);
         self.graph.linear(&gated, &out, m, h)
     }
 

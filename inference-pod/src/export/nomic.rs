@@ -142,8 +142,8 @@ impl Nomic<'_, '_> {
         let context = encoder::rotary_attention(self.graph, &packed, [h, heads], x, angles, view)?;
         let y = self.graph.linear(&context, &out, h, h)?;
         let x = self.add_and_normalise(&format!("{layer}.norm1"), &y, x)?;
-        let [up, gate] = [self.graph.weight(&up, &[m, h])?, self.graph.weight(&gate, &[m, h])?];
-        let y = encoder::gated(self.graph, &x, &gate, &up, Activation::Silu);
+        let [gate, up] = [self.graph.linear(&x, &gate, h, m)?, self.graph.linear(&x, &up, h, m)?];
+        let y = encoder::gated(self.graph, &gate, &up, Activation::Silu);
         let y = self.graph.linear(&y, &down, m, h)?;
         self.add_and_normalise(&format!("{layer}.norm2"), &y, &x)
     }

@@ -157,8 +157,8 @@ impl Qwen<'_, '_> {
         let activation = Activation::named(&self.own.hidden_act)?;
         let [gate, up, down] = ["gate", "up", "down"]
             .map(|part| format!("{}layers.{layer}.mlp.{part}_proj.weight", self.prefix));
-        let [gate, up] = [self.graph.weight(&gate, &[m, h])?, self.graph.weight(&up, &[m, h])?];
-        let gated = encoder::gated(self.graph, x, &gate, &up, activation);
+        let [gate, up] = [self.graph.linear(x, &gate, h, m)?, self.graph.linear(x, &up, h, m)?];
+        let gated = encoder::gated(self.graph, &gate, &up, activation);
         self.graph.linear(&gated, &down, m, h)
     }
 

@@ -29,12 +29,12 @@ pub struct Parts<'a> {
     pub lower_case: bool,
     /// As in [`Recipe::prompts`].
     pub prompts: &'a super::prompts::Prompts,
-    /// In what the network is computed.
+    /// As in [`Recipe::precision`].
     pub precision: &'a str,
 }
 
 impl<'a> Parts<'a> {
-    /// The parts of a model that is computed in 32-bit floats.
+    /// The parts of a model.
     pub fn new(recipe: &'a Recipe, network: &'a str, tokenizer: &'a str, config: &'a str) -> Self {
         Self {
             network,
@@ -46,7 +46,7 @@ impl<'a> Parts<'a> {
             max_tokens: recipe.max_tokens,
             lower_case: recipe.lower_case,
             prompts: &recipe.prompts,
-            precision: "float32",
+            precision: recipe.precision.name(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ModelError;
+use super::{ModelError, Precision};
 
 /// The architecture and its sizes.
 pub const CONFIG: &str = "config.json";
@@ -40,6 +40,20 @@ impl Network {
     pub fn file(&self) -> &str {
         match self {
             Self::Safetensors(file) | Self::Onnx(file) => file,
+        }
+    }
+
+    /// Refuses to compute a network in numbers that it was not made for.
+    ///
+    /// # Errors
+    /// If it is a shipped graph, which says itself what it is computed in, and other numbers are asked for.
+    pub fn check(&self, precision: Precision) -> Result<(), ModelError> {
+        match (self, precision) {
+            (Self::Safetensors(_), _) | (Self::Onnx(_), Precision::Float32) => Ok(()),
+            (Self::Onnx(file), Precision::Int8) => unsupported(&format!(
+                "{file} is a graph, which is computed as it was made; int8 is made from model.safetensors, and a \
+                 graph that was shipped in int8 is named with --file alone"
+            )),
         }
     }
 }
@@ -132,6 +146,13 @@ mod tests {
             let error = choose(asked, files).expect_err("nothing to serve");
             assert!(error.contains(word), "{error}");
         }
+    }
+
+    #[test]
+    fn a_shipped_graph_is_computed_as_it_was_made() {
+        let (graph, weights) = (Network::Onnx("a.onnx".into()), Network::Safetensors(SAFETENSORS.into()));
+        assert!(graph.check(Precision::Float32).is_ok() && weights.check(Precision::Int8).is_ok());
+        assert!(graph.check(Precision::Int8).is_err_and(|e| e.to_string().contains("a.onnx")));
     }
 
     #[test]

@@ -6,11 +6,13 @@ pub mod digest;
 pub mod files;
 pub mod modules;
 pub mod parts;
+pub mod precision;
 pub mod prompts;
 pub mod recipe;
 pub mod weights;
 
 pub use config::Config;
+pub use precision::Precision;
 pub use recipe::{Overrides, Recipe};
 
 use kembed_queue::wire::FailureReason;

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{
-    ModelError,
+    ModelError, Precision,
     config::Config,
     dense::{self, Dense},
     files::{SENTENCE_BERT, TOKENIZER_CONFIG},
@@ -31,6 +31,8 @@ pub struct Recipe {
     pub prompts: Prompts,
     /// The names of its numbers, if the model classifies texts instead of giving vectors of them.
     pub labels: Option<Vec<String>>,
+    /// What the network is computed in.
+    pub precision: Precision,
 }
 
 /// The text of each file, as found.
@@ -63,6 +65,8 @@ pub struct Overrides {
     pub query_prompt: Option<String>,
     /// Prompt of documents.
     pub document_prompt: Option<String>,
+    /// What the network is computed in.
+    pub precision: Precision,
 }
 
 #[derive(Default, Deserialize)]
@@ -108,6 +112,7 @@ impl Recipe {
             prompts: prompts
                 .overridden(overrides.query_prompt.as_deref(), overrides.document_prompt.as_deref()),
             labels,
+            precision: overrides.precision,
             config,
         })
     }

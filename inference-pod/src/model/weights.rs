@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io,
+    ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
@@ -127,12 +128,26 @@ impl Weights {
     /// # Errors
     /// If there is none, it has another shape, or is not of floats.
     pub fn floats(&self, tensor: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
+        self.floats_of_rows(tensor, shape, 0..shape.first().copied().unwrap_or(1))
+    }
+
+    /// As [`Weights::floats`], of some rows, of which the tensor has as many as its shape begins with.
+    ///
+    /// # Errors
+    /// As [`Weights::floats`].
+    pub fn floats_of_rows(
+        &self,
+        tensor: &str,
+        shape: &[usize],
+        rows: Range<usize>,
+    ) -> Result<Vec<f32>, ModelError> {
         let (shard, info) = self.info(tensor, shape)?;
         let (begin, end) = info.data_offsets;
-        let mut bytes = vec![0; end - begin];
+        let row = (end - begin) / shape.first().map_or(1, |&rows| rows.max(1));
+        let mut bytes = vec![0; row * rows.len()];
         shard
             .file
-            .read_exact_at(&mut bytes, shard.start + begin as u64)
+            .read_exact_at(&mut bytes, shard.start + (begin + row * rows.start) as u64)
             .map_err(|source| ModelError::Read { file: shard.name.clone(), source })?;
         Ok(widen(Float::of(info.dtype).ok_or_else(|| not_floats(info.dtype))?, &bytes))
     }
@@ -254,6 +269,7 @@ mod tests {
         let file = file(Dtype::F32, &[2, 1], &data);
         let weights = Weights::open(&[file.path()]).expect("a good file");
         assert_eq!(weights.floats("w", &[2, 1]).expect("it is there"), [1., -2.5]);
+        assert_eq!(weights.floats_of_rows("w", &[2, 1], 1..2).expect("it is there"), [-2.5]);
         let place =
             weights.place("w", &[2, 1]).expect("it is there").expect("header lengths are multiples of 8");
         let bytes = fs::read(file.path()).expect("it can be read");

@@ -1,0 +1,22 @@
+//! In what numbers a network is computed.
+
+/// Numbers of the products in a network. Everything else is computed in 32-bit floats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// 32-bit floats, in which weights are used as they are saved.
+    #[default]
+    Float32,
+    /// 8-bit integers, in which weights are rounded when they are loaded, and what they are multiplied with for each
+    /// product.
+    Int8,
+}
+
+impl Precision {
+    /// As flags, digests and clients write it. Another way to round is another space, and needs another name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Float32 => "float32",
+            Self::Int8 => "int8",
+        }
+    }
+}
