@@ -170,7 +170,7 @@ pub enum PrecisionArg {
     /// Not supported yet
     #[value(name = "bfloat16")]
     BFloat16,
-    /// 8-bit integers, rounded in blocks of 64 when the weights are loaded
+    /// 8-bit integers
     Int8,
 }
 

@@ -6,6 +6,7 @@ use std::{fs, path::Path};
 /// Files that decide, from the root of the repository.
 const PURE: &[&str] = &[
     "crds/src/*",
+    "int8/src/*",
     "queue/src/*",
     "operator/src/controller/build/*",
     "operator/src/controller/lease.rs",

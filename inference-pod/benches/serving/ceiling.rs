@@ -3,15 +3,16 @@
 use std::{
     fs,
     path::Path,
-    sync::Barrier,
+    sync::{Arc, Barrier},
     time::{Duration, Instant},
 };
 
 use inference_pod::{
-    backend::onnx::load_library,
+    backend::{int8::operators, onnx::load_library},
     export::{Exported, export},
     model::{Overrides, Precision, Recipe, recipe::Texts, weights::Weights},
 };
+use kembed_int8::Factor;
 use ort::{environment::Environment, session::Session, value::Tensor};
 
 use super::{generator::percentile, pod::cpu};
@@ -42,9 +43,11 @@ impl Ceiling {
         let overrides = Overrides { precision, ..Overrides::default() };
         let recipe = Recipe::read(Texts { config: &config, ..Texts::default() }, &overrides);
         let weights = Weights::open(&[model.join("model.safetensors")]).expect("good weights");
-        let graph = export(&recipe.expect("a good file"), &weights).expect("it can be exported");
-        let session =
-            || session(&environment, &graph).unwrap_or_else(|e| panic!("no session: {}", e.message()));
+        let mut graph = export(&recipe.expect("a good file"), &weights).expect("it can be exported");
+        let factors: Arc<[Factor]> = std::mem::take(&mut graph.factors).into();
+        let session = || {
+            session(&environment, &graph, &factors).unwrap_or_else(|e| panic!("no session: {}", e.message()))
+        };
         Self { sessions: (0..sessions).map(|_| session()).collect() }
     }
 
@@ -108,7 +111,7 @@ fn repeat(end: Instant, mut run: impl FnMut()) -> Vec<f64> {
     }
 }
 
-fn session(environment: &Environment, graph: &Exported) -> ort::Result<Session> {
+fn session(environment: &Environment, graph: &Exported, factors: &Arc<[Factor]>) -> ort::Result<Session> {
     Session::builder(environment)?
         .with_intra_threads(1)?
         .with_inter_threads(1)?
@@ -117,6 +120,7 @@ fn session(environment: &Environment, graph: &Exported) -> ort::Result<Session> 
             "session.model_external_initializers_file_folder_path",
             graph.folder.to_string_lossy(),
         )?
+        .with_operators(operators(factors.clone())?)?
         .commit_from_memory(&graph.onnx)
 }
 

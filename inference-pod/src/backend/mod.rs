@@ -1,6 +1,7 @@
 //! What runs a network: one file a kind.
 
 pub mod headed;
+pub mod int8;
 pub mod onnx;
 mod shared;
 

@@ -12,7 +12,7 @@ use ort::{
     value::{Tensor, TensorElementType, ValueType},
 };
 
-use super::{Backend, RunError, shared::SharedSession};
+use super::{Backend, RunError, int8, shared::SharedSession};
 use crate::{
     batch::{pad::Padded, row::Wanted},
     export::Exported,
@@ -188,6 +188,7 @@ fn session(environment: &Environment, graph: Graph) -> ort::Result<Session> {
                 "session.model_external_initializers_file_folder_path",
                 exported.folder.to_string_lossy(),
             )?
+            .with_operators(int8::operators(exported.factors.into())?)?
             .commit_from_memory(&exported.onnx),
     }
 }

@@ -46,7 +46,8 @@ impl SharedSession {
         let mut output = ptr::null_mut();
         // SAFETY: the pointers are to names and values that live until the call returns, as many as is said. No
         // options are given, and one place for one output. The session is not changed by being run, though the
-        // signature has it so: ONNX Runtime guarantees that runs may overlap.
+        // signature has it so: ONNX Runtime guarantees that runs may overlap. Our own operator is run by overlapping
+        // calls too, though `ort` hands it out to each as if there were no other; it only reads.
         let status = unsafe {
             (ort::api().Run)(
                 self.session.ptr().cast_mut(),

@@ -2,7 +2,7 @@
 
 use super::{
     activation::Activation,
-    graph::{CONTRIB, Graph, ONNX, Value, float, int},
+    graph::{CONTRIB, Graph, ONNX, Part, Value, float, int},
     proto::INT32,
     rope::{self, Angles},
 };
@@ -140,13 +140,14 @@ fn attention(
     view: &View,
 ) -> Result<Value, ModelError> {
     let h = sizes.hidden;
-    let (mut projected, mut bias) = (Vec::with_capacity(3), Vec::with_capacity(3 * h));
+    let mut bias = Vec::with_capacity(3 * h);
     for name in projections {
-        projected.push(graph.linear(x, &format!("{name}.weight"), h, h)?);
         bias.extend(graph.weights().floats(&format!("{name}.bias"), &[h])?);
     }
+    let weights = projections.map(|name| format!("{name}.weight"));
+    let projected = graph.linears(x, weights.each_ref().map(|weight| Part::whole(weight, [h, h])))?;
     let bias = graph.constant(&format!("{}.all.bias", projections[0]), &[3 * h], &bias);
-    Ok(attend(graph, [&projected[0], &projected[1], &projected[2]], &bias, sizes.heads, view))
+    Ok(attend(graph, projected.each_ref().map(String::as_str), &bias, sizes.heads, view))
 }
 
 /// The operator: each head by itself, on `[batch, sequence, hidden]`.
@@ -165,9 +166,7 @@ pub(super) fn rotary_attention(
     angles: &Angles,
     view: &View,
 ) -> Result<Value, ModelError> {
-    let mut project =
-        |part: usize| graph.linear_rows(x, packed, [3 * hidden, hidden], part * hidden..(part + 1) * hidden);
-    let [query, key, value] = [project(0)?, project(1)?, project(2)?];
+    let [query, key, value] = graph.linears(x, Part::each(packed, [hidden, hidden]))?;
     let query = rope::turn(graph, &query, angles);
     let key = rope::turn(graph, &key, angles);
     Ok(attend(graph, [&query, &key, &value], "", heads, view))

@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
+use kembed_int8::Factor;
 use prost::Message;
 
 use super::{
-    Exported,
+    Exported, int8,
     proto::{
         AttributeProto, BFLOAT16, Dimension, FLOAT, FLOAT16, GraphProto, INT64, ModelProto, NodeProto,
         OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorType, TypeProto,
@@ -25,16 +26,42 @@ pub(super) const CONTRIB: &str = "com.microsoft";
 /// A value of the graph, by name.
 pub(super) type Value = String;
 
+/// Weights of a product: some rows of a tensor in the files, which may hold those of several.
+pub(super) struct Part<'a> {
+    pub(super) tensor: &'a str,
+    /// `[to, from]`, as weights are saved.
+    pub(super) shape: [usize; 2],
+    pub(super) rows: Range<usize>,
+}
+
+impl<'a> Part<'a> {
+    /// All of a tensor, `[to, from]`.
+    pub(super) fn whole(tensor: &'a str, shape: [usize; 2]) -> Self {
+        Self { tensor, shape, rows: 0..shape[0] }
+    }
+
+    /// One of `N` parts of equal size, `[to, from]` each, that lie in a tensor one after the other.
+    pub(super) fn each<const N: usize>(tensor: &'a str, [to, from]: [usize; 2]) -> [Self; N] {
+        std::array::from_fn(|i| Self { tensor, shape: [N * to, from], rows: i * to..(i + 1) * to })
+    }
+}
+
 pub(super) struct Graph<'a> {
     weights: &'a Weights,
     precision: Precision,
+    pub(super) factors: Vec<Factor>,
     proto: GraphProto,
 }
 
 impl<'a> Graph<'a> {
     /// An empty one, whose products are computed in these numbers.
     pub(super) fn new(weights: &'a Weights, precision: Precision) -> Self {
-        Self { weights, precision, proto: GraphProto { name: "encoder".into(), ..GraphProto::default() } }
+        Self {
+            weights,
+            precision,
+            factors: Vec::new(),
+            proto: GraphProto { name: "encoder".into(), ..GraphProto::default() },
+        }
     }
 
     /// Names an input of the given element type.
@@ -153,24 +180,25 @@ impl<'a> Graph<'a> {
         from: usize,
         to: usize,
     ) -> Result<Value, ModelError> {
-        self.linear_rows(x, tensor, [to, from], 0..to)
+        let [product] = self.linears(x, [Part::whole(tensor, [to, from])])?;
+        Ok(product)
     }
 
-    /// As [`Graph::linear`], of some rows: those outputs of a product that was saved as one of several.
-    pub(super) fn linear_rows(
+    /// As [`Graph::linear`], for several products of the same.
+    pub(super) fn linears<const N: usize>(
         &mut self,
         x: &str,
-        tensor: &str,
-        shape: [usize; 2],
-        rows: Range<usize>,
-    ) -> Result<Value, ModelError> {
-        match self.precision {
-            Precision::Int8 => self.product_in_integers(x, tensor, shape, rows),
-            Precision::Float32 => {
-                let weight = self.rows(tensor, &shape, rows)?;
-                Ok(self.node(CONTRIB, "FusedMatMul", &[x, &weight], vec![int("transB", 1)]))
-            }
+        parts: [Part<'_>; N],
+    ) -> Result<[Value; N], ModelError> {
+        if self.precision == Precision::Int8 {
+            return self.products(x, parts);
         }
+        let mut products = [const { String::new() }; N];
+        for (product, Part { tensor, shape, rows }) in products.iter_mut().zip(parts) {
+            let weight = self.rows(tensor, &shape, rows)?;
+            *product = self.node(CONTRIB, "FusedMatMul", &[x, &weight], vec![int("transB", 1)]);
+        }
+        Ok(products)
     }
 
     /// Applies an operator to values; an empty name leaves an optional input out.
@@ -206,9 +234,13 @@ impl<'a> Graph<'a> {
             ir_version: 10,
             producer_name: "kembed".into(),
             graph: Some(self.proto),
-            opset_import: vec![opset(ONNX, 20), opset(CONTRIB, 1)],
+            opset_import: vec![opset(ONNX, 20), opset(CONTRIB, 1), opset(int8::OWN, 1)],
         };
-        Exported { onnx: model.encode_to_vec(), folder: self.weights.folder().to_owned() }
+        Exported {
+            onnx: model.encode_to_vec(),
+            folder: self.weights.folder().to_owned(),
+            factors: self.factors,
+        }
     }
 
     fn push(

@@ -7,7 +7,7 @@ mod distance;
 mod distilbert;
 mod encoder;
 mod graph;
-mod int8;
+pub mod int8;
 mod modernbert;
 mod mpnet;
 mod nomic;
@@ -28,6 +28,8 @@ pub struct Exported {
     pub onnx: Vec<u8>,
     /// The folder that those references are relative to.
     pub folder: std::path::PathBuf,
+    /// Weights that were rounded, as the nodes number them that use them.
+    pub factors: Vec<kembed_int8::Factor>,
 }
 
 /// Makes the graph of a model. It takes `input_ids` and `attention_mask`, both `[batch, sequence]`, and gives

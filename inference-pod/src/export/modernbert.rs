@@ -6,7 +6,7 @@ use super::{
     activation::Activation,
     distance,
     encoder::{self, View},
-    graph::{CONTRIB, Graph, ONNX, Value, float, int, output},
+    graph::{CONTRIB, Graph, ONNX, Part, Value, float, int, output},
     rope::{self, Angles, Parameters},
 };
 use crate::model::{Config, ModelError};
@@ -183,8 +183,7 @@ impl Modern<'_, '_> {
         let activation = Activation::named(&self.own.hidden_activation)?;
         let both = self.name(&format!("layers.{layer}.mlp.Wi.weight"));
         let out = self.name(&format!("layers.{layer}.mlp.Wo.weight"));
-        let gate = self.graph.linear_rows(x, &both, [2 * m, h], 0..m)?;
-        let up = self.graph.linear_rows(x, &both, [2 * m, h], m..2 * m)?;
+        let [gate, up] = self.graph.linears(x, Part::each(&both, [m, h]))?;
         let gated = encoder::gated(self.graph, &gate, &up, activation);
         self.graph.linear(&gated, &out, m, h)
     }

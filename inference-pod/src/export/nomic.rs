@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::{
     activation::Activation,
     encoder::{self, View},
-    graph::{CONTRIB, Graph, ONNX, Value, float, int},
+    graph::{CONTRIB, Graph, ONNX, Part, Value, float, int},
     rope::{self, Angles, Parameters},
 };
 use crate::model::{Config, ModelError};
@@ -142,7 +142,7 @@ impl Nomic<'_, '_> {
         let context = encoder::rotary_attention(self.graph, &packed, [h, heads], x, angles, view)?;
         let y = self.graph.linear(&context, &out, h, h)?;
         let x = self.add_and_normalise(&format!("{layer}.norm1"), &y, x)?;
-        let [gate, up] = [self.graph.linear(&x, &gate, h, m)?, self.graph.linear(&x, &up, h, m)?];
+        let [gate, up] = self.graph.linears(&x, [&gate, &up].map(|name| Part::whole(name, [m, h])))?;
         let y = encoder::gated(self.graph, &gate, &up, Activation::Silu);
         let y = self.graph.linear(&y, &down, m, h)?;
         self.add_and_normalise(&format!("{layer}.norm2"), &y, &x)

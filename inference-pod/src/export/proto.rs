@@ -5,8 +5,6 @@ use prost::Message;
 
 /// Element type of 32-bit floats.
 pub(super) const FLOAT: i32 = 1;
-/// Element type of bytes.
-pub(super) const UINT8: i32 = 2;
 /// Element type of 32-bit integers.
 pub(super) const INT32: i32 = 6;
 /// Element type of 64-bit integers.

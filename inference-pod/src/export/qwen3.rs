@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::{
     activation::Activation,
     encoder,
-    graph::{CONTRIB, Graph, ONNX, Value, float, int, output},
+    graph::{CONTRIB, Graph, ONNX, Part, Value, float, int, output},
     proto::INT32,
     rope::{self, Parameters, Table},
 };
@@ -138,11 +138,11 @@ impl Qwen<'_, '_> {
         let name = |part: &str| format!("layers.{layer}.self_attn.{part}");
         let [query, key, value, out] = ["q_proj", "k_proj", "v_proj", "o_proj"]
             .map(|part| format!("{}{}.weight", self.prefix, name(part)));
-        let query = self.graph.linear(x, &query, h, heads * d)?;
+        let parts = [(&query, heads), (&key, shared), (&value, shared)];
+        let parts = parts.map(|(name, heads)| Part::whole(name, [heads * d, h]));
+        let [query, key, value] = self.graph.linears(x, parts)?;
         let query = self.normalise_heads(&name("q_norm"), &query, heads)?;
-        let key = self.graph.linear(x, &key, h, shared * d)?;
         let key = self.normalise_heads(&name("k_norm"), &key, shared)?;
-        let value = self.graph.linear(x, &value, h, shared * d)?;
         let Lengths { last, columns } = lengths;
         let inputs = [&query, &key, &value, "", "", last, columns, &angles.cos, &angles.sin];
         let attributes =
@@ -157,7 +157,7 @@ impl Qwen<'_, '_> {
         let activation = Activation::named(&self.own.hidden_act)?;
         let [gate, up, down] = ["gate", "up", "down"]
             .map(|part| format!("{}layers.{layer}.mlp.{part}_proj.weight", self.prefix));
-        let [gate, up] = [self.graph.linear(x, &gate, h, m)?, self.graph.linear(x, &up, h, m)?];
+        let [gate, up] = self.graph.linears(x, [&gate, &up].map(|name| Part::whole(name, [m, h])))?;
         let gated = encoder::gated(self.graph, &gate, &up, activation);
         self.graph.linear(&gated, &down, m, h)
     }

@@ -6,8 +6,7 @@ pub enum Precision {
     /// 32-bit floats, in which weights are used as they are saved.
     #[default]
     Float32,
-    /// 8-bit integers, in which weights are rounded when they are loaded, and what they are multiplied with for each
-    /// product.
+    /// 8-bit integers: weights are rounded when they are loaded, and what they are multiplied with for each product.
     Int8,
 }
 
