@@ -12,9 +12,9 @@ use std::{
 use inference_pod::{
     backend::{
         Backend,
-        onnx::{Graph, Onnx, load_library},
+        onnx::{Graph, Onnx, Output, load_library},
     },
-    batch::pad::Padded,
+    batch::{pad::Padded, row::Row},
     config::LoadConfig,
     engine::{Engine, Input, Request},
     export::export,
@@ -152,16 +152,16 @@ impl Bare {
         let weights = Weights::open(&[folder.join("model.safetensors")]).expect("good weights");
         let graph = export(&recipe, &weights).expect("it can be exported");
         let environment = load_library(&support::onnxruntime()).expect("the library loads");
-        let onnx = Onnx::new(&environment, Graph::Made(graph), recipe.pooling).expect("a good graph");
+        let output = recipe.labels.as_ref().map_or(Output::Pooled(recipe.pooling), |_| Output::Scores);
+        let onnx = Onnx::new(&environment, Graph::Made(graph), output).expect("a good graph");
         Self { onnx, vocabulary: recipe.config.vocab_size as u32, longest: recipe.max_tokens.min(LONGEST) }
     }
 
     fn vectors(&self, rows: &[Vec<u32>]) -> Vec<Vec<u32>> {
-        let rows: Vec<Vec<u32>> = rows
-            .iter()
-            .map(|row| row.iter().take(self.longest).map(|id| id % self.vocabulary).collect())
-            .collect();
-        let vectors = self.onnx.clone().run(&Padded::new(rows.iter().map(Vec::as_slice), 0));
+        let row =
+            |ids: &Vec<u32>| Row::new(ids.iter().take(self.longest).map(|id| id % self.vocabulary).collect());
+        let rows: Vec<Row> = rows.iter().map(row).collect();
+        let vectors = self.onnx.clone().run(&Padded::new(rows.iter(), 0));
         let bits = |vector: Vec<f32>| vector.into_iter().map(f32::to_bits).collect();
         vectors.expect("it runs").into_iter().map(bits).collect()
     }

@@ -43,22 +43,30 @@ fn assert_close(a: &[f32], b: &[f32]) {
 }
 
 #[test]
-fn a_vector_does_not_depend_on_padding() {
+fn a_vector_does_not_depend_on_other_rows() {
     for pooling in [Pooling::Mean, Pooling::Cls, Pooling::LastToken] {
         let mut network = network(CONFIG, &safetensors(&tensors(0)), pooling).expect("a good model");
-        let (short, long): (&[u32], &[u32]) = (&[1, 4, 2], &[1, 5, 6, 7, 8, 9, 10, 4, 2]);
-        let together = run(&mut network, &[short, long]);
-        assert_close(&together[0], &run(&mut network, &[short])[0]);
-        assert_close(&together[1], &run(&mut network, &[long])[0]);
+        let (one, other): (&[u32], &[u32]) = (&[1, 4, 2], &[1, 5, 2]);
+        let together = run(&mut network, &[one, other]);
+        assert_close(&together[0], &run(&mut network, &[one])[0]);
+        assert_close(&together[1], &run(&mut network, &[other])[0]);
         assert_ne!(together[0], together[1]);
     }
+}
+
+#[test]
+fn a_graph_without_a_mask_refuses_padding() {
+    let mut network = network(CONFIG, &safetensors(&tensors(0)), Pooling::Mean).expect("a good model");
+    let rows = [vec![1, 4, 2], vec![1, 2]].map(Row::new);
+    let error = network.run(&Padded::new(rows.iter(), 0)).expect_err("it would be seen as tokens");
+    assert!(error.to_string().contains("no mask"), "{error}");
 }
 
 #[test]
 fn roberta_is_bert_with_its_positions_in_other_rows() {
     // Both begin with the same position, RoBERTa in the row behind that of its padding token. What stands before it is
     // so large that it would show.
-    let rows: [&[u32]; 2] = [&[1, 4, 2], &[1, 5, 6, 7, 2]];
+    let rows: [&[u32]; 2] = [&[1, 4, 6, 7, 2], &[1, 5, 6, 7, 2]];
     let bert =
         run(&mut network(CONFIG, &safetensors(&tensors(0)), Pooling::Mean).expect("a good model"), &rows);
     let config = CONFIG

@@ -96,7 +96,7 @@ pub enum Output {
 }
 
 /// What the graph wants to know of a batch.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Input {
     Ids,
     Mask,
@@ -134,6 +134,10 @@ impl Onnx {
     }
 
     fn answers(&self, batch: &Padded) -> ort::Result<Vec<Vec<f32>>> {
+        let is_padded = batch.lengths.iter().any(|&length| length != batch.columns);
+        if is_padded && !self.inputs.contains(&Input::Mask) {
+            return Err(ort::Error::new("its graph has no mask, and rows are of different lengths"));
+        }
         let shape = [batch.rows(), batch.columns];
         let data = |input: &Input| match input {
             Input::Ids => batch.ids.clone(),

@@ -5,7 +5,6 @@ use serde::Deserialize;
 use super::{
     activation::Activation,
     graph::{Graph, ONNX, Value, float, int},
-    proto::FLOAT,
 };
 use crate::model::{Config, ModelError};
 
@@ -37,13 +36,12 @@ fn epsilon() -> f32 {
     1e-5
 }
 
-/// Numbers of labels, `[batch, labels]`, from vectors of tokens. `mask` is one where there is a token.
+/// Numbers of labels, `[batch, labels]`, from vectors of tokens, of rows without padding.
 pub(super) fn build(
     graph: &mut Graph<'_>,
     config: &Config,
     labels: usize,
     tokens: &str,
-    mask: &str,
 ) -> Result<Value, ModelError> {
     let own: Own = config.read()?;
     let size = own.hidden_size.or(own.dim).unwrap_or_default();
@@ -67,7 +65,7 @@ pub(super) fn build(
             let x = Activation::Relu.of(head.graph, &x);
             head.dense("classifier", &x, labels)
         }
-        "modernbert" => head.modern(&own, labels, tokens, mask),
+        "modernbert" => head.modern(&own, labels, tokens),
         other => Err(ModelError::Unsupported(format!(
             "what stands behind a network of model type {other:?} that classifies is not known; if the model ships a \
              graph, name it with --file"
@@ -83,10 +81,10 @@ struct Head<'g, 'w> {
 
 impl Head<'_, '_> {
     /// ModernBERT's: pooled either way, and normalised before the last product.
-    fn modern(&mut self, own: &Own, labels: usize, tokens: &str, mask: &str) -> Result<Value, ModelError> {
+    fn modern(&mut self, own: &Own, labels: usize, tokens: &str) -> Result<Value, ModelError> {
         let x = match own.classifier_pooling.as_str() {
             "cls" => self.first(tokens),
-            "mean" => self.mean(tokens, mask),
+            "mean" => self.mean(tokens),
             other => return Err(ModelError::Unsupported(format!("its classifier_pooling is {other:?}"))),
         };
         let x = match own.classifier_bias {
@@ -107,15 +105,9 @@ impl Head<'_, '_> {
     }
 
     /// The mean of each input's tokens.
-    fn mean(&mut self, tokens: &str, mask: &str) -> Value {
-        let (columns, numbers) =
-            (self.graph.integers("of_tokens", &[1], &[1]), self.graph.integers("of_numbers", &[1], &[2]));
-        let mask = self.graph.cast(mask, FLOAT);
-        let each = self.graph.node(ONNX, "Unsqueeze", &[&mask, &numbers], Vec::new());
-        let kept = self.graph.node(ONNX, "Mul", &[tokens, &each], Vec::new());
-        let sum = self.graph.node(ONNX, "ReduceSum", &[&kept, &columns], vec![int("keepdims", 0)]);
-        let count = self.graph.node(ONNX, "ReduceSum", &[&mask, &columns], vec![int("keepdims", 1)]);
-        self.graph.node(ONNX, "Div", &[&sum, &count], Vec::new())
+    fn mean(&mut self, tokens: &str) -> Value {
+        let columns = self.graph.integers("of_tokens", &[1], &[1]);
+        self.graph.node(ONNX, "ReduceMean", &[tokens, &columns], vec![int("keepdims", 0)])
     }
 
     /// A product and its bias.

@@ -57,7 +57,7 @@ pub(super) struct Names {
 
 /// What a token may look at.
 pub(super) struct View {
-    /// `[batch, sequence]`, 32-bit integers: zero where there is padding.
+    /// `[batch, sequence]`, 32-bit integers: zero where there is padding; may be empty, where there is none.
     pub(super) mask: Value,
     /// Added to the scores, `[1, heads, sequence, sequence]`; may be empty.
     pub(super) bias: Value,

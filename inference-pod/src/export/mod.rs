@@ -16,8 +16,8 @@ mod qwen3;
 mod rope;
 
 use self::{
-    graph::Graph,
-    proto::{INT32, INT64},
+    graph::{Graph, Value},
+    proto::INT64,
 };
 use crate::model::{ModelError, Recipe, weights::Weights};
 
@@ -32,9 +32,10 @@ pub struct Exported {
     pub factors: Vec<kembed_int8::Factor>,
 }
 
-/// Makes the graph of a model. It takes `input_ids` and `attention_mask`, both `[batch, sequence]`, and gives
+/// Makes the graph of a model. It takes `input_ids`, `[batch, sequence]`, of rows without padding, and gives
 /// `last_hidden_state`, `[batch, sequence, hidden_size]`. That of a model that classifies may also take
-/// `token_type_ids`, and gives `logits`, `[batch, labels]`.
+/// `token_type_ids`, and gives `logits`, `[batch, labels]`. A mask of ones would make attention slower and nothing else;
+/// a decoder has one still, for its operator wants to know how long rows are.
 ///
 /// # Errors
 /// If the architecture is not known, or the weights do not fit it.
@@ -43,18 +44,20 @@ pub fn export(recipe: &Recipe, weights: &Weights) -> Result<Exported, ModelError
     let mut graph = Graph::new(weights, recipe.precision);
     let dims = ["batch", "sequence"];
     let ids = &graph.input("input_ids", INT64, &dims);
-    let mask = graph.input("attention_mask", INT64, &dims);
-    let narrow = graph.cast(&mask, INT32);
+    let none = Value::new();
     let hidden = match config.model_type.as_str() {
         // RoBERTa and its kin are BERT but for where positions begin, which the configuration knows.
         "bert" | "roberta" | "xlm-roberta" | "camembert" => {
-            bert::build(&mut graph, config, ids, narrow, labels.is_some())
+            bert::build(&mut graph, config, ids, none, labels.is_some())
         }
-        "distilbert" => distilbert::build(&mut graph, config, ids, narrow),
-        "mpnet" => mpnet::build(&mut graph, config, ids, narrow),
-        "modernbert" => modernbert::build(&mut graph, config, ids, narrow, longest),
-        "nomic_bert" => nomic::build(&mut graph, config, ids, narrow, longest),
-        "qwen3" => qwen3::build(&mut graph, config, ids, &mask, longest),
+        "distilbert" => distilbert::build(&mut graph, config, ids, none),
+        "mpnet" => mpnet::build(&mut graph, config, ids, none),
+        "modernbert" => modernbert::build(&mut graph, config, ids, none, longest),
+        "nomic_bert" => nomic::build(&mut graph, config, ids, none, longest),
+        "qwen3" => {
+            let mask = graph.input("attention_mask", INT64, &dims);
+            qwen3::build(&mut graph, config, ids, &mask, longest)
+        }
         other => Err(ModelError::Unsupported(format!(
             "weights of model type {other:?} cannot be turned into a graph; if the model ships one, name it with --file"
         ))),
@@ -62,7 +65,7 @@ pub fn export(recipe: &Recipe, weights: &Weights) -> Result<Exported, ModelError
     match labels {
         None => graph.output("last_hidden_state", hidden, &["batch", "sequence", "hidden"]),
         Some(labels) => {
-            let scores = classify::build(&mut graph, config, labels.len(), &hidden, &mask)?;
+            let scores = classify::build(&mut graph, config, labels.len(), &hidden)?;
             graph.output("logits", scores, &["batch", "labels"]);
         }
     }
