@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kembed_queue::{Refusal, wire::Lane};
+use kembed_queue::{Refusal, credit::PodLoad, wire::Lane};
 use kembed_runtime::traces::Span;
 use tokio::sync::Semaphore;
 
@@ -17,7 +17,8 @@ pub use self::{
     every_token::TokenVectors,
 };
 use crate::{
-    batch::{Batcher, SubmitError, row::Row},
+    batch::{Batcher, Ran, SubmitError, row::Row},
+    effort::Effort,
     in_hand::{Busy, Held, InHand},
     limits::Limits,
     metrics::Metrics,
@@ -244,6 +245,17 @@ impl Engine {
         Ok(self.in_hand.take()?)
     }
 
+    /// Whether a gateway that keeps count may send more. It counts by estimates, and another one may do so too while a
+    /// service changes hands: so twice the credit is taken before it is refused.
+    pub fn has_credit(&self) -> bool {
+        self.batcher.in_hand() < 2 * self.limits.credit()
+    }
+
+    /// What such a gateway is told, without the work of a request.
+    pub fn load(&self) -> PodLoad {
+        PodLoad { credit: self.limits.credit(), work: 0, rate: self.batcher.rate() }
+    }
+
     /// Makes room for the answer to a request in hand.
     ///
     /// # Errors
@@ -257,7 +269,7 @@ impl Engine {
     /// # Errors
     /// If the request is at fault, or the pod has no room or fails.
     pub async fn embed(&self, request: Request) -> Result<Embeddings, EmbedError> {
-        self.embed_in(Lane::Interactive, request).await
+        self.embed_in(Lane::Interactive, &mut self.admit()?, request).await
     }
 
     /// As [`Engine::embed`], on the client's terms.
@@ -267,20 +279,20 @@ impl Engine {
     pub async fn embed_in(
         &self,
         terms: impl Into<Terms>,
+        held: &mut Held,
         request: Request,
     ) -> Result<Embeddings, EmbedError> {
-        let (lane, deadline) = self.bounded(terms.into());
+        let limits = self.bounded(terms.into());
         let (dimensions, normalize) = (request.dimensions, request.normalize);
-        let rows = self.rows(request).await?;
-        let tokens = rows.iter().map(|row| row.ids.len()).sum();
-        let vectors = self.run(rows, lane, deadline).await?;
+        let rows = self.rows(request, &mut held.effort).await?;
+        let vectors = self.run(rows, limits, &mut held.effort).await?;
         let normalize = normalize.unwrap_or(self.recipe.normalize);
         let finish = |vector| vector::finish(vector, dimensions, normalize);
-        Ok(Embeddings { vectors: vectors.into_iter().map(finish).collect(), tokens })
+        Ok(Embeddings { vectors: vectors.into_iter().map(finish).collect(), tokens: held.effort.tokens })
     }
 
     /// What the network is given of a request to embed.
-    async fn rows(&self, request: Request) -> Result<Vec<Row>, EmbedError> {
+    async fn rows(&self, request: Request, effort: &mut Effort) -> Result<Vec<Row>, EmbedError> {
         if self.recipe.labels.is_some() {
             return Err(EmbedError::OtherModel("an embedding"));
         }
@@ -294,7 +306,9 @@ impl Engine {
             });
             ids.map(|ids| ids.map(Row::new)).collect()
         };
-        self.known(self.blocking(tokenise).await?)
+        let (start, rows) = (Instant::now(), self.blocking(tokenise).await?);
+        effort.tokenise = start.elapsed();
+        self.known(rows)
     }
 
     /// Refuses what would fail a whole batch: nothing at all, and what a tokenizer knows and the network does not.
@@ -314,14 +328,21 @@ impl Engine {
     }
 
     /// What the network gives for each row.
-    async fn run(&self, rows: Vec<Row>, lane: Lane, deadline: Instant) -> Result<Vec<Vec<f32>>, EmbedError> {
-        let vectors = self.batcher.submit(rows, lane, deadline, Instant::now(), Span::current())?;
+    async fn run(
+        &self,
+        rows: Vec<Row>,
+        (lane, deadline): (Lane, Instant),
+        effort: &mut Effort,
+    ) -> Result<Vec<Vec<f32>>, EmbedError> {
+        effort.tokens = rows.iter().map(|row| row.ids.len()).sum();
+        let ran = self.batcher.submit(rows, lane, deadline, Instant::now(), Span::current())?;
         let _waits = self.metrics.waits(lane);
         // The sender is dropped unused when the deadline passed, or when the thread ended.
-        let vectors = vectors.await.map_err(|_| {
+        let ran = ran.await.map_err(|_| {
             if Instant::now() >= deadline { EmbedError::TooLate } else { EmbedError::Stopped }
         })?;
-        let vectors = vectors.map_err(|_| EmbedError::Failed)?;
+        let Ran { vectors, queue, run } = ran.map_err(|_| EmbedError::Failed)?;
+        (effort.queue, effort.run) = (queue, run);
         if !vectors.iter().flatten().all(|x| x.is_finite()) {
             tracing::error!("the network gave vectors that are not finite");
             return Err(EmbedError::Failed);

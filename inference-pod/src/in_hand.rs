@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::effort::Effort;
+
 /// Bytes that one permit stands for: as many permits as there are bytes would not fit.
 const UNIT: usize = 1024;
 
@@ -17,6 +19,8 @@ pub struct InHand {
 /// A request in hand, until it is dropped.
 #[derive(Debug)]
 pub struct Held {
+    /// What it took until now.
+    pub effort: Effort,
     _request: OwnedSemaphorePermit,
     units: Vec<OwnedSemaphorePermit>,
     of: Arc<Semaphore>,
@@ -39,7 +43,7 @@ impl InHand {
     /// If there are as many already as the pod takes on.
     pub fn take(&self) -> Result<Held, Busy> {
         let request = self.requests.clone().try_acquire_owned().map_err(|_| Busy)?;
-        Ok(Held { _request: request, units: Vec::new(), of: self.units.clone() })
+        Ok(Held { effort: Effort::default(), _request: request, units: Vec::new(), of: self.units.clone() })
     }
 }
 

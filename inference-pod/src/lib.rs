@@ -9,6 +9,7 @@ pub mod backend;
 pub mod batch;
 pub mod config;
 pub mod duration;
+pub mod effort;
 pub mod engine;
 pub mod export;
 pub mod head;

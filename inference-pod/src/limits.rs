@@ -21,11 +21,19 @@ pub struct Limits {
     pub batch: Budget,
     /// From the first byte of a request to the last of its answer.
     pub timeout: Duration,
+    /// Threads that run the network.
+    pub threads: usize,
     /// Threads that tokenise.
     pub tokenisers: usize,
 }
 
 impl Limits {
+    /// Tokens that a gateway may send at once: what each thread runs, and as much that waits for it, so that none is idle
+    /// while word goes to the gateway and back. More than that waits better where it can go to any pod.
+    pub fn credit(&self) -> u64 {
+        2 * self.batch.tokens * self.threads as u64
+    }
+
     /// The bounds of a pod with so many threads to compute on.
     pub fn new(threads: usize) -> Self {
         Self {
@@ -40,6 +48,7 @@ impl Limits {
             // batches (docs/benchmarks/cpu.md). Small ones also let the next input begin sooner.
             batch: Budget { tokens: 256, rows: 64 },
             timeout: Duration::from_secs(30),
+            threads,
             tokenisers: threads,
         }
     }

@@ -17,9 +17,13 @@ use inference_pod::{
     metrics::InLane,
     pod::{Identity, Pod, Stage},
 };
-use kembed_queue::wire::{DEADLINE_HEADER, LANE_HEADER, Lane};
+use kembed_queue::{
+    Budget,
+    credit::{GRANTED_HEADER, NO_CREDIT_HEADER, POD_LOAD_HEADER, PodLoad},
+    wire::{DEADLINE_HEADER, LANE_HEADER, Lane},
+};
 use serde_json::{Value, json};
-use support::{Order, Tested, answering, embed, get, identity, limits, send, waiting};
+use support::{Answer, Order, Tested, answering, embed, get, identity, limits, send, waiting};
 use tower::ServiceExt;
 
 /// The vectors in an answer of OpenAI's form.
@@ -324,6 +328,37 @@ async fn a_full_queue_says_to_come_again_and_takes_what_fits() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_keeps_count_is_told_the_load() {
+    let batch = Budget { tokens: 3, rows: 4 };
+    let mut tested = waiting(Limits { batch, ..limits() }, identity());
+    let granted = (GRANTED_HEADER, "true");
+    // An input has three tokens, the pod's credit is twice a batch, and twice that is taken.
+    let first = hold(&mut tested).await;
+    let pod = tested.pod.clone();
+    let queued = tokio::spawn(async move {
+        let pod = pod;
+        embed_with(&pod, (GRANTED_HEADER, "true"), r#"{"input": ["b", "c", "d"]}"#).await
+    });
+    waits(&tested.pod, 3).await;
+    let refused = embed_with(&tested.pod, granted, r#"{"input": "e"}"#).await;
+    assert_refused(&refused, 503, "no_credit", true);
+    assert_eq!(refused.header(NO_CREDIT_HEADER), Some("true"));
+    let load = |answer: &Answer| answer.header(POD_LOAD_HEADER).and_then(PodLoad::parse).expect("it is told");
+    assert_eq!(load(&refused), PodLoad { credit: 6, work: 0, rate: 0 });
+    for _ in 0..4 {
+        tested.orders.send(Order::Answer).expect("the stub waits");
+    }
+    assert_eq!(first.await.expect("no panic").header(POD_LOAD_HEADER), None, "nobody keeps count");
+    let queued = queued.await.expect("no panic");
+    assert_eq!((load(&queued).credit, load(&queued).work), (6, 9));
+    assert!(load(&queued).rate > 0, "a batch was measured");
+    let timing = queued.header("server-timing").expect("times");
+    for stage in ["tokenize;dur=", "queue;dur=", "run;dur="] {
+        assert!(timing.contains(stage), "{timing}");
+    }
+}
+
+#[tokio::test]
 async fn more_requests_than_the_pod_takes_on_are_told_so() {
     let mut tested = waiting(Limits { requests: 1, ..limits() }, identity());
     let first = hold(&mut tested).await;
@@ -578,7 +613,10 @@ async fn a_request_whose_deadline_comes_before_its_turn_is_refused_at_once() {
     let engine = &engine.serving().expect("it serves").engine;
     // Nothing is before this one: it is tried, in vain.
     let (terms, request) = hasty(Lane::Interactive);
-    assert!(matches!(engine.embed_in(terms, request).await, Err(EmbedError::TooLate)));
+    assert!(matches!(
+        engine.embed_in(terms, &mut engine.admit().expect("room"), request).await,
+        Err(EmbedError::TooLate)
+    ));
 
     let running = hold(&mut tested).await;
     let pod = tested.pod.clone();
@@ -586,7 +624,10 @@ async fn a_request_whose_deadline_comes_before_its_turn_is_refused_at_once() {
         tokio::spawn(async move { embed_with(&pod, (LANE_HEADER, "bulk"), r#"{"input": "b"}"#).await });
     waits(&tested.pod, 1).await;
     let (terms, request) = hasty(Lane::Bulk);
-    assert!(matches!(engine.embed_in(terms, request).await, Err(EmbedError::Hopeless { .. })));
+    assert!(matches!(
+        engine.embed_in(terms, &mut engine.admit().expect("room"), request).await,
+        Err(EmbedError::Hopeless { .. })
+    ));
     for _ in 0..2 {
         tested.orders.send(Order::Answer).expect("the stub waits");
     }

@@ -103,7 +103,10 @@ async fn vectors_are_alike(model: &str) {
 
 async fn scores(engine: &Engine, sequences: Vec<Sequence>) -> Vec<Vec<f32>> {
     let request = Classify { texts: engine::Texts::Each(sequences), cut: Cut::End };
-    engine.classify_in(Lane::Interactive, request).await.expect("it classifies")
+    engine
+        .classify_in(Lane::Interactive, &mut engine.admit().expect("room"), request)
+        .await
+        .expect("it classifies")
 }
 
 /// Alone, with all others, and with each other one: pairs beside texts alone, with any amount of padding.
@@ -137,7 +140,13 @@ async fn ranks_are_alike(engine: &Engine, cases: &[&Case]) {
         let Some(pair) = &case.pair else { continue };
         let texts =
             engine::Texts::Against { query: case.text.clone(), texts: vec!["a".into(), pair.clone()] };
-        let ranked = engine.classify_in(Lane::Interactive, Classify { texts, cut: Cut::End }).await;
+        let ranked = engine
+            .classify_in(
+                Lane::Interactive,
+                &mut engine.admit().expect("room"),
+                Classify { texts, cut: Cut::End },
+            )
+            .await;
         match case.vector.len() {
             1 => assert_alike("ranked", case, &ranked.expect("it ranks")[1]),
             _ => assert_eq!(ranked.map_err(|e| e.to_string()), Err("model is not a re-ranker model".into())),
@@ -152,7 +161,7 @@ async fn the_vectors_of_all_tokens_are_what_is_pooled() {
     let inputs = || cases.iter().map(|case| Input::Text(case.text.clone())).collect();
     let mut held = engine.admit().expect("room");
     let request = Request { inputs: inputs(), ..Request::default() };
-    let tokens = engine.embed_every_token_in(Lane::Bulk, request, &mut held).await.expect("it embeds");
+    let tokens = engine.embed_every_token_in(Lane::Bulk, &mut held, request).await.expect("it embeds");
     for (case, tokens) in cases.iter().zip(&tokens) {
         assert_eq!(tokens.iter().count(), case.input_ids.len());
         let mean = |i| tokens.iter().map(|token| token[i]).sum::<f32>() / case.input_ids.len() as f32;
@@ -167,7 +176,7 @@ async fn dense_layers_are_for_pooled_vectors_alone() {
     let Serving { engine, space } = serving(folder).await;
     let mut held = engine.admit().expect("room");
     let request = Request { inputs: vec![Input::Text("a".into())], ..Request::default() };
-    let tokens = engine.embed_every_token_in(Lane::Bulk, request, &mut held).await.expect("it embeds");
+    let tokens = engine.embed_every_token_in(Lane::Bulk, &mut held, request).await.expect("it embeds");
     let sizes: Vec<_> = tokens[0].iter().map(<[f32]>::len).collect();
     assert_eq!((sizes, space.dimension), (vec![32; 3], 16));
 }
@@ -205,7 +214,8 @@ async fn a_model_does_what_it_was_made_for() {
     );
     let embedder = serving(golden("bert").0).await.engine;
     let classify = Classify { texts: engine::Texts::Each(vec![Sequence::One("a".into())]), cut: Cut::End };
-    let answer = embedder.classify_in(Lane::Interactive, classify).await;
+    let answer =
+        embedder.classify_in(Lane::Interactive, &mut embedder.admit().expect("room"), classify).await;
     assert_eq!(answer.map_err(refused), Err("model is not a classifier model".into()));
 }
 

@@ -20,6 +20,12 @@ impl Rate {
         self.seconds = self.seconds * kept + took.as_secs_f64();
     }
 
+    /// Tokens a second of so many workers at once. `None` before anything was measured.
+    pub fn per_second(&self, workers: usize) -> Option<f64> {
+        let rate = self.tokens * workers.max(1) as f64 / self.seconds;
+        rate.is_finite().then_some(rate)
+    }
+
     /// How long so much work will take, done by so many workers at once. `None` before anything was measured.
     pub fn time_for(&self, tokens: u64, workers: usize) -> Option<Duration> {
         let seconds = tokens as f64 * self.seconds / (self.tokens * workers.max(1) as f64);
@@ -59,6 +65,7 @@ mod tests {
     #[test]
     fn nothing_is_known_at_first() {
         assert_eq!(Rate::default().time_for(100, 1), None);
+        assert_eq!(Rate::default().per_second(1), None);
     }
 
     #[test]
@@ -68,6 +75,7 @@ mod tests {
         assert_eq!(rate.time_for(1000, 1), Some(2 * SECOND));
         assert_eq!(rate.time_for(1000, 2), Some(SECOND));
         assert_eq!(rate.time_for(0, 2), Some(Duration::ZERO));
+        assert_eq!(rate.per_second(2), Some(1000.));
     }
 
     #[test]

@@ -26,11 +26,16 @@ const PIECE: usize = 64 * 1024;
 /// # Errors
 /// If it cannot be written as such.
 pub(super) fn json(pod: &Pod, answer: &impl Serialize, held: Held) -> Result<Response, ApiError> {
-    let start = Instant::now();
+    let (start, effort) = (Instant::now(), held.effort);
     let rest = Bytes::from(serde_json::to_vec(answer).map_err(|_| EmbedError::Failed)?);
     pod.metrics.serialise.observe(start.elapsed().as_secs_f64());
     let mut response = Response::new(Body::new(Answer { rest, _held: held }));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Ok(timing) = HeaderValue::try_from(effort.server_timing()) {
+        headers.insert("server-timing", timing);
+    }
+    response.extensions_mut().insert(effort);
     Ok(response)
 }
 

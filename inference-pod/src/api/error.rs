@@ -50,6 +50,8 @@ pub(super) enum Reason {
     Full,
     /// There is room, and no time: it would run after its deadline.
     Hopeless,
+    /// A gateway sent more than the pod gives it credit for.
+    NoCredit,
     /// The model is not there yet, or is the wrong one.
     NotReady,
     /// The pod is going down.
@@ -103,6 +105,11 @@ impl ApiError {
         Self::new(Reason::NotReady, why)
     }
 
+    /// A gateway sent more than the pod gives it credit for.
+    pub(super) fn no_credit() -> Self {
+        Self::new(Reason::NoCredit, "the pod has all the work that it gives gateways credit for")
+    }
+
     /// The time is over.
     pub(super) fn too_late() -> Self {
         EmbedError::TooLate.into()
@@ -132,6 +139,7 @@ impl Reason {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large"),
             Self::Full => (StatusCode::TOO_MANY_REQUESTS, "queue_full"),
             Self::Hopeless => (StatusCode::TOO_MANY_REQUESTS, "deadline_too_soon"),
+            Self::NoCredit => (StatusCode::SERVICE_UNAVAILABLE, "no_credit"),
             Self::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
             Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             Self::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "timeout"),

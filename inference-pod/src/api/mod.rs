@@ -1,6 +1,7 @@
 //! The ways in: what clients send is read, what they get is written, and the engine does the rest.
 
 mod answer;
+mod credit;
 mod error;
 mod health;
 mod info;
@@ -35,11 +36,14 @@ use crate::pod::Pod;
 pub fn router(pod: Arc<Pod>) -> Router {
     // Routes that lead to the network: bounded in time and counted.
     let watched = || from_fn_with_state(pod.clone(), watch::bounded_and_counted);
-    let inference = Router::new().route("/v1/embeddings", post(openai::embeddings)).layer(watched());
+    let counted = || from_fn_with_state(pod.clone(), credit::kept);
+    let inference =
+        Router::new().route("/v1/embeddings", post(openai::embeddings)).layer(counted()).layer(watched());
     let plain = Router::new()
         .route("/", get(plain::content))
         .route("/get_vector_simple", get(plain::sentence))
         .route("/get_vector_async", get(plain::sentence))
+        .layer(counted())
         .layer(watched())
         // A browser's question whether it may ask, which the layer answers.
         .route("/", options(method_not_allowed))
@@ -55,6 +59,7 @@ pub fn router(pod: Arc<Pod>) -> Router {
         .route("/predict", post(scores::predict))
         .route("/tokenize", post(tei::tokenize))
         .route("/decode", post(tei::decode))
+        .layer(counted())
         .layer(watched())
         .route("/health", get(health::health))
         .layer(map_response(tei_error::in_teis_form));

@@ -63,7 +63,7 @@ pub(super) async fn embeddings(
     let (request, format) = parse(&bytes)?;
     drop(bytes);
     serving.engine.make_room(&mut held, &request)?;
-    let embeddings = serving.engine.embed_in(terms, request.without_empty_texts()?).await?;
+    let embeddings = serving.engine.embed_in(terms, &mut held, request.without_empty_texts()?).await?;
     let data = embeddings.vectors.into_iter().enumerate();
     let answer = Answer {
         object: "list",

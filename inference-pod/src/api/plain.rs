@@ -63,7 +63,7 @@ async fn embed(
     let mut held = serving.engine.admit()?;
     let request = Request { inputs: vec![Input::Text(text)], ..Request::default() };
     serving.engine.make_room(&mut held, &request)?;
-    let mut embeddings = serving.engine.embed_in(terms, request.without_empty_texts()?).await?;
+    let mut embeddings = serving.engine.embed_in(terms, &mut held, request.without_empty_texts()?).await?;
     let vector = embeddings.vectors.pop().unwrap_or_default();
     Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(pod, &Answer { vector }, held)?)
         .into_response())

@@ -55,7 +55,7 @@ pub(super) async fn rerank(
     let raw = rerank.raw_scores();
     let request = Classify::from(rerank);
     serving.engine.make_room_to_classify(&mut held, &request)?;
-    let scores = serving.engine.classify_in(terms, request).await?.into_iter();
+    let scores = serving.engine.classify_in(terms, &mut held, request).await?.into_iter();
     let scores: Vec<f32> = scores.flat_map(|numbers| told(numbers, raw)).collect();
     let rank = |index| Rank { index, text: texts.get_mut(index).map(std::mem::take), score: scores[index] };
     let ranks: Vec<_> = best_first(&scores).into_iter().map(rank).collect();
@@ -92,7 +92,7 @@ pub(super) async fn predict(
     let (raw, one) = (predict.raw_scores(), predict.is_one());
     let request = predict.request().map_err(ApiError::bad_request)?;
     serving.engine.make_room_to_classify(&mut held, &request)?;
-    let scores = serving.engine.classify_in(terms, request).await?.into_iter();
+    let scores = serving.engine.classify_in(terms, &mut held, request).await?.into_iter();
     let labels = serving.engine.labels().unwrap_or_default();
     let mut predictions: Vec<_> = scores.map(|numbers| predictions(labels, told(numbers, raw))).collect();
     let predictions = match predictions.pop() {

@@ -71,7 +71,7 @@ pub(super) async fn embed_all(
     let request = Request::from(parse::<EmbedAll>(&bytes).map_err(ApiError::bad_request)?);
     drop(bytes);
     let request = request.without_empty_texts()?;
-    let vectors = serving.engine.embed_every_token_in(terms, request, &mut held).await?;
+    let vectors = serving.engine.embed_every_token_in(terms, &mut held, request).await?;
     Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(&pod, &vectors, held)?).into_response())
 }
 
@@ -103,7 +103,7 @@ async fn vectors<'a>(
     let mut held = serving.engine.admit()?;
     let request = request(&read(body, pod.limits.body, &mut held).await?)?;
     serving.engine.make_room(&mut held, &request)?;
-    let embeddings = serving.engine.embed_in(terms, request.without_empty_texts()?).await?;
+    let embeddings = serving.engine.embed_in(terms, &mut held, request.without_empty_texts()?).await?;
     Ok((serving, embeddings.vectors, held))
 }
 

@@ -28,7 +28,9 @@ fn status_and_type(reason: Reason) -> (StatusCode, &'static str) {
         Reason::OtherModel => (StatusCode::FAILED_DEPENDENCY, "Backend"),
         Reason::TooLong | Reason::TooMany | Reason::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "Validation"),
         Reason::Full | Reason::Hopeless => (StatusCode::TOO_MANY_REQUESTS, "Overloaded"),
-        Reason::NotReady | Reason::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "Unhealthy"),
+        Reason::NoCredit | Reason::NotReady | Reason::Stopping => {
+            (StatusCode::SERVICE_UNAVAILABLE, "Unhealthy")
+        }
         Reason::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "Backend"),
         Reason::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "Backend"),
         Reason::NotFound => (StatusCode::NOT_FOUND, "Validation"),

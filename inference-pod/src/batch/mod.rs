@@ -25,8 +25,16 @@ use crate::{
     metrics::Metrics,
 };
 
-/// The vectors of a request's inputs, in order.
-pub type Vectors = Result<Vec<Vec<f32>>, RunError>;
+/// What became of the inputs of a request.
+#[derive(Debug)]
+pub struct Ran {
+    /// The vectors of the inputs, in order.
+    pub vectors: Vec<Vec<f32>>,
+    /// From queued until the first of them ran.
+    pub queue: Duration,
+    /// From then until the last had run.
+    pub run: Duration,
+}
 
 /// Takes inputs in. Dropping it lets the threads finish what waits and end.
 pub struct Batcher {
@@ -79,6 +87,8 @@ struct State {
     queue: Queue<Arc<Row>>,
     flights: Flights<Waiter>,
     rate: Rate,
+    /// Tokens that run.
+    running: u64,
     workers: usize,
     closed: bool,
 }
@@ -113,6 +123,7 @@ impl Batcher {
             queue: Queue::new(limits.queue),
             flights: Flights::new(),
             rate: Rate::default(),
+            running: 0,
             workers: backends.len(),
             closed: false,
         };
@@ -142,7 +153,7 @@ impl Batcher {
         deadline: Instant,
         now: Instant,
         span: Span,
-    ) -> Result<oneshot::Receiver<Vectors>, SubmitError> {
+    ) -> Result<oneshot::Receiver<Result<Ran, RunError>>, SubmitError> {
         let mut state = self.shared.lock();
         if state.closed {
             return Err(SubmitError::Stopped);
@@ -168,6 +179,20 @@ impl Batcher {
             self.shared.wake.notify_all()
         }
         Ok(receiver)
+    }
+}
+
+impl Batcher {
+    /// Tokens that wait or run.
+    pub fn in_hand(&self) -> u64 {
+        let state = self.shared.lock();
+        state.queue.tokens() + state.running
+    }
+
+    /// Tokens a second that all threads together compute while they have enough to do; 0 before it was measured.
+    pub fn rate(&self) -> u64 {
+        let state = self.shared.lock();
+        state.rate.per_second(state.workers).unwrap_or_default() as u64
     }
 }
 
@@ -211,6 +236,7 @@ impl State {
         let flights = &self.flights;
         let taken = self.queue.take(budget, now, |input| flights.all(input, |waiter| waiter.is_over(now)));
         self.forget(&taken.dropped);
+        self.running += work(&taken.batch);
         taken.batch
     }
 
@@ -226,6 +252,11 @@ impl State {
             self.flights.land(&entry.item);
         }
     }
+}
+
+/// Tokens of a batch.
+fn work(batch: &[Entry<Arc<Row>>]) -> u64 {
+    batch.iter().map(|entry| u64::from(entry.tokens)).sum()
 }
 
 impl Drop for Batcher {

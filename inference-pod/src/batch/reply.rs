@@ -7,13 +7,11 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Vectors, way::Way};
+use super::{Ran, way::Way};
 use crate::backend::RunError;
 
 /// Collects the vectors of one request's inputs.
 pub(super) struct Collector {
-    /// Whether anybody wants to know its way.
-    traced: bool,
     inner: Mutex<Inner>,
 }
 
@@ -22,15 +20,14 @@ struct Inner {
     missing: usize,
     way: Way,
     /// Gone once the answer was given.
-    answer: Option<oneshot::Sender<Vectors>>,
+    answer: Option<oneshot::Sender<Result<Ran, RunError>>>,
 }
 
 impl Collector {
-    pub(super) fn new(inputs: usize, way: Way) -> (Arc<Self>, oneshot::Receiver<Vectors>) {
+    pub(super) fn new(inputs: usize, way: Way) -> (Arc<Self>, oneshot::Receiver<Result<Ran, RunError>>) {
         let (answer, receiver) = oneshot::channel();
-        let traced = way.is_wanted();
         let inner = Inner { vectors: vec![Vec::new(); inputs], missing: inputs, way, answer: Some(answer) };
-        (Arc::new(Self { traced, inner: Mutex::new(inner) }), receiver)
+        (Arc::new(Self { inner: Mutex::new(inner) }), receiver)
     }
 
     /// Whether nobody waits for the answer, or it was given already.
@@ -40,9 +37,7 @@ impl Collector {
 
     /// Says that an input ran, before its vector is brought.
     pub(super) fn ran(&self, start: Instant, end: Instant) {
-        if self.traced {
-            self.lock().way.ran(start, end);
-        }
+        self.lock().way.ran(start, end);
     }
 
     /// Brings the vector of one input, once each; the last one gives the answer.
@@ -51,8 +46,9 @@ impl Collector {
         inner.vectors[row] = vector;
         inner.missing -= 1;
         if inner.missing == 0 {
+            let (queue, run) = inner.way.tell();
             let vectors = std::mem::take(&mut inner.vectors);
-            inner.answer(Ok(vectors));
+            inner.answer(Ok(Ran { vectors, queue, run }));
         }
     }
 
@@ -67,11 +63,10 @@ impl Collector {
 }
 
 impl Inner {
-    fn answer(&mut self, vectors: Vectors) {
+    fn answer(&mut self, ran: Result<Ran, RunError>) {
         if let Some(answer) = self.answer.take() {
-            self.way.tell();
             // The client may have gone just now.
-            let _ = answer.send(vectors);
+            let _ = answer.send(ran);
         }
     }
 }
@@ -82,7 +77,7 @@ mod tests {
 
     use super::*;
 
-    fn collector(inputs: usize) -> (Arc<Collector>, oneshot::Receiver<Vectors>) {
+    fn collector(inputs: usize) -> (Arc<Collector>, oneshot::Receiver<Result<Ran, RunError>>) {
         Collector::new(inputs, Way::new(Span::default(), Instant::now()))
     }
 
@@ -92,8 +87,8 @@ mod tests {
         collector.bring(1, vec![1.]);
         assert!(receiver.try_recv().is_err());
         collector.bring(0, vec![0.]);
-        let vectors = receiver.try_recv().expect("the answer").expect("vectors");
-        assert_eq!(vectors, [[0.], [1.]]);
+        let ran = receiver.try_recv().expect("the answer").expect("vectors");
+        assert_eq!(ran.vectors, [[0.], [1.]]);
     }
 
     #[test]

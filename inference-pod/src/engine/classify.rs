@@ -1,5 +1,7 @@
 //! Of texts, alone or in pairs, what a model that classifies says.
 
+use std::time::Instant;
+
 use super::{EmbedError, Engine, Terms, WRITTEN};
 use crate::{
     batch::row::Row,
@@ -118,9 +120,10 @@ impl Engine {
     pub async fn classify_in(
         &self,
         terms: impl Into<Terms>,
+        held: &mut Held,
         request: Classify,
     ) -> Result<Vec<Vec<f32>>, EmbedError> {
-        let (lane, deadline) = self.bounded(terms.into());
+        let limits = self.bounded(terms.into());
         let Classify { texts, cut } = request;
         match (&texts, self.labels().map(<[_]>::len)) {
             (Texts::Each(_), Some(_)) | (Texts::Against { .. }, Some(1)) => {}
@@ -131,7 +134,9 @@ impl Engine {
         if let Some(empty) = texts.sizes().iter().position(|&size| size == 0) {
             return Err(EmbedError::Empty(empty));
         }
+        let start = Instant::now();
         let rows = self.blocking(move |tokeniser| texts.rows(tokeniser, cut)).await?;
-        self.run(self.known(rows)?, lane, deadline).await
+        held.effort.tokenise = start.elapsed();
+        self.run(self.known(rows)?, limits, &mut held.effort).await
     }
 }

@@ -43,11 +43,11 @@ impl Engine {
     pub async fn embed_every_token_in(
         &self,
         terms: impl Into<Terms>,
-        request: Request,
         held: &mut Held,
+        request: Request,
     ) -> Result<Vec<TokenVectors>, EmbedError> {
-        let (lane, deadline) = self.bounded(terms.into());
-        let rows = self.rows(request).await?;
+        let limits = self.bounded(terms.into());
+        let rows = self.rows(request, &mut held.effort).await?;
         let lengths: Vec<_> = rows.iter().map(|row| row.ids.len()).collect();
         // Dense layers come after pooling.
         let dimension = self.recipe.dense.first().map_or(self.dimension, Dense::takes);
@@ -58,7 +58,7 @@ impl Engine {
         }
         held.grow(tokens * of_one)?;
         let rows = rows.into_iter().map(|row| Row { wanted: Wanted::Tokens, ..row }).collect();
-        let vectors = self.run(rows, lane, deadline).await?;
+        let vectors = self.run(rows, limits, &mut held.effort).await?;
         let of_input = |(numbers, length): (Vec<f32>, usize)| {
             let dimension = numbers.len() / length;
             TokenVectors { numbers, dimension }

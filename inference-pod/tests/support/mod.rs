@@ -115,6 +115,7 @@ pub fn limits() -> Limits {
         queue: Bounds { tokens: 40, items: 4 },
         batch: Budget { tokens: 40, rows: 4 },
         timeout: Duration::from_secs(30),
+        threads: 1,
         tokenisers: 1,
     }
 }
