@@ -25,7 +25,7 @@ check: setup ## formatting, lints, licences, scripts and the chart
 	@scripts/deny
 	@scripts/lint
 
-unit: deps ## tests that need no cluster
+unit: deps s3 ## tests that need no cluster
 	$(cargo_test)
 
 e2e: images cluster ## tests on a real Kubernetes
@@ -47,6 +47,10 @@ setup: ## install what this machine lacks (Debian 12)
 
 deps: setup ## fetch ONNX Runtime and the model of tests and demo
 	@scripts/deps
+
+# Only the unit tests need an S3 server.
+s3: setup
+	@scripts/minio >/dev/null
 
 build: setup ## the programs, as images hold them
 	cargo build --locked --release --workspace --bins
@@ -71,4 +75,4 @@ clean: down ## also remove everything that was built here
 	cargo clean
 	rm -rf .build
 
-.PHONY: help demo test check unit e2e clients bench setup deps build images cluster down generate clean
+.PHONY: help demo test check unit e2e clients bench setup deps s3 build images cluster down generate clean

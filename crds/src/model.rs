@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Model {
-    /// Where the model is: `hf://org/name@revision` (a model hub), `https://host/folder`, `pvc://claim/folder` (a
-    /// PersistentVolumeClaim of this namespace) or `image://name:tag` (an image that holds the files at its root). The
-    /// schemes `s3://`, `gs://` and `az://` are valid, but the pods of this version refuse them (SourceUnsupported).
+    /// Where the model is: `hf://org/name@revision` (a model hub), `s3://bucket/folder`, `gs://bucket/folder`,
+    /// `az://container/folder` (object stores), `https://host/folder`, `pvc://claim/folder` (a PersistentVolumeClaim of
+    /// this namespace) or `image://name:tag` (an image that holds the files at its root).
     /// Without a revision the hub's `main` is loaded; whichever revision is loaded first is recorded in status.space
     /// and used from then on.
     #[schemars(length(min = 1, max = 1024))]
@@ -78,7 +78,7 @@ pub struct Model {
 #[serde(rename_all = "camelCase")]
 pub struct Credentials {
     /// A Secret of this namespace. Its keys are named like the environment variables that the source's own tools read,
-    /// such as HF_TOKEN. It is mounted into the pods; kembed itself never reads it.
+    /// such as HF_TOKEN or AWS_ACCESS_KEY_ID. It is mounted into the pods; kembed itself never reads it.
     #[schemars(length(min = 1, max = 253))]
     pub secret_name: String,
 }

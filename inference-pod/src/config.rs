@@ -10,7 +10,7 @@ use crate::{
     model::{Overrides, Precision},
     pod::Identity,
     pooling,
-    source::{Access, Location, Retry},
+    source::{Access, Location, Retry, Variables},
     start::StartError,
 };
 
@@ -43,7 +43,8 @@ const EXAMPLES: &str = "Examples:
 /// The flags of `serve`.
 #[derive(Args)]
 pub struct ServeArgs {
-    /// The model: hf://organisation/name[@revision], https://host/folder/, or a folder
+    /// The model: hf://organisation/name[@revision], s3://bucket/folder, gs://bucket/folder, az://container/folder,
+    /// https://host/folder/, or a folder
     #[arg(long, env = "KEMBED_MODEL", value_name = "URI_OR_DIR")]
     pub model: String,
 
@@ -99,7 +100,7 @@ pub struct ServeArgs {
     #[arg(long, env = "KEMBED_ACCELERATOR", value_name = "RESOURCE")]
     pub accelerator: Option<String>,
 
-    /// A folder of files named like the environment variables that they stand for, for example HF_TOKEN
+    /// A folder of files named like the environment variables that they stand for: HF_TOKEN, AWS_ACCESS_KEY_ID, ...
     #[arg(long, env = "KEMBED_CREDENTIALS_DIR", value_name = "DIR")]
     pub credentials_dir: Option<PathBuf>,
 
@@ -219,6 +220,7 @@ impl ServeArgs {
             cache: self.cache_dir,
             hub: self.hf_endpoint,
             hub_token: self.hf_token.or_else(from_file).filter(|token| !token.is_empty()),
+            variables: Variables::read(self.credentials_dir.as_deref()),
             retry: Retry::default(),
         };
         let overrides = Overrides {
@@ -318,7 +320,7 @@ mod tests {
         for (flags, reason) in [
             (&["--model", "a", "--accelerator", "nvidia.com/gpu"][..], FailureReason::AcceleratorUnavailable),
             (&["--model", "a", "--precision", "float16"], FailureReason::ModelUnsupported),
-            (&["--model", "s3://bucket/key"], FailureReason::SourceUnsupported),
+            (&["--model", "ftp://host/folder"], FailureReason::SourceUnsupported),
         ] {
             let error = config(flags).err().expect("it cannot be");
             assert_eq!(error.failure().reason, reason);

@@ -16,7 +16,7 @@ use inference_pod::{
     load::load,
     model::{Overrides, Recipe, recipe::Texts, weights::Weights},
     pod::{Pod, Serving},
-    source::{Access, Location, Retry},
+    source::{Access, Location, Retry, Variables},
     tokenise::Cut,
 };
 use kembed_queue::wire::Lane;
@@ -55,6 +55,7 @@ async fn serving_file(folder: PathBuf, file: Option<&str>) -> Serving {
         cache: "unused".into(),
         hub: "http://unused".into(),
         hub_token: None,
+        variables: Variables::default(),
         retry: Retry::default(),
     };
     let config = LoadConfig {

@@ -11,7 +11,7 @@ use inference_pod::{
     load::load,
     model::{Overrides, Recipe, recipe::Texts, weights::Weights},
     pod::{Pod, Serving},
-    source::{Access, Location, Retry},
+    source::{Access, Location, Retry, Variables},
 };
 use tempfile::TempDir;
 
@@ -40,6 +40,7 @@ async fn serving(folder: &Path, file: Option<&str>) -> Result<Serving, String> {
         cache: "unused".into(),
         hub: "http://unused".into(),
         hub_token: None,
+        variables: Variables::default(),
         retry: Retry::default(),
     };
     let config = LoadConfig {

@@ -12,7 +12,7 @@ use inference_pod::{
     load::load,
     model::{Overrides, Recipe, recipe::Texts, weights::Weights},
     pod::{Pod, Serving},
-    source::{Access, Location, Retry},
+    source::{Access, Location, Retry, Variables},
 };
 use serde::Deserialize;
 
@@ -45,6 +45,7 @@ async fn serving(folder: &Path, file: Option<&str>, overrides: Overrides) -> Ser
         cache: "unused".into(),
         hub: "http://unused".into(),
         hub_token: None,
+        variables: Variables::default(),
         retry: Retry::default(),
     };
     let config = LoadConfig {

@@ -21,7 +21,7 @@ use inference_pod::{
         digest::{hex, sha256},
         files::Network,
     },
-    source::{Access, Location, Retry, Snapshot, SourceError, progress::Progress},
+    source::{Access, Location, Retry, Snapshot, SourceError, Variables, progress::Progress},
 };
 use kembed_queue::wire::FailureReason;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
@@ -214,6 +214,7 @@ impl Client {
             cache: cache.path().into(),
             hub: hub.address.clone(),
             hub_token: None,
+            variables: Variables::default(),
             retry: Retry { tries: 3, first: instant, longest: instant },
         };
         Self { cache, access, progress: Progress::new(Default::default()) }

@@ -7,7 +7,10 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     time::{Duration, Instant},
 };
 
@@ -61,7 +64,7 @@ fn a_failed_start_leaves_its_reason() {
             "--onnxruntime",
         ),
         (&["--model", &model, "--onnxruntime", bad_library], FailureReason::StartFailed, "--onnxruntime"),
-        (&["--model", "s3://bucket/key"], FailureReason::SourceUnsupported, "s3://"),
+        (&["--model", "ftp://host/folder"], FailureReason::SourceUnsupported, "ftp://"),
         (
             &["--model", &model, "--accelerator", "nvidia.com/gpu"],
             FailureReason::AcceleratorUnavailable,
@@ -314,4 +317,74 @@ const SLACK: u64 = 100_000_000;
 #[test]
 fn a_trace_that_its_client_does_not_record_is_not_sent() {
     assert_eq!(traced("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"), []);
+}
+
+/// A web server that has the small model in its folder `m`, and, as a proxy, has it in every server's.
+struct Server {
+    address: String,
+    /// The first line of each request.
+    seen: mpsc::Receiver<String>,
+}
+
+impl Server {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound").to_string();
+        let (tell, seen) = mpsc::channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                // A client that has gone, or a test that has ended.
+                let _ = answer(stream.expect("a connection"), &tell);
+            }
+        });
+        Self { address, seen }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+fn answer(mut stream: TcpStream, tell: &mpsc::Sender<String>) -> std::io::Result<()> {
+    let mut head = BufReader::new(stream.try_clone()?).lines();
+    let first = head.next().transpose()?.unwrap_or_default();
+    while head.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+    let _ = tell.send(first.clone());
+    let path = first.split(' ').nth(1).unwrap_or_default();
+    let name = path.split_once("/m/").map(|(_, name)| name);
+    let file = support::small_model().into_iter().find(|(known, _)| Some(*known) == name);
+    let (status, bytes) = file.map_or(("404 Not Found", Vec::new()), |(_, bytes)| ("200 OK", bytes));
+    let length = bytes.len();
+    write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n")?;
+    stream.write_all(&bytes)
+}
+
+#[test]
+fn models_come_through_the_proxy_of_the_environment() {
+    let (library, cache) = (support::onnxruntime(), tempfile::tempdir().expect("a temporary folder"));
+    let cache = cache.path().to_str().expect("a plain path");
+    let start = |model: &str, variables: &[(&str, &str)]| {
+        Running::start_with(&[&flags(model, &library)[..], &["--cache-dir", cache]].concat(), variables)
+    };
+    // No name ends in .test, so only the proxy can have answered.
+    let proxy = Server::start();
+    start("http://models.test/m", &[("HTTP_PROXY", &proxy.url())]).await_ready();
+    assert!(proxy.seen.iter().next().expect("a request").starts_with("GET http://models.test/m/"));
+
+    for (model, host) in [
+        ("https://models.test/m", "models.test"),
+        ("hf://a/b", "huggingface.co"),
+        ("s3://b/m", "s3.us-east-1.amazonaws.com"),
+    ] {
+        let proxy = Server::start();
+        let variables = [("HTTPS_PROXY", &*proxy.url()), ("AWS_SKIP_SIGNATURE", "true")];
+        let _pod = start(model, &variables);
+        let first = proxy.seen.recv_timeout(PATIENCE).expect("a request");
+        assert_eq!(first, format!("CONNECT {host}:443 HTTP/1.1"), "{model}");
+    }
+
+    let (proxy, server) = (Server::start(), Server::start());
+    let variables = [("HTTP_PROXY", &*proxy.url()), ("NO_PROXY", "127.0.0.1")];
+    start(&format!("{}/m", server.url()), &variables).await_ready();
+    assert!(proxy.seen.try_recv().is_err(), "the proxy was asked");
 }

@@ -45,6 +45,7 @@ const PURE: &[&str] = &[
     "inference-pod/src/export/*",
     "inference-pod/src/duration.rs",
     "inference-pod/src/limits.rs",
+    "inference-pod/src/source/listing.rs",
     "inference-pod/src/tokenise/border.rs",
 ];
 

@@ -37,12 +37,17 @@ pub(super) struct Known {
 }
 
 /// The folder of a model at a revision: readable for what comes from a hub, a hash for what comes from elsewhere.
+/// What was begun in it goes on only with the same revision, so that two states of a source never mix in a file.
 pub(super) fn folder(cache: &Path, location: &Location, revision: Option<&str>) -> PathBuf {
     match location {
         Location::Hub { repository, .. } => {
             cache.join("hf").join(repository.replace('/', "--")).join(revision.unwrap_or("unknown"))
         }
         Location::Web(url) => cache.join("web").join(&sha256(url.as_bytes())[..32]),
+        Location::Objects(bucket) => cache
+            .join(bucket.store.scheme())
+            .join(&sha256(bucket.to_string().as_bytes())[..32])
+            .join(revision.unwrap_or("unknown")),
         Location::Folder(folder) => folder.clone(),
     }
 }
@@ -121,6 +126,10 @@ mod tests {
         let at = |location: &Location, revision| folder("/c".as_ref(), location, revision);
         assert_eq!(at(&hub("a/b"), Some("1")), Path::new("/c/hf/a--b/1"));
         assert_ne!(at(&hub("a/b"), Some("1")), at(&hub("a/b"), Some("2")));
+        let objects = |word| Location::parse(word).expect("a good word");
+        assert_ne!(at(&objects("s3://a/b"), Some("1")), at(&objects("s3://a/c"), Some("1")));
+        assert_ne!(at(&objects("s3://a/b"), Some("1")), at(&objects("gs://a/b"), Some("1")));
+        assert_ne!(at(&objects("s3://a/b"), Some("1")), at(&objects("s3://a/b"), Some("2")));
         assert_ne!(
             at(&Location::Web("http://a/".into()), None),
             at(&Location::Web("http://b/".into()), None)

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures::TryStreamExt;
 use tokio::{
     fs::{self, File},
     io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt},
@@ -19,7 +20,6 @@ use super::{
     Retry, SourceError,
     cache::Known,
     check::{Check, Hasher},
-    http::unreachable,
     progress::Progress,
     remote::{Opened, Remote},
 };
@@ -106,10 +106,10 @@ async fn length(wanted: &Wanted<'_>, file: &File) -> Result<u64, SourceError> {
 
 async fn attempt(wanted: &Wanted<'_>, file: &mut File, have: u64) -> Result<Known, SourceError> {
     let opened = wanted.remote.open(wanted.name, have).await?;
-    let Opened { url, at, total, check, response } = opened;
+    let Opened { at, total, check, body } = opened;
     // A body that begins elsewhere than asked for is one from the beginning; anything else is no use.
     let begin = if at == have { have } else { 0 };
-    let Some(mut response) = response.filter(|_| at == begin) else {
+    let Some(mut body) = body.filter(|_| at == begin) else {
         // The unfinished file is longer than the source's, or of another one.
         return Err(damaged(wanted, "another file", format!("{have} bytes")));
     };
@@ -120,7 +120,7 @@ async fn attempt(wanted: &Wanted<'_>, file: &mut File, have: u64) -> Result<Know
     file.set_len(begin).await.map_err(disk)?;
     within(wanted, total.unwrap_or(0))?;
     wanted.progress.begin(wanted.name, begin, total.unwrap_or(0));
-    while let Some(piece) = response.chunk().await.map_err(|e| unreachable(&url, e))? {
+    while let Some(piece) = body.try_next().await? {
         within(wanted, hasher.length() + piece.len() as u64)?;
         hasher.update(&piece);
         file.write_all(&piece).await.map_err(disk)?;

@@ -3,13 +3,14 @@
 
 use std::{error::Error, time::Duration};
 
+use futures::{StreamExt, TryStreamExt};
 use reqwest::{
     Client, Response, StatusCode, Url,
     header::{CONTENT_RANGE, HeaderMap, LOCATION, RANGE},
     redirect::Policy,
 };
 
-use super::SourceError;
+use super::{SourceError, remote::Body};
 
 /// To be connected.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -35,18 +36,7 @@ pub(super) struct Answer {
 impl Http {
     /// Makes a client. Only a host of `https` URLs is ever shown the token, unless the first one was plain as well.
     pub(super) fn new(token: Option<String>) -> Result<Self, SourceError> {
-        // The provider of cryptography is the process's, and it is no harm if it was installed before.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = || {
-            Client::builder()
-                .redirect(Policy::none())
-                .connect_timeout(CONNECT)
-                .read_timeout(READ)
-                .user_agent(concat!("kembed/", env!("CARGO_PKG_VERSION")))
-        };
-        // A machine without root certificates can still fetch over plain HTTP.
-        let client = builder().build().or_else(|_| builder().tls_certs_only([]).build());
-        Ok(Self { client: client.map_err(|e| SourceError::Client(chain(&e)))?, token })
+        Ok(Self { client: client()?, token })
     }
 
     pub(super) fn has_token(&self) -> bool {
@@ -75,6 +65,23 @@ impl Http {
     }
 }
 
+/// The client of all sources. It goes through the proxy that the environment names (`HTTPS_PROXY`, `HTTP_PROXY`,
+/// `ALL_PROXY`), except to hosts in `NO_PROXY`.
+pub(super) fn client() -> Result<Client, SourceError> {
+    // The provider of cryptography is the process's, and it is no harm if it was installed before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = || {
+        Client::builder()
+            .redirect(Policy::none())
+            .connect_timeout(CONNECT)
+            .read_timeout(READ)
+            .user_agent(concat!("kembed/", env!("CARGO_PKG_VERSION")))
+    };
+    // A machine without root certificates can still fetch over plain HTTP.
+    let client = builder().build().or_else(|_| builder().tls_certs_only([]).build());
+    client.map_err(|e| SourceError::Client(chain(&e)))
+}
+
 fn redirect(at: &Url, response: &Response) -> Option<Url> {
     if !response.status().is_redirection() {
         return None;
@@ -94,6 +101,11 @@ pub(super) fn begins_at(response: &Response) -> Option<u64> {
 /// An error of the network. URLs are left out, for a redirected one can hold a secret.
 pub(super) fn unreachable(url: &Url, error: reqwest::Error) -> SourceError {
     SourceError::Unreachable(format!("{}: {}", host(url), chain(&error.without_url())))
+}
+
+/// What comes after an answer's head.
+pub(super) fn body(url: Url, response: Response) -> Body {
+    response.bytes_stream().map_err(move |e| unreachable(&url, e)).boxed()
 }
 
 pub(super) fn host(url: &Url) -> &str {

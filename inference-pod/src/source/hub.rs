@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::{
     SourceError,
     check::Check,
-    http::{Answer, Http, begins_at, unreachable},
+    http::{Answer, Http, begins_at, body, unreachable},
     remote::Opened,
 };
 
@@ -75,7 +75,7 @@ impl Hub {
         let url = self.url(&path)?;
         let answer = self.http.get(&url, from).await?;
         if answer.status == StatusCode::RANGE_NOT_SATISFIABLE {
-            return Ok(Opened::nothing(url, from));
+            return Ok(Opened::nothing(from));
         }
         let Answer { on_the_way, response, .. } =
             self.accept(answer, &format!("{}/{file}", self.repository))?;
@@ -87,7 +87,7 @@ impl Hub {
             Some(etag) => Check::from_etag(etag),
             None => text(response.headers(), ETAG.as_str()).map(Check::from_etag).unwrap_or_default(),
         };
-        Ok(Opened { url, at, total, check, response: Some(response) })
+        Ok(Opened { at, total, check, body: Some(body(url, response)) })
     }
 
     fn url(&self, path: &[&str]) -> Result<Url, SourceError> {

@@ -2,21 +2,25 @@
 
 mod cache;
 mod check;
+mod connector;
 mod fetch;
 mod http;
 mod hub;
+mod listing;
 pub mod location;
+mod objects;
 pub mod progress;
 mod remote;
 mod retry;
 mod snapshot;
+mod variables;
 mod web;
 
 use std::{io, path::PathBuf};
 
 use kembed_queue::wire::FailureReason;
 
-pub use self::{location::Location, retry::Retry, snapshot::Snapshot};
+pub use self::{location::Location, retry::Retry, snapshot::Snapshot, variables::Variables};
 use crate::model::ModelError;
 
 /// How to read from distant sources.
@@ -28,6 +32,8 @@ pub struct Access {
     pub hub: String,
     /// The token for it.
     pub hub_token: Option<String>,
+    /// What object stores need to know.
+    pub variables: Variables,
     /// How often what fails is tried again.
     pub retry: Retry,
 }

@@ -10,7 +10,8 @@ use super::{
     cache::{self, Known, Manifest},
     fetch::{Wanted, fetch},
     hub::Hub,
-    location::is_commit,
+    location::Bucket,
+    objects::Objects,
     progress::Progress,
     remote::Remote,
     web::Web,
@@ -56,6 +57,11 @@ impl Snapshot {
         access: Access,
         progress: &Progress,
     ) -> Result<Self, SourceError> {
+        let fixed = location.fixed(recorded);
+        let known = fixed.map(|revision| cache::folder(&access.cache, location, Some(revision)));
+        if let Some(cached) = known.and_then(|folder| cached(folder, asked, &access)) {
+            return Ok(cached);
+        }
         let (place, revision) = match location {
             Location::Folder(folder) if !folder.is_dir() => {
                 return Err(SourceError::NotFound(format!("there is no folder {}", folder.display())));
@@ -63,15 +69,10 @@ impl Snapshot {
             Location::Folder(_) => (Place::Folder, None),
             Location::Web(base) => (Place::Remote(Remote::Web(Web::new(base)?)), None),
             Location::Hub { repository, revision } => {
-                let revision = recorded.unwrap_or(revision);
-                let known =
-                    is_commit(revision).then(|| cache::folder(&access.cache, location, Some(revision)));
-                if let Some(cached) = known.and_then(|folder| cached(folder, asked, &access)) {
-                    return Ok(cached);
-                }
                 let hub = Hub::new(&access.hub, repository, access.hub_token.clone())?;
-                resolve(hub, revision, &access, progress).await?
+                resolve(hub, recorded.unwrap_or(revision), &access, progress).await?
             }
+            Location::Objects(bucket) => list(bucket, recorded, &access, progress).await?,
         };
         let folder = cache::folder(&access.cache, location, revision.as_deref());
         if let Some(cached) =
@@ -195,6 +196,25 @@ async fn resolve(
     tracing::info!(revision, commit, files = files.len(), "found the model");
     let revision = Some(commit.clone());
     Ok((Place::Remote(Remote::Hub { hub, commit, files }), revision))
+}
+
+/// Lists a bucket as it is now, for it has no older state. If that is not the recorded one, the files may still be the
+/// same (copied anew, or with others beside them): the digest will tell.
+async fn list(
+    bucket: &Bucket,
+    recorded: Option<&str>,
+    access: &Access,
+    progress: &Progress,
+) -> Result<(Place, Option<String>), SourceError> {
+    progress.doing(format!("listing {bucket}"));
+    let ask = async || Objects::list(bucket, &access.variables).await;
+    let objects = patiently(access.retry, ask).await?;
+    let revision = objects.revision();
+    tracing::info!(%bucket, revision, files = objects.len(), "found the model");
+    if let Some(recorded) = recorded.filter(|&recorded| recorded != revision) {
+        tracing::warn!(%bucket, recorded, revision, "what lies there has changed since it was recorded");
+    }
+    Ok((Place::Remote(Remote::Objects(objects)), Some(revision)))
 }
 
 /// Asks until there is an answer.

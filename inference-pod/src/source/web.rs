@@ -5,7 +5,7 @@ use reqwest::{StatusCode, Url, header::ETAG};
 use super::{
     SourceError,
     check::Check,
-    http::{Http, begins_at},
+    http::{Http, begins_at, body},
     remote::Opened,
 };
 
@@ -39,9 +39,9 @@ impl Web {
                     Some(check @ Check::Sha256(_)) => check,
                     _ => Check::None,
                 };
-                Ok(Opened { url, at, total, check, response: Some(answer.response) })
+                Ok(Opened { at, total, check, body: Some(body(url, answer.response)) })
             }
-            StatusCode::RANGE_NOT_SATISFIABLE => Ok(Opened::nothing(url, from)),
+            StatusCode::RANGE_NOT_SATISFIABLE => Ok(Opened::nothing(from)),
             StatusCode::NOT_FOUND | StatusCode::GONE => {
                 Err(SourceError::NotFound(format!("there is no {what}")))
             }
