@@ -7,7 +7,7 @@
 
 mod plain;
 mod rows;
-mod vnni;
+mod x86;
 
 use std::cell::RefCell;
 
@@ -146,6 +146,11 @@ impl Block {
     }
 }
 
+/// Whether this processor makes products in integers faster than in floats.
+pub fn is_fast() -> bool {
+    x86::has_vnni()
+}
+
 /// Rows times the transposes of several factors, which take equally long rows. There is one output for each.
 ///
 /// # Panics
@@ -156,7 +161,7 @@ pub fn multiply(rows: &[f32], factors: &[Factor], outputs: &mut [&mut [f32]]) {
         static ROUNDED: RefCell<Rows> = RefCell::default();
     }
     ROUNDED.with_borrow_mut(|rounded| {
-        if !vnni::multiply(rows, factors, rounded, outputs) {
+        if !x86::multiply(rows, factors, rounded, outputs) {
             plain::multiply(rows, factors, rounded, outputs);
         }
     });

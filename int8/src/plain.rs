@@ -3,6 +3,8 @@
 use super::{BLOCK, CELLS, Cell, Factor, LANES, STEP, STEPS, WIDTH, rows::Rows};
 
 /// See [`super::multiply`].
+// Into its caller, so that it is compiled for the same processor, as all it calls.
+#[inline(always)]
 pub(super) fn multiply(rows: &[f32], factors: &[Factor], rounded: &mut Rows, outputs: &mut [&mut [f32]]) {
     let Some(from) = factors.first().map(|factor| factor.from) else { return };
     rounded.round(rows, from);
@@ -23,6 +25,7 @@ pub(super) fn multiply(rows: &[f32], factors: &[Factor], rounded: &mut Rows, out
     }
 }
 
+#[inline(always)]
 fn products(bytes: &[[u8; STEP]], cells: &[[Cell; CELLS]]) -> [i32; WIDTH] {
     let mut sums = [0; WIDTH];
     for (bytes, cells) in bytes.iter().zip(cells) {

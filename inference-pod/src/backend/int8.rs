@@ -17,6 +17,9 @@ use crate::export::int8::{OWN, PRODUCTS};
 /// # Errors
 /// If ONNX Runtime does not take it.
 pub fn operators(factors: Arc<[Factor]>) -> ort::Result<OperatorDomain> {
+    if !factors.is_empty() && !kembed_int8::is_fast() {
+        tracing::warn!("int8 is slower than float32 on this processor, which has no AVX-512 VNNI");
+    }
     OperatorDomain::new(OWN)?.add(Products { factors })
 }
 

@@ -1,4 +1,5 @@
-//! For processors of the x86 family that multiply four bytes and add them up at once, 64 in a register (AVX-512 VNNI).
+//! For processors of the x86 family: those that multiply four bytes and add them up at once, 64 in a register (AVX-512
+//! VNNI), and those with large registers.
 #![cfg_attr(
     target_arch = "x86_64",
     allow(unsafe_code, reason = "what a processor can do is only known when it runs")
@@ -24,15 +25,26 @@ pub(super) fn multiply(
     rounded: &mut Rows,
     outputs: &mut [&mut [f32]],
 ) -> bool {
-    let can = is_x86_feature_detected!("avx512f")
+    if has_vnni() {
+        // SAFETY: the processor has just been asked for what the function is compiled for.
+        unsafe { multiply_by_vnni(rows, factors, rounded, outputs) };
+        return true;
+    }
+    let has_avx2 = is_x86_feature_detected!("avx2");
+    if has_avx2 {
+        // SAFETY: as above.
+        unsafe { multiply_by_avx2(rows, factors, rounded, outputs) };
+    }
+    has_avx2
+}
+
+/// Whether this processor has AVX-512 VNNI.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn has_vnni() -> bool {
+    is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512vnni");
-    if can {
-        // SAFETY: the processor has just been asked for what the function is compiled for.
-        unsafe { multiply_all(rows, factors, rounded, outputs) };
-    }
-    can
+        && is_x86_feature_detected!("avx512vnni")
 }
 
 /// Another processor.
@@ -41,9 +53,22 @@ pub(super) fn multiply(_: &[f32], _: &[Factor], _: &mut Rows, _: &mut [&mut [f32
     false
 }
 
+/// Another processor.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn has_vnni() -> bool {
+    false
+}
+
+/// The plain way, compiled for larger registers.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn multiply_by_avx2(rows: &[f32], factors: &[Factor], rounded: &mut Rows, outputs: &mut [&mut [f32]]) {
+    super::plain::multiply(rows, factors, rounded, outputs);
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn multiply_all(rows: &[f32], factors: &[Factor], rounded: &mut Rows, outputs: &mut [&mut [f32]]) {
+fn multiply_by_vnni(rows: &[f32], factors: &[Factor], rounded: &mut Rows, outputs: &mut [&mut [f32]]) {
     let Some(from) = factors.first().map(|factor| factor.from) else { return };
     rounded.round(rows, from);
     let rows = rows.len() / from;
