@@ -22,7 +22,6 @@ pub mod pod;
 pub mod pooling;
 pub mod scores;
 pub mod serve;
-pub mod server;
 pub mod source;
 pub mod space;
 pub mod start;

@@ -2,7 +2,11 @@
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use kembed_runtime::shutdown;
+use hyper_util::service::TowerToHyperService;
+use kembed_runtime::{
+    server::{self, Patience},
+    shutdown,
+};
 use tokio::{net::TcpListener, runtime::Runtime, sync::oneshot, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +17,6 @@ use crate::{
     limits::Limits,
     load::load,
     pod::{Pod, Stage},
-    server::{self, Patience},
     start::{StartError, write_termination_message},
 };
 
@@ -56,8 +59,8 @@ async fn run(config: Config, stop: CancellationToken) -> Result<(), StartError> 
     let listener = TcpListener::bind(listen).await.map_err(listening)?;
     tracing::info!(address = %listener.local_addr().map_err(listening)?, threads, "listening");
     let closing = CancellationToken::new();
-    let server = server::serve(listener, api::router(pod.clone()), Patience::default(), closing.clone());
-    let server = tokio::spawn(server);
+    let service = TowerToHyperService::new(api::router(pod.clone()));
+    let server = tokio::spawn(server::serve(listener, service, Patience::default(), closing.clone()));
     let ended = tokio::select! {
         loaded = load(loading, threads, &pod) => {
             let (serving, ended) = loaded?;

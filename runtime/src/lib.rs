@@ -1,7 +1,12 @@
-//! What every kembed program does alike: write logs, obey signals, answer health checks and metrics, send traces.
+//! What every kembed program does alike: write logs, obey signals, serve HTTP within bounds, answer health checks and
+//! metrics, send traces.
 
+pub mod files;
 pub mod health;
 pub mod logging;
 pub mod metrics;
+pub mod server;
 pub mod shutdown;
 pub mod traces;
+
+mod pulse;

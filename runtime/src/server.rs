@@ -1,32 +1,42 @@
-//! Accepts connections within bounds, and ends without losing a request.
+//! Serves HTTP within bounds, and ends without losing a request.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, pin::pin, sync::Arc, time::Duration};
 
-use axum::Router;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use hyper::{
+    body::{Body, Incoming},
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{
-        conn::auto,
-        graceful::{GracefulShutdown, Watcher},
-    },
-    service::TowerToHyperService,
+    server::conn::auto,
 };
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::sleep,
+    time::{Instant, sleep},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::pulse::Pulse;
 
 /// Bytes that the head of a request may have; a larger one is answered with 431.
 const HEAD: usize = 64 * 1024;
 
-/// Requests at the same time over one HTTP/2 connection.
+/// Requests at the same time over one HTTP/2 connection; further ones are refused.
 const STREAMS: u32 = 256;
+
+/// Requests of one HTTP/2 connection that were taken back before they were looked at. A client that takes back more at
+/// once does nothing else (CVE-2023-44487), and its connection is closed.
+const TAKEN_BACK: usize = 20;
 
 /// How often an HTTP/2 connection is asked whether its other end is still there.
 const PING: Duration = Duration::from_secs(60);
+
+/// How long the client of an idle connection has to take its leave once it was asked to.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Pause after a failure to accept, which comes from a lack of file descriptors or memory.
 const BREATH: Duration = Duration::from_millis(100);
@@ -64,9 +74,15 @@ impl Default for Patience {
     }
 }
 
-/// Serves until `closing` is cancelled and all requests in hand are answered.
-pub async fn serve(listener: TcpListener, router: Router, patience: Patience, closing: CancellationToken) {
-    let connections = GracefulShutdown::new();
+/// Answers HTTP/1.1 and, for clients that know, HTTP/2, until `closing` is cancelled and all requests in hand are
+/// answered.
+pub async fn serve<S, B>(listener: TcpListener, service: S, patience: Patience, closing: CancellationToken)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    let connections = TaskTracker::new();
     let places = Arc::new(Semaphore::new(patience.most));
     loop {
         let accepted = tokio::select! {
@@ -79,7 +95,7 @@ pub async fn serve(listener: TcpListener, router: Router, patience: Patience, cl
             Ok((stream, place)) => {
                 let crowd = patience.most - places.available_permits() > patience.comfortable;
                 let connection = Connection { stream, place, crowd, patience };
-                tokio::spawn(connection.serve(router.clone(), connections.watcher(), closing.clone()));
+                connections.spawn(connection.serve(service.clone(), closing.clone()));
             }
             Err(error) => {
                 tracing::warn!(error = &error as &dyn Error, "failed to accept a connection");
@@ -88,8 +104,9 @@ pub async fn serve(listener: TcpListener, router: Router, patience: Patience, cl
         }
     }
     drop(listener);
-    tracing::info!(open = connections.count(), "finishing what is in hand");
-    connections.shutdown().await;
+    tracing::info!(open = connections.len(), "finishing what is in hand");
+    connections.close();
+    connections.wait().await;
 }
 
 /// The next connection, once there is a place for it.
@@ -111,8 +128,13 @@ struct Connection {
 
 impl Connection {
     /// Serves one connection to its end.
-    async fn serve(self, router: Router, watcher: Watcher, closing: CancellationToken) {
-        let http = self.http();
+    async fn serve<S, B>(self, service: S, closing: CancellationToken)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+        S::Future: Send,
+        B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    {
+        let (http, idle) = (self.http(), self.idle());
         let Self { stream, place: _place, crowd, patience } = self;
         // A small answer must not wait for the client's acknowledgement. Without it, it is only slower.
         let _ = stream.set_nodelay(true);
@@ -122,25 +144,59 @@ impl Connection {
         if !speaks(&stream, first_byte, &closing).await {
             return;
         }
-        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-        if let Err(error) = watcher.watch(connection.into_owned()).await {
+        let pulse = Arc::new(Pulse::new(Instant::now()));
+        let counting = pulse.clone();
+        let service = service_fn(move |request| {
+            let (beat, answering) = (counting.begin(), service.call(request));
+            async move {
+                let answer: Response<B> = answering.await?;
+                // The request is over when its answer's body is dropped.
+                Ok::<_, Infallible>(answer.map(|body| {
+                    body.map_err(move |error| {
+                        let _over = &beat;
+                        error
+                    })
+                }))
+            }
+        });
+        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service).into_owned());
+        let served = tokio::select! {
+            served = &mut connection => served,
+            () = closing.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+            () = pulse.idle(idle) => {
+                connection.as_mut().graceful_shutdown();
+                // A client that is there takes its leave at once, and what came meanwhile is still answered.
+                tokio::select! {
+                    served = &mut connection => served,
+                    () = pulse.idle(idle.min(FAREWELL)) => return,
+                }
+            }
+        };
+        if let Err(error) = served {
             tracing::debug!(error = &*error, "a connection broke off");
         }
     }
 
-    /// HTTP/1.1 and, for clients that know, HTTP/2.
+    /// How long it may lie idle.
+    fn idle(&self) -> Duration {
+        if self.crowd { self.patience.crowded } else { self.patience.idle }
+    }
+
     fn http(&self) -> auto::Builder<TokioExecutor> {
-        let idle = if self.crowd { self.patience.crowded } else { self.patience.idle };
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(idle)
+            .header_read_timeout(self.idle())
             .max_buf_size(HEAD)
             .keep_alive(!self.crowd);
         http.http2()
             .timer(TokioTimer::new())
             .max_header_list_size(u32::try_from(HEAD).expect("64 KiB"))
             .max_concurrent_streams(STREAMS)
+            .max_pending_accept_reset_streams(TAKEN_BACK)
             .keep_alive_interval(PING);
         http
     }

@@ -1,12 +1,14 @@
-//! How the pod bears clients that are slow, many or greedy.
+//! How a program bears clients that are slow, many or greedy.
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
-use axum::{Router, routing::get};
-use inference_pod::server::{Patience, serve};
+use axum::{Router, body::Body, routing::get};
+use hyper_util::service::TowerToHyperService;
+use kembed_runtime::server::{Patience, serve};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -39,7 +41,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let closing = CancellationToken::new();
-        let task = tokio::spawn(serve(listener, router, patience, closing.clone()));
+        let task = tokio::spawn(serve(listener, TowerToHyperService::new(router), patience, closing.clone()));
         Self { address, closing, task }
     }
 
@@ -62,6 +64,12 @@ async fn ask(stream: &mut TcpStream, request: &str) -> String {
         answer.push_str(std::str::from_utf8(&piece[..bytes]).expect("text"));
     }
     answer
+}
+
+/// Sends bytes and reads until the other side closes.
+async fn rest_of(stream: &mut TcpStream, request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.expect("it takes them");
+    rest(stream).await
 }
 
 /// What comes until the other side closes.
@@ -107,6 +115,43 @@ async fn an_idle_connection_is_closed() {
     let mut stream = server.connect().await;
     ask(&mut stream, REQUEST).await;
     assert_eq!(rest(&mut stream).await, "");
+}
+
+/// Regression: as long as the first bytes may become those of HTTP/2, hyper waits for more without a limit.
+#[tokio::test]
+async fn a_connection_that_does_not_say_which_http_it_speaks_is_closed() {
+    let server = Server::hello(Patience { idle: SHORT, ..PATIENT }).await;
+    let mut stream = server.connect().await;
+    stream.write_all(b"PRI * HT").await.expect("it takes them");
+    assert_eq!(rest(&mut stream).await, "");
+}
+
+#[tokio::test]
+async fn an_idle_connection_of_http2_is_closed() {
+    let server = Server::hello(Patience { idle: SHORT, ..PATIENT }).await;
+    let mut stream = server.connect().await;
+    // The preface and empty settings, and nothing more: not even an answer to the farewell.
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("it takes them");
+    let mut told = Vec::new();
+    let _ = timeout(LONG, stream.read_to_end(&mut told)).await.expect("it ends");
+    // The type of a frame is its fourth byte; GOAWAY is 7.
+    assert!(told.windows(9).any(|head| head[..4] == [0, 0, 8, 7]), "{told:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_takes_long_is_no_idleness() {
+    let parts = async || {
+        let parts = futures::stream::unfold(0, async |count| {
+            tokio::time::sleep(SHORT).await;
+            let part = if count == 8 { "hello" } else { "." };
+            (count < 9).then_some((Ok::<_, Infallible>(part), count + 1))
+        });
+        Body::from_stream(parts)
+    };
+    let server =
+        Server::start(Patience { idle: SHORT, ..PATIENT }, Router::new().route("/", get(parts))).await;
+    let mut stream = server.connect().await;
+    assert!(rest_of(&mut stream, REQUEST).await.contains("hello"));
 }
 
 #[tokio::test]
