@@ -4,7 +4,10 @@ use clap::{Parser, Subcommand};
 use kembed_crds::{conditions, crd_yaml};
 use kembed_runtime::{logging::LogArgs, shutdown};
 
-use crate::{controller, gateway};
+use crate::{
+    apikey::{self, ApiKeyArgs},
+    controller, gateway,
+};
 
 /// Serves embedding models on Kubernetes: applies EmbeddingServices, and answers their requests.
 #[derive(Parser, Debug)]
@@ -22,6 +25,8 @@ enum Command {
     Controller(controller::ControllerArgs),
     /// Answer requests: find the service each is for and pass it to one of its pods
     Gateway(gateway::Args),
+    /// Make an API key for an EmbeddingService: print it once, and what to write into spec.traffic.apiKeys
+    Apikey(ApiKeyArgs),
     /// Print the CustomResourceDefinition
     Crds,
     /// Print the documentation of conditions and their reasons
@@ -35,6 +40,7 @@ impl Cli {
     /// Whatever the command could not handle.
     pub async fn run(self) -> anyhow::Result<()> {
         match self.command {
+            Command::Apikey(args) => print!("{}", apikey::run(&args)?),
             Command::Crds => print!("{}", crd_yaml()),
             Command::Docs => print!("{}", conditions::documentation()),
             Command::Controller(args) => {

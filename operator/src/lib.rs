@@ -1,5 +1,6 @@
 //! The kembed operator: one program, of which the cluster runs two parts.
 
+pub mod apikey;
 pub mod cli;
 pub mod controller;
 pub mod gateway;

@@ -1,22 +1,30 @@
 //! The way of one request.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    sync::Arc,
+    time::{Duration, Instant as Clock},
+};
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode, Version,
+    HeaderValue, Request, Response, Version,
     header::{CONNECTION, CONTENT_TYPE},
     request,
     uri::PathAndQuery,
 };
-use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use http_body_util::{Either, Full};
+use hyper::body::{Body, Incoming};
+use kembed_queue::credit::{POD_LOAD_HEADER, PodLoad};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::field;
 
 use super::{
     body::{AnswerBody, Passed, RequestBody},
+    buffers::{BufferError, Buffers},
+    caller::Caller,
+    directory::View,
+    keys::Charge,
     knowledge::Knowledge,
     metrics::{Exchange, Metrics},
     model_body::{service_of_body, unknown},
@@ -27,11 +35,16 @@ use super::{
     upstream::{Upstream, UpstreamError},
 };
 
+/// Bytes of a body that make about a token, while nothing better is known: English has four letters to a token.
+const BYTES_A_TOKEN: u64 = 4;
+
 /// Bounds on a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes of a body that names its model, which is read before it is known where it goes.
     pub model_body: usize,
+    /// Bytes of all such bodies together.
+    pub bodies: usize,
     /// Time for such a body to come, and for a pod to answer where the service does not say.
     pub request_timeout: Duration,
 }
@@ -42,6 +55,7 @@ pub struct Gateway {
     upstream: Upstream,
     metrics: Metrics,
     limits: Limits,
+    buffers: Buffers,
     draining: CancellationToken,
 }
 
@@ -61,7 +75,8 @@ impl Gateway {
         limits: Limits,
         draining: CancellationToken,
     ) -> Self {
-        Self { knowledge, upstream: Upstream::new(metrics.clone()), metrics, limits, draining }
+        let buffers = Buffers::new(limits.model_body, limits.bodies);
+        Self { knowledge, upstream: Upstream::new(metrics.clone()), metrics, limits, buffers, draining }
     }
 
     /// Whether requests should come here: all is known, and the gateway is not about to end.
@@ -71,13 +86,13 @@ impl Gateway {
 
     /// Answers one request.
     pub async fn answer(&self, request: Request<Incoming>) -> Response<AnswerBody> {
-        let mut exchange = self.metrics.begin();
-        let (method, version) = (request.method().clone(), request.version());
+        let mut exchange = self.metrics.begin(request.method().clone());
+        let version = request.version();
         let answer = self.dispatch(request, &mut exchange).await.unwrap_or_else(|refusal| {
             self.metrics.refused(refusal.label());
             Answer::Own(refusal.into_response())
         });
-        let mut response = counted(answer, method, exchange);
+        let mut response = counted(answer, exchange);
         // HTTP/2 has its own way of saying so, which the server sees to.
         if version < Version::HTTP_2 && self.draining.is_cancelled() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -86,73 +101,116 @@ impl Gateway {
     }
 
     async fn dispatch(&self, request: Request<Incoming>, exchange: &mut Exchange) -> Result<Answer, Refusal> {
-        let (head, body) = request.into_parts();
-        let route = self.knowledge.read(|directory| {
+        let (mut head, body) = request.into_parts();
+        let (caller, route) = self.knowledge.read(|directory| {
             if !directory.is_complete() {
                 return Err(Refusal::Starting);
             }
-            route(&head.method, &head.uri, &head.headers, |name| directory.view(name).is_some())
+            let caller = directory.caller(&head.headers);
+            let is_there = |name: &ServiceName| directory.view_for(&caller, name).is_some();
+            let route = route(&head.method, &head.uri, &head.headers, is_there);
+            Ok((caller, route.map_err(|refusal| caller.told(refusal))?))
         })?;
-        match route {
+        caller.strip(&mut head.headers);
+        let (name, by, target, body) = match route {
             Route::List => {
                 exchange.route = "models";
-                Ok(Answer::Own(self.list()))
+                return self.list(&caller).map(Answer::Own);
             }
             Route::Service { name, by, target } => {
                 exchange.route = if by == By::Host { "host" } else { "path" };
-                exchange.service = Some(name.clone());
-                self.forward(name, by, head, target, Either::Right(body)).await
+                (name, by, target, Either::Right(body))
             }
             Route::Model { target } => {
                 exchange.route = "model";
                 let body = self.whole(body).await?;
-                let name = service_of_body(&body)?;
-                exchange.service = Some(name.clone());
-                self.forward(name, By::Model, head, target, Either::Left(Full::new(body))).await
+                let name = service_of_body(&body).map_err(|refusal| caller.told(refusal))?;
+                (name, By::Model, target, Either::Left(Full::new(body)))
             }
+        };
+        let view = self.view(&caller, &name, by)?;
+        exchange.service = Some(name.clone());
+        let (body, charge) = self.admit(&view, &caller, &target, body, exchange).await?;
+        let answer = self.forward(&view, &name, head, &target, body).await;
+        if let Some(charge) = charge {
+            settle(charge, &answer);
         }
+        answer
     }
 
-    fn list(&self) -> Response<Bytes> {
-        let list = self
-            .knowledge
-            .read(|directory| models::list(directory.views().map(|(name, view)| (name, view.created))));
+    fn list(&self, caller: &Caller) -> Result<Response<Bytes>, Refusal> {
+        let (any, list) = self.knowledge.read(|directory| {
+            let views = || directory.views().filter(|(_, view)| caller.may_use(&view.keys));
+            (views().next().is_some(), models::list(views().map(|(name, view)| (name, view.created))))
+        });
+        if !any {
+            caller.listen()?;
+        }
         let mut response = Response::new(list);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response
+        Ok(response)
+    }
+
+    fn view(&self, caller: &Caller, name: &ServiceName, by: By) -> Result<Arc<View>, Refusal> {
+        let view = self.knowledge.read(|directory| directory.view_for(caller, name).cloned());
+        view.ok_or_else(|| {
+            caller.told(match by {
+                By::Model => unknown(&name.to_string()),
+                By::Host | By::Path => Refusal::UnknownUrl { asked: Some(name.clone()) },
+            })
+        })
+    }
+
+    /// Charges the caller's key, if the service wants one.
+    async fn admit(
+        &self,
+        view: &View,
+        caller: &Caller,
+        target: &PathAndQuery,
+        body: RequestBody,
+        exchange: &mut Exchange,
+    ) -> Result<(RequestBody, Option<Charge>), Refusal> {
+        let Some(account) = caller.account(&view.keys) else { return Ok((body, None)) };
+        exchange.key = Some(account.name().to_owned());
+        // Who does not say how long his body is would be charged for nothing.
+        let body = match body {
+            Either::Right(body) if body.size_hint().exact().is_none() => {
+                Either::Left(Full::new(self.whole(body).await?))
+            }
+            body => body,
+        };
+        let bytes = body.size_hint().lower() + target.query().map_or(0, str::len) as u64;
+        let charge =
+            account.admit(bytes.div_ceil(BYTES_A_TOKEN), Clock::now()).map_err(Refusal::RateLimited)?;
+        Ok((body, Some(charge)))
     }
 
     /// Reads a body that says in its midst where it goes.
     async fn whole(&self, body: Incoming) -> Result<Bytes, Refusal> {
-        let Limits { model_body: limit, request_timeout } = self.limits;
-        match timeout(request_timeout, Limited::new(body, limit).collect()).await {
-            Err(_) => Err(Refusal::SlowBody { limit: request_timeout }),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::BodyTooLarge { limit }),
-            Ok(Err(_)) => Err(Refusal::BrokenBody),
-            Ok(Ok(body)) => Ok(body.to_bytes()),
-        }
+        let limit = self.limits.request_timeout;
+        let read = timeout(limit, self.buffers.read(body)).await.map_err(|_| Refusal::SlowBody { limit })?;
+        read.map_err(|error| match error {
+            BufferError::TooLarge(limit) => Refusal::BodyTooLarge { limit },
+            BufferError::Full => Refusal::Overloaded,
+            BufferError::Broken(_) => Refusal::BrokenBody,
+        })
     }
 
     async fn forward(
         &self,
-        name: ServiceName,
-        by: By,
+        view: &View,
+        name: &ServiceName,
         head: request::Parts,
-        target: PathAndQuery,
+        target: &PathAndQuery,
         body: RequestBody,
     ) -> Result<Answer, Refusal> {
-        let view = self.knowledge.read(|directory| directory.view(&name).cloned());
-        let view = view.ok_or_else(|| match by {
-            By::Model => unknown(&name.to_string()),
-            By::Host | By::Path => Refusal::UnknownUrl { asked: Some(name.clone()) },
-        })?;
         let pods = view.endpoints.as_deref().map_err(|why| Refusal::Unavailable(why.clone()))?;
         let limit = view.request_timeout.unwrap_or(self.limits.request_timeout);
         let deadline = Instant::now() + limit;
-        let sent = self.upstream.send(view.rotation.order(pods), head, &target, body);
+        let sent = self.upstream.send(view.rotation.order(pods), head, target, body);
         match timeout_at(deadline, sent).await {
             Ok(Ok(response)) => Ok(Answer::Pods(response, deadline)),
-            Ok(Err(error)) => Err(refusal_of(error, &name)),
+            Ok(Err(error)) => Err(refusal_of(error, name)),
             Err(_) => Err(Refusal::TimedOut { limit }),
         }
     }
@@ -169,24 +227,34 @@ fn refusal_of(error: UpstreamError, service: &ServiceName) -> Refusal {
     refusal
 }
 
-/// Logs the answer, and has it counted when its last byte is sent. An input may stand in the URL, which is therefore
-/// not logged.
-fn counted(answer: Answer, method: Method, mut exchange: Exchange) -> Response<AnswerBody> {
+/// Corrects what a key was charged: by what the pod tells, or back to nothing where no pod computed anything. One that
+/// did not answer may have.
+fn settle(charge: Charge, answer: &Result<Answer, Refusal>) {
+    match answer {
+        Ok(Answer::Pods(response, _)) => {
+            let told = response.headers().get(POD_LOAD_HEADER).and_then(|value| value.to_str().ok());
+            match told.and_then(PodLoad::parse) {
+                Some(load) => charge.settle(load.work),
+                None if !response.status().is_success() => charge.settle(0),
+                None => (),
+            }
+        }
+        Err(Refusal::PodFailed | Refusal::TimedOut { .. }) => (),
+        Ok(Answer::Own(_)) | Err(_) => charge.settle(0),
+    }
+}
+
+/// Has the answer counted and logged when its last byte is sent.
+fn counted(answer: Answer, mut exchange: Exchange) -> Response<AnswerBody> {
     let status = match &answer {
         Answer::Own(response) => response.status(),
         Answer::Pods(response, _) => response.status(),
     };
     exchange.status = Some(status);
-    log(&method, status, &exchange);
     match answer {
         Answer::Own(response) => response.map(|body| Either::Left(Full::new(body))),
         Answer::Pods(response, deadline) => {
             response.map(|body| Either::Right(Passed::new(body, deadline, exchange)))
         }
     }
-}
-
-fn log(method: &Method, status: StatusCode, exchange: &Exchange) {
-    let (service, elapsed) = (exchange.service.as_ref().map(field::display), exchange.elapsed());
-    tracing::debug!(%method, route = exchange.route, service, status = status.as_u16(), ?elapsed, "answered");
 }

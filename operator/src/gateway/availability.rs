@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::uri::Authority;
 use kembed_crds::conditions::Reason;
 
-use super::name::ServiceName;
+use super::{keys::ApiKey, name::ServiceName};
 
 /// What the gateway knows of an EmbeddingService.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct Service {
     pub ready: Option<ReadyCondition>,
     /// How long a pod may take to answer, where the spec says so.
     pub request_timeout: Option<Duration>,
+    /// Keys of which a request must show one, unless there are none.
+    pub keys: Vec<ApiKey>,
 }
 
 /// The `Ready` condition of a service.

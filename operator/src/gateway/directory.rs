@@ -4,9 +4,14 @@
 use core::net::SocketAddr;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use http::HeaderMap;
+
 use super::{
     availability::{Endpoint, Life, Pod, PodName, Service, Unavailable, endpoints},
     balance::Rotation,
+    caller::Caller,
+    key_index::KeyIndex,
+    keys::KeyRing,
     name::ServiceName,
 };
 
@@ -28,6 +33,8 @@ pub struct View {
     pub endpoints: Result<Vec<Endpoint>, Unavailable>,
     /// Whose turn it is.
     pub rotation: Arc<Rotation>,
+    /// Who may use it.
+    pub keys: Arc<KeyRing>,
     /// How long a pod may take to answer, where the service says so.
     pub request_timeout: Option<Duration>,
     /// When the service was created, in seconds since 1970.
@@ -50,6 +57,7 @@ pub struct Unproven {
 pub struct Directory {
     services: BTreeMap<ServiceName, (Service, Arc<View>)>,
     pods: BTreeMap<PodName, KnownPod>,
+    keys: KeyIndex,
     services_listed: bool,
     pods_listed: bool,
 }
@@ -65,6 +73,19 @@ impl Directory {
     /// What a request to this service needs; `None` if there is no such service.
     pub fn view(&self, name: &ServiceName) -> Option<&Arc<View>> {
         self.services.get(name).map(|(_, view)| view)
+    }
+
+    /// Who sends a request with these headers.
+    pub fn caller(&self, headers: &HeaderMap) -> Caller {
+        if self.keys.is_empty() {
+            return Caller::Anybody;
+        }
+        Caller::of(headers, |hash| self.keys.contains(hash))
+    }
+
+    /// As [`Directory::view`], of a service that is there for this caller.
+    pub fn view_for(&self, caller: &Caller, name: &ServiceName) -> Option<&Arc<View>> {
+        self.view(name).filter(|view| caller.may_use(&view.keys))
     }
 
     /// All services with their views, by name.
@@ -87,18 +108,16 @@ impl Directory {
         match update {
             Update::All(services) => {
                 let old = std::mem::take(&mut self.services);
+                self.keys = KeyIndex::default();
                 for service in services {
-                    let rotation = old.get(&service.name).map(|(_, view)| view.rotation.clone());
-                    self.put_service(service, rotation.unwrap_or_default());
+                    let earlier = old.get(&service.name).map(|(_, view)| view.clone());
+                    self.put_service(service, earlier);
                 }
                 self.services_listed = true;
             }
-            Update::Put(service) => {
-                let rotation = self.view(&service.name).map(|view| view.rotation.clone());
-                self.put_service(service, rotation.unwrap_or_default());
-            }
+            Update::Put(service) => self.put_service(service, None),
             Update::Gone(service) => {
-                self.services.remove(&service.name);
+                self.remove_service(&service.name);
             }
         }
     }
@@ -155,21 +174,32 @@ impl Directory {
         self.pods.get(&probe.name).and_then(KnownPod::unproven).as_ref() == Some(probe)
     }
 
-    fn put_service(&mut self, service: Service, rotation: Arc<Rotation>) {
-        let view = Arc::new(self.look(&service, rotation));
+    /// Of the view that there was, here or in an earlier list, what lasts is kept.
+    fn put_service(&mut self, service: Service, earlier: Option<Arc<View>>) {
+        let before = self.remove_service(&service.name).or(earlier);
+        let keys = Arc::new(KeyRing::new(&service.keys, before.as_ref().map(|view| view.keys.as_ref())));
+        self.keys.add(&keys);
+        let rotation = before.map(|view| view.rotation.clone()).unwrap_or_default();
+        let view = Arc::new(self.look(&service, rotation, keys));
         self.services.insert(service.name.clone(), (service, view));
+    }
+
+    fn remove_service(&mut self, name: &ServiceName) -> Option<Arc<View>> {
+        let (_, view) = self.services.remove(name)?;
+        self.keys.remove(&view.keys);
+        Some(view)
     }
 
     /// Makes the view of a service again, if there is such a service.
     fn refresh(&mut self, name: &ServiceName) {
         let Some((service, view)) = self.services.get(name) else { return };
-        let view = Arc::new(self.look(service, view.rotation.clone()));
+        let view = Arc::new(self.look(service, view.rotation.clone(), view.keys.clone()));
         if let Some(entry) = self.services.get_mut(name) {
             entry.1 = view;
         }
     }
 
-    fn look(&self, service: &Service, rotation: Arc<Rotation>) -> View {
+    fn look(&self, service: &Service, rotation: Arc<Rotation>, keys: Arc<KeyRing>) -> View {
         let first = PodName { namespace: service.name.namespace().to_owned(), name: String::new() };
         let pods = self.pods.range(first..).map(|(_, known)| known);
         let pods = pods.take_while(|known| known.pod.name.namespace == service.name.namespace());
@@ -178,6 +208,7 @@ impl Directory {
         View {
             endpoints: endpoints(service, pods),
             rotation,
+            keys,
             request_timeout: service.request_timeout,
             created: service.created,
         }
@@ -202,7 +233,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::gateway::fixtures::{pod, service};
+    use crate::gateway::{
+        fixtures::{pod, service},
+        keys::{Allowance, ApiKey, KeyHash},
+    };
 
     fn name(text: &str) -> ServiceName {
         text.parse().expect("the test's own name")
@@ -330,6 +364,38 @@ mod tests {
         assert_eq!(turn(&directory), "b");
     }
 
+    fn key(secret: &str) -> ApiKey {
+        let hash = Some(KeyHash::of(secret.as_bytes()));
+        ApiKey { name: secret.to_owned(), hash, allowance: Allowance::default() }
+    }
+
+    #[test]
+    fn a_service_with_keys_is_there_for_who_holds_one() {
+        let mut directory = Directory::default();
+        let with_key = |secret| {
+            let headers: HeaderMap =
+                [(http::header::AUTHORIZATION, format!("Bearer {secret}").parse().expect("a value"))]
+                    .into_iter()
+                    .collect();
+            headers
+        };
+        directory.update_services(Update::Put(service("open")));
+        assert_eq!(directory.caller(&with_key("first")), Caller::Anybody, "nobody has keys");
+        directory.update_services(Update::Put(Service { keys: vec![key("first")], ..service("closed") }));
+        let seen = |directory: &Directory, headers: &HeaderMap| {
+            let caller = directory.caller(headers);
+            ["team/open", "team/closed", "team/none"]
+                .map(|one| directory.view_for(&caller, &name(one)).is_some())
+        };
+        assert_eq!(seen(&directory, &with_key("first")), [true, true, false]);
+        assert_eq!(seen(&directory, &with_key("second")), [true, false, false]);
+        assert_eq!(seen(&directory, &HeaderMap::new()), [true, false, false]);
+        directory.update_services(Update::Put(Service { keys: vec![key("second")], ..service("closed") }));
+        assert_eq!(seen(&directory, &with_key("first")), [true, false, false], "it was taken away");
+        directory.update_services(Update::Gone(service("closed")));
+        assert_eq!(directory.caller(&with_key("second")), Caller::Anybody, "nobody has keys any more");
+    }
+
     /// One thing that can happen, to one of a few services and pods.
     #[derive(Clone, Debug)]
     enum Step {
@@ -343,10 +409,14 @@ mod tests {
     }
 
     fn services() -> impl Strategy<Value = Service> {
-        (0..3usize, 0..2i32, proptest::option::of(digests())).prop_map(|(i, replicas, digest)| Service {
-            replicas,
-            digest: digest.map(str::to_owned),
-            ..service(["minilm", "e5", "bge"][i])
+        let keys = proptest::collection::vec(any::<bool>(), 0..3);
+        (0..3usize, 0..2i32, proptest::option::of(digests()), keys).prop_map(|(i, replicas, digest, keys)| {
+            Service {
+                replicas,
+                digest: digest.map(str::to_owned),
+                keys: keys.into_iter().map(|first| key(if first { "first" } else { "second" })).collect(),
+                ..service(["minilm", "e5", "bge"][i])
+            }
         })
     }
 
@@ -391,6 +461,13 @@ mod tests {
                     let wanted = endpoints(service, pods.map(|known| (&known.pod, known.digest.as_deref())));
                     prop_assert_eq!(&view.endpoints, &wanted);
                 }
+                for secret in ["first", "second"] {
+                    let hash = KeyHash::of(secret.as_bytes());
+                    let listed = directory.views().any(|(_, view)| view.keys.find(&hash).is_some());
+                    prop_assert_eq!(directory.keys.contains(&hash), listed);
+                }
+                let open = directory.views().all(|(_, view)| view.keys.is_open());
+                prop_assert_eq!(directory.keys.is_empty(), open);
                 for known in directory.pods.values().filter(|known| known.digest.is_some()) {
                     prop_assert!(known.unproven().is_none());
                 }

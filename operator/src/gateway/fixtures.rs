@@ -16,6 +16,7 @@ pub(crate) fn service(name: &str) -> Service {
         digest: Some("sha256:one".to_owned()),
         ready: None,
         request_timeout: None,
+        keys: Vec::new(),
     }
 }
 

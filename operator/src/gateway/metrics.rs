@@ -2,14 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
+use tracing::field::display;
+
 use super::name::ServiceName;
+
+/// What the log calls the lines of requests, so that a filter can tell them from others.
+const ACCESS: &str = "access";
 
 /// Seconds: doubling from 0.5 ms to 65 s.
 const BUCKETS: std::ops::Range<i32> = 0..18;
@@ -25,6 +30,7 @@ pub struct Metrics {
     refusals: Family<RefusalLabels, Counter>,
     services: Gauge,
     pods: Gauge,
+    access_log: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -51,6 +57,7 @@ impl Metrics {
             refusals: Family::default(),
             services: Gauge::default(),
             pods: Gauge::default(),
+            access_log: false,
         };
         let m = metrics.clone();
         registry.register(
@@ -84,10 +91,25 @@ impl Metrics {
         metrics
     }
 
+    /// Has each request logged at info instead of debug.
+    #[must_use]
+    pub fn with_access_log(mut self, access_log: bool) -> Self {
+        self.access_log = access_log;
+        self
+    }
+
     /// A request has come.
-    pub fn begin(&self) -> Exchange {
+    pub fn begin(&self, method: Method) -> Exchange {
         self.in_flight.inc();
-        Exchange { metrics: self.clone(), began: Instant::now(), route: "none", service: None, status: None }
+        Exchange {
+            metrics: self.clone(),
+            began: Instant::now(),
+            method,
+            route: "none",
+            service: None,
+            key: None,
+            status: None,
+        }
     }
 
     /// A pod answered after so long.
@@ -112,32 +134,42 @@ impl Metrics {
     }
 }
 
-/// One request and its answer; counted when dropped, which is when the last byte is sent or the client has gone.
+/// One request and its answer; counted and logged when dropped, which is when the last byte is sent or the client has gone.
 #[derive(Debug)]
 pub struct Exchange {
     metrics: Metrics,
     began: Instant,
+    method: Method,
     /// How its service was found: `host`, `path`, `model`, `models` for the list, or `none`.
     pub route: &'static str,
     /// The service that it is for, once found. For the log: as a label it would be unbounded.
     pub service: Option<ServiceName>,
+    /// Name of the key that it showed, where the service wants one. For the log.
+    pub key: Option<String>,
     /// Status of the answer, once there is one.
     pub status: Option<StatusCode>,
 }
 
 impl Exchange {
-    /// Time since the head of the request came.
-    pub fn elapsed(&self) -> Duration {
-        self.began.elapsed()
+    /// An input may stand in the URL and a key in the headers, neither of which is therefore logged.
+    fn log(&self, seconds: f64) {
+        let Self { method, route, service, key, .. } = self;
+        let (service, status) = (service.as_ref().map(display), self.status.map(|status| status.as_u16()));
+        if self.metrics.access_log {
+            tracing::info!(target: ACCESS, %method, route, service, key, status, seconds, "answered");
+        } else {
+            tracing::debug!(target: ACCESS, %method, route, service, key, status, seconds, "answered");
+        }
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let code = class(self.status);
+        let (code, seconds) = (class(self.status), self.began.elapsed().as_secs_f64());
+        self.log(seconds);
         self.metrics.in_flight.dec();
         self.metrics.requests.get_or_create(&RequestLabels { route: self.route, code }).inc();
-        self.metrics.request_seconds.observe(self.elapsed().as_secs_f64());
+        self.metrics.request_seconds.observe(seconds);
     }
 }
 
@@ -176,12 +208,12 @@ mod tests {
             encode(&mut text, &registry).expect("a String takes all");
             text
         };
-        let mut exchange = metrics.begin();
+        let mut exchange = metrics.begin(Method::GET);
         assert!(text().contains("kembed_gateway_requests_in_flight 1\n"));
         exchange.route = "host";
         exchange.status = Some(StatusCode::OK);
         drop(exchange);
-        drop(metrics.begin());
+        drop(metrics.begin(Method::POST));
         metrics.refused("unavailable");
         metrics.known(2, 3);
         for line in [

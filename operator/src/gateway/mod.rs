@@ -1,14 +1,20 @@
 //! `operator gateway`: takes every request to the pod that answers it.
 //!
-//! What decides is pure: [`route`] finds the service, [`directory`] and [`availability`] know its pods, [`balance`]
-//! gives them their turn, [`refusal`] words what a client is told. [`watch`] and [`probe`] bring the news, [`answer`]
+//! What decides is pure: [`caller`] and [`keys`] say who may use a service and how much, [`route`] finds it,
+//! [`directory`] and [`availability`] know its pods, [`balance`] gives them their turn, [`refusal`] words what a client
+//! is told. [`watch`] and [`probe`] bring the news, [`answer`]
 //! and [`upstream`] carry requests through.
 
 pub mod answer;
 pub mod availability;
 pub mod balance;
 pub mod body;
+pub mod bucket;
+pub mod buffers;
+pub mod caller;
 pub mod directory;
+pub mod key_index;
+pub mod keys;
 pub mod knowledge;
 pub mod metrics;
 pub mod name;
@@ -17,6 +23,7 @@ pub mod refusal;
 pub mod route;
 pub mod server;
 pub mod upstream;
+pub mod usage;
 pub mod watch;
 
 #[cfg(test)]
@@ -29,6 +36,7 @@ mod objects;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
+use kembed_runtime::files;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, task::JoinSet};
@@ -39,6 +47,7 @@ use self::{
     knowledge::Knowledge,
     metrics::Metrics,
     server::Drain,
+    usage::KeyUsage,
 };
 
 /// Flags of `operator gateway`.
@@ -55,6 +64,18 @@ pub struct Args {
     /// Bytes that a body may have which names its service as "model"; others pass through unread
     #[arg(long, default_value_t = 8 * 1024 * 1024)]
     pub model_body_limit: usize,
+
+    /// Bytes that the bodies of all requests may take that the gateway holds in memory
+    #[arg(long, default_value_t = 128 * 1024 * 1024)]
+    pub bodies_limit: usize,
+
+    /// Connections of clients; further ones wait to be accepted. Of open files there must be twice as many
+    #[arg(long, default_value_t = 16_384)]
+    pub max_connections: usize,
+
+    /// Log a line for each request at level info instead of debug; without inputs, query strings and keys
+    #[arg(long)]
+    pub access_log: bool,
 
     /// Time for a pod to answer, where the EmbeddingService sets no spec.traffic.requestTimeout
     #[arg(long, default_value = "30s", value_parser = duration)]
@@ -78,14 +99,19 @@ fn duration(text: &str) -> Result<Duration, kembed_crds::InvalidDuration> {
 /// # Errors
 /// If a port cannot be listened on, or a task that must not end does.
 pub async fn run(args: Args, client: Client, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let Args { listen, health_listen, model_body_limit, request_timeout, drain_delay, drain_timeout } = args;
-    let requests = bind(listen).await?;
-    let health = bind(health_listen).await?;
+    let requests = bind(args.listen).await?;
+    let health = bind(args.health_listen).await?;
+    let patience = server::patience(args.max_connections, files::raise_limit());
 
     let mut registry = Registry::default();
-    let metrics = Metrics::new(&mut registry);
+    let metrics = Metrics::new(&mut registry).with_access_log(args.access_log);
     let knowledge = Arc::new(Knowledge::new(metrics.clone()));
-    let limits = Limits { model_body: model_body_limit, request_timeout };
+    registry.register_collector(Box::new(KeyUsage::new(knowledge.clone())));
+    let limits = Limits {
+        model_body: args.model_body_limit,
+        bodies: args.bodies_limit,
+        request_timeout: args.request_timeout,
+    };
     let gateway = Arc::new(Gateway::new(knowledge.clone(), metrics, limits, shutdown.clone()));
 
     let mut tasks = JoinSet::new();
@@ -100,14 +126,48 @@ pub async fn run(args: Args, client: Client, shutdown: CancellationToken) -> any
         tracing::error!(?ended, "no more health checks are answered");
     });
 
-    tracing::info!(%listen, %health_listen, "serving");
-    let drain = Drain { delay: drain_delay, timeout: drain_timeout };
+    tracing::info!(listen = %args.listen, connections = patience.most, "serving");
+    let drain = Drain { delay: args.drain_delay, timeout: args.drain_timeout };
     tokio::select! {
-        () = server::serve(requests, gateway, drain, shutdown) => Ok(()),
+        () = server::serve(requests, gateway, patience, drain, shutdown) => Ok(()),
         ended = tasks.join_next() => bail!("a task that must not end did: {ended:?}"),
     }
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::documentation::{GATEWAY, rows};
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        _args: Args,
+    }
+
+    #[test]
+    fn every_flag_is_documented_with_its_default() {
+        let command = Cli::command();
+        let flags = command.get_arguments().filter(|flag| flag.get_id() != "help").map(|flag| {
+            let name = flag.get_long().expect("a long flag");
+            let defaults: Vec<_> =
+                flag.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
+            let default = match defaults.join("") {
+                none if none.is_empty() || none == "false" => " ".to_owned(),
+                value => format!(" {value} "),
+            };
+            format!("| `--{name}` |{default}|")
+        });
+        let (flags, rows): (Vec<_>, _) = (flags.collect(), rows(GATEWAY, "Flags"));
+        assert_eq!(rows.len(), flags.len());
+        for (row, flag) in rows.iter().zip(flags) {
+            assert!(row.starts_with(&flag), "{flag} is documented as\n{row}");
+        }
+    }
 }

@@ -48,7 +48,7 @@ impl FromStr for ServiceName {
 }
 
 /// Whether this is a label as RFC 1123 has it: what namespaces and services may be called.
-fn is_label(text: &str) -> bool {
+pub(crate) fn is_label(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     match text.as_bytes() {
         [] => false,

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::{
     availability::{Life, Pod, PodName, ReadyCondition, Service},
+    keys::{Allowance, ApiKey, KeyHash},
     name::ServiceName,
 };
 
@@ -32,6 +33,8 @@ pub struct WatchedSpec {
 pub struct WatchedTraffic {
     #[serde(default)]
     request_timeout: Option<Duration>,
+    #[serde(default)]
+    api_keys: Vec<kembed_crds::ApiKey>,
 }
 
 /// Of the status.
@@ -57,7 +60,8 @@ fn one() -> i32 {
 pub fn service(object: WatchedService) -> Option<Service> {
     let name = ServiceName::new(object.metadata.namespace.as_deref()?, object.metadata.name.as_deref()?)?;
     let created = object.metadata.creation_timestamp.map_or(0, |time| time.0.as_second());
-    let timeout = object.spec.traffic.and_then(|traffic| traffic.request_timeout);
+    let (timeout, keys) =
+        object.spec.traffic.map_or((None, Vec::new()), |traffic| (traffic.request_timeout, traffic.api_keys));
     let (conditions, space) =
         object.status.map_or((Vec::new(), None), |status| (status.conditions, status.space));
     let ready = conditions.into_iter().find(|condition| condition.type_ == ConditionType::Ready.as_str());
@@ -72,7 +76,20 @@ pub fn service(object: WatchedService) -> Option<Service> {
             message: condition.message,
         }),
         request_timeout: timeout.and_then(|timeout| timeout.parse().ok()),
+        keys: keys.into_iter().map(key).collect(),
     })
+}
+
+/// A limit that is none, which the API server refuses, lets nobody through.
+fn key(key: kembed_crds::ApiKey) -> ApiKey {
+    ApiKey {
+        hash: KeyHash::parse(&key.sha256),
+        name: key.name,
+        allowance: Allowance {
+            requests_per_second: key.requests_per_second.map(|limit| limit.max(0).unsigned_abs()),
+            tokens_per_minute: key.tokens_per_minute.map(|limit| limit.max(0).unsigned_abs()),
+        },
+    }
 }
 
 /// Name of the port at which a pod answers.
@@ -123,7 +140,13 @@ mod tests {
             "metadata": {"namespace": "team", "name": "minilm", "creationTimestamp": "1970-01-01T00:01:00Z"},
             "spec": {
                 "model": {"uri": "hf://a/b"}, "replicas": 3,
-                "traffic": {"queueTimeout": "10m", "requestTimeout": "1m30s", "maxQueuedRequests": 10},
+                "traffic": {
+                    "queueTimeout": "10m", "requestTimeout": "1m30s", "maxQueuedRequests": 10,
+                    "apiKeys": [
+                        {"name": "search", "sha256": "ab".repeat(32), "requestsPerSecond": 5, "tokensPerMinute": 600},
+                        {"name": "broken", "sha256": "secret"},
+                    ],
+                },
             },
             "status": {
                 "conditions": [
@@ -153,6 +176,14 @@ mod tests {
                     message: "no gpu".to_owned()
                 }),
                 request_timeout: Some(std::time::Duration::from_secs(90)),
+                keys: vec![
+                    ApiKey {
+                        name: "search".to_owned(),
+                        hash: KeyHash::parse(&"ab".repeat(32)),
+                        allowance: Allowance { requests_per_second: Some(5), tokens_per_minute: Some(600) },
+                    },
+                    ApiKey { name: "broken".to_owned(), hash: None, allowance: Allowance::default() },
+                ],
             }
         );
     }

@@ -5,12 +5,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER},
+    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use kembed_queue::wire::SHOULD_RETRY_HEADER;
 use serde::Serialize;
 
-use super::{availability::Unavailable, name::ServiceName};
+use super::{
+    availability::Unavailable,
+    keys::{Limit, Limited},
+    name::ServiceName,
+};
 
 /// How the addresses of services look.
 const URL_FORMS: &str = "ask http://<name>.<namespace>.svc/v1/embeddings, or this gateway at \
@@ -32,6 +36,13 @@ pub enum Refusal {
         /// What it says.
         model: String,
     },
+    /// No service is found, and some are there for holders of a key alone.
+    InvalidApiKey {
+        /// Whether there was a key, which opens nothing.
+        shown: bool,
+    },
+    /// The key may not send so much.
+    RateLimited(Limited),
     /// More than one `Host` header.
     TwoHosts,
     /// The path is the gateway's own and has no such method.
@@ -58,6 +69,8 @@ pub enum Refusal {
         /// Bytes it may have.
         limit: usize,
     },
+    /// The gateway holds as many bodies as it has room for.
+    Overloaded,
     /// The service has no pod that may answer.
     Unavailable(Unavailable),
     /// No pod of the service accepted a connection; nothing was sent.
@@ -104,10 +117,12 @@ impl Refusal {
         match self {
             Self::UnknownUrl { .. } | Self::UnknownModel { .. } => StatusCode::NOT_FOUND,
             Self::TwoHosts | Self::MalformedBody { .. } | Self::BrokenBody => StatusCode::BAD_REQUEST,
+            Self::InvalidApiKey { .. } => StatusCode::UNAUTHORIZED,
+            Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Starting | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Starting | Self::Overloaded | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unreachable { .. } | Self::PodFailed => StatusCode::BAD_GATEWAY,
             Self::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -119,12 +134,15 @@ impl Refusal {
             Self::Starting => "gateway_starting",
             Self::UnknownUrl { .. } => "unknown_url",
             Self::UnknownModel { .. } => "model_not_found",
+            Self::InvalidApiKey { .. } => "invalid_api_key",
+            Self::RateLimited(_) => "rate_limit_exceeded",
             Self::TwoHosts => "two_hosts",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::MalformedBody { .. } => "malformed_body",
             Self::BrokenBody => "broken_body",
             Self::SlowBody { .. } => "slow_body",
             Self::BodyTooLarge { .. } => "body_too_large",
+            Self::Overloaded => "gateway_overloaded",
             Self::Unavailable(_) => "unavailable",
             Self::Unreachable { .. } => "pod_unreachable",
             Self::PodFailed => "pod_failed",
@@ -137,11 +155,7 @@ impl Refusal {
         let body = serde_json::to_vec(&ErrorBody {
             error: ErrorFields {
                 message: self.message(),
-                r#type: if self.status().is_client_error() {
-                    "invalid_request_error"
-                } else {
-                    "server_error"
-                },
+                r#type: self.kind(),
                 param: matches!(self, Self::UnknownModel { .. }).then_some("model"),
                 code: self.code(),
             },
@@ -156,10 +170,24 @@ impl Refusal {
         if let Retry::After(seconds) = retry {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Self::MethodNotAllowed { allow } = self {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        match self {
+            Self::MethodNotAllowed { allow } => drop(headers.insert(ALLOW, HeaderValue::from_static(allow))),
+            Self::InvalidApiKey { .. } => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            _ => (),
         }
         response
+    }
+
+    /// The kind of error, as OpenAI tells it.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::RateLimited(Limited { what: Limit::Requests(_), .. }) => "requests",
+            Self::RateLimited(Limited { what: Limit::Tokens(_), .. }) => "tokens",
+            _ if self.status().is_client_error() => "invalid_request_error",
+            _ => "server_error",
+        }
     }
 
     /// The word for programs: where the service's conditions give the reason, that.
@@ -175,7 +203,8 @@ impl Refusal {
             Self::Unavailable(unavailable) if !unavailable.transient => Retry::No,
             // About the time that a pod with its model at hand takes to start.
             Self::Unavailable(_) => Retry::After(5),
-            Self::Starting | Self::Unreachable { .. } => Retry::After(1),
+            Self::Starting | Self::Overloaded | Self::Unreachable { .. } => Retry::After(1),
+            Self::RateLimited(limited) => Retry::After(seconds(limited.wait)),
             // Embedding the same text again does no harm.
             Self::PodFailed | Self::TimedOut { .. } | Self::SlowBody { .. } => Retry::Yes,
             _ => Retry::No,
@@ -188,7 +217,7 @@ impl Refusal {
                 "this gateway has just started and does not know the EmbeddingServices yet".to_owned()
             }
             Self::UnknownUrl { asked: Some(asked) } => format!(
-                "there is no EmbeddingService {:?} in namespace {:?}: {URL_FORMS}",
+                "there is no EmbeddingService {:?} in namespace {:?} that this request may use: {URL_FORMS}",
                 asked.name(),
                 asked.namespace()
             ),
@@ -196,9 +225,20 @@ impl Refusal {
                 format!("no EmbeddingService answers at this URL: {URL_FORMS}")
             }
             Self::UnknownModel { model } => format!(
-                "the model {model:?} is no EmbeddingService here: write \"<namespace>/<name>\", as listed by \
-                 GET /v1/models"
+                "the model {model:?} is no EmbeddingService that this request may use: write \
+                 \"<namespace>/<name>\", as listed by GET /v1/models"
             ),
+            Self::InvalidApiKey { shown } => format!(
+                "no EmbeddingService is open to this request: {}, as \"Authorization: Bearer <key>\"; or else {URL_FORMS}",
+                if *shown { "its API key is not known here: send another one" } else { "send an API key" }
+            ),
+            Self::RateLimited(Limited { what, wait }) => {
+                let limit = match what {
+                    Limit::Requests(limit) => format!("{limit} requests a second"),
+                    Limit::Tokens(limit) => format!("{limit} tokens a minute"),
+                };
+                format!("the limit of this API key is {limit}: try again in {:.1} s", wait.as_secs_f64())
+            }
             Self::TwoHosts => "a request must have one Host header".to_owned(),
             Self::MethodNotAllowed { allow } => format!("this URL takes {allow} only"),
             Self::MalformedBody { line, column } => format!(
@@ -211,6 +251,7 @@ impl Refusal {
                 "a request that names its model in the body may have {limit} bytes: send fewer inputs at once, or \
                  name the service in the URL, where the gateway sets no limit"
             ),
+            Self::Overloaded => "this gateway has no room for another request's body just now".to_owned(),
             Self::Unavailable(unavailable) => unavailable.message.clone(),
             Self::Unreachable { tried: 1 } => {
                 "the service's only ready pod refused the connection".to_owned()
@@ -229,11 +270,18 @@ impl Refusal {
     }
 }
 
+/// Whole seconds, as `Retry-After` has them. Clients do not wait longer than a minute for one answer.
+fn seconds(wait: Duration) -> u32 {
+    let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    u32::try_from(whole.clamp(1, 60)).expect("at most 60")
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::documentation::{GATEWAY, rows};
 
     fn answer(refusal: Refusal) -> (u16, Option<String>, Option<String>, Value) {
         let response = refusal.into_response();
@@ -251,8 +299,8 @@ mod tests {
         assert_eq!(
             body,
             json!({"error": {
-                "message": "the model \"m\\\"x\" is no EmbeddingService here: write \"<namespace>/<name>\", as listed \
-                            by GET /v1/models",
+                "message": "the model \"m\\\"x\" is no EmbeddingService that this request may use: write \
+                            \"<namespace>/<name>\", as listed by GET /v1/models",
                 "type": "invalid_request_error",
                 "param": "model",
                 "code": "model_not_found",
@@ -278,27 +326,68 @@ mod tests {
         assert_eq!((status, retry.as_deref(), after), (503, Some("false"), None));
     }
 
-    #[test]
-    fn statuses_and_whether_to_try_again() {
+    /// One of each.
+    fn all() -> Vec<Refusal> {
         let second = Duration::from_secs(1);
-        for (refusal, status, retry) in [
-            (Refusal::Starting, 503, "true"),
-            (Refusal::UnknownUrl { asked: None }, 404, "false"),
-            (Refusal::TwoHosts, 400, "false"),
-            (Refusal::MethodNotAllowed { allow: "POST" }, 405, "false"),
-            (Refusal::MalformedBody { line: 1, column: 2 }, 400, "false"),
-            (Refusal::BrokenBody, 400, "false"),
-            (Refusal::SlowBody { limit: second }, 408, "true"),
-            (Refusal::BodyTooLarge { limit: 1 }, 413, "false"),
-            (Refusal::Unreachable { tried: 2 }, 502, "true"),
-            (Refusal::PodFailed, 502, "true"),
-            (Refusal::TimedOut { limit: second }, 504, "true"),
-        ] {
-            let (code, label) = (refusal.status().as_u16(), refusal.label());
-            let answered = answer(refusal);
-            assert_eq!((answered.0, answered.1.as_deref()), (status, Some(retry)), "{label}");
-            assert_eq!((code, answered.3["error"]["code"].as_str()), (status, Some(label)), "{label}");
+        let unavailable = |transient| {
+            let (reason, message) = ("unavailable".to_owned(), "no node has nvidia.com/gpu free".to_owned());
+            Refusal::Unavailable(Unavailable { reason, message, transient })
+        };
+        vec![
+            Refusal::TwoHosts,
+            Refusal::MalformedBody { line: 1, column: 2 },
+            Refusal::BrokenBody,
+            Refusal::InvalidApiKey { shown: true },
+            Refusal::UnknownUrl { asked: None },
+            Refusal::UnknownModel { model: "m".to_owned() },
+            Refusal::MethodNotAllowed { allow: "POST" },
+            Refusal::SlowBody { limit: second },
+            Refusal::BodyTooLarge { limit: 1 },
+            Refusal::RateLimited(Limited { what: Limit::Requests(1), wait: second }),
+            Refusal::Unreachable { tried: 2 },
+            Refusal::PodFailed,
+            Refusal::Starting,
+            Refusal::Overloaded,
+            unavailable(true),
+            unavailable(false),
+            Refusal::TimedOut { limit: second },
+        ]
+    }
+
+    #[test]
+    fn statuses_and_whether_to_try_again_are_as_documented() {
+        let rows = rows(GATEWAY, "Refusals");
+        let told = all().into_iter().map(|refusal| {
+            let label = refusal.label();
+            let limited = matches!(refusal, Refusal::RateLimited(_));
+            let (status, retry, after, body) = answer(refusal);
+            assert_eq!(body["error"]["code"], label);
+            let after = if limited { Some("the wait, 1 to 60".to_owned()) } else { after };
+            let after = after.map_or_else(|| " ".to_owned(), |after| format!(" {after} "));
+            format!("| {status} | `{label}` | {} |{after}|", retry.expect("always told"))
+        });
+        let told: Vec<_> = told.collect();
+        assert_eq!(rows.len(), told.len(), "each refusal has its row, and each row its refusal");
+        for (row, told) in rows.iter().zip(told) {
+            assert!(row.starts_with(&told), "{told} is documented as\n{row}");
         }
+    }
+
+    #[test]
+    fn a_limited_key_is_told_when_it_may_send_again() {
+        let told = |what, millis| {
+            let (_, _, after, body) =
+                answer(Refusal::RateLimited(Limited { what, wait: Duration::from_millis(millis) }));
+            let text = |field: &str| body["error"][field].as_str().expect("a text").to_owned();
+            (after.expect("a time"), text("type"), text("message"))
+        };
+        let (after, kind, message) = told(Limit::Requests(5), 200);
+        assert_eq!((after.as_str(), kind.as_str()), ("1", "requests"));
+        assert_eq!(message, "the limit of this API key is 5 requests a second: try again in 0.2 s");
+        let (after, kind, message) = told(Limit::Tokens(60), 3_600_000);
+        assert_eq!((after.as_str(), kind.as_str()), ("60", "tokens"));
+        assert_eq!(message, "the limit of this API key is 60 tokens a minute: try again in 3600.0 s");
+        assert_eq!(told(Limit::Tokens(60), 2_001).0, "3");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use axum::{Router, body::Body, extract::Request as PodRequest};
 use bytes::Bytes;
 use futures::{StreamExt, channel::mpsc};
 use http::{Request, header::HOST};
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 
 use crate::support::*;
@@ -53,21 +53,6 @@ async fn an_empty_body_stays_empty() {
     assert_eq!(bench.ask(post("echo.team", "/", "")).await.body, "");
 }
 
-/// A request with two lengths, as smugglers send it, reaches the pod with one, and what follows is not served.
-#[tokio::test]
-async fn two_lengths_are_one_request() {
-    let bench = Bench::start().await;
-    bench.add(service("team/minilm"), &[telling_pod("a").await]);
-    let answer = bench
-        .raw(
-            "POST /first HTTP/1.1\r\nhost: minilm.team\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n\
-             3\r\nabc\r\n0\r\n\r\nGET /second HTTP/1.1\r\nhost: minilm.team\r\n\r\n",
-        )
-        .await;
-    assert!(answer.contains(r#""body":"abc""#) && !answer.contains("content-length\":"), "{answer}");
-    assert!(!answer.contains("/second"), "{answer}");
-}
-
 #[tokio::test]
 async fn a_body_that_names_its_model_is_bounded() {
     let bench = echoing().await;
@@ -106,15 +91,4 @@ async fn a_body_that_never_comes_is_not_waited_for() {
     let body = StreamBody::new(parts.map(|part| Ok::<_, Infallible>(Frame::data(part))));
     let answer = bench.ask(Request::post("/v1/embeddings").body(body).expect("a request")).await;
     assert_eq!((answer.status.as_u16(), answer.error().0.as_str()), (408, "slow_body"));
-}
-
-#[tokio::test]
-async fn headers_of_any_size_are_not_taken() {
-    let bench = echoing().await;
-    let request = Request::get("/")
-        .header(HOST, "echo.team")
-        .header("x-large", "x".repeat(70_000))
-        .body(Full::<Bytes>::default())
-        .expect("a request");
-    assert_eq!(bench.ask(request).await.status, 431);
 }

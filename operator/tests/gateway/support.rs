@@ -11,6 +11,7 @@ use hyper_util::{
     client::legacy::Client,
     rt::{TokioExecutor, TokioIo},
 };
+use kembed_runtime::server::Patience;
 use operator::gateway::{
     answer::{Gateway, Limits},
     availability::{Life, Pod, PodName, ReadyCondition, Service},
@@ -19,6 +20,7 @@ use operator::gateway::{
     metrics::Metrics,
     name::ServiceName,
     server::{self, Drain},
+    usage::KeyUsage,
 };
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -40,13 +42,17 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Setup {
     pub limits: Limits,
     pub drain: Drain,
+    pub patience: Patience,
+    pub access_log: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         Self {
-            limits: Limits { model_body: 1024, request_timeout: PATIENCE },
+            limits: Limits { model_body: 1024, bodies: 64 * 1024, request_timeout: PATIENCE },
             drain: Drain { delay: Duration::ZERO, timeout: PATIENCE },
+            patience: Patience::default(),
+            access_log: false,
         }
     }
 }
@@ -74,17 +80,19 @@ impl Bench {
         Self::start_with(Setup::default()).await
     }
 
-    pub async fn start_with(Setup { limits, drain }: Setup) -> Self {
+    pub async fn start_with(Setup { limits, drain, patience, access_log }: Setup) -> Self {
         let mut registry = Registry::default();
-        let metrics = Metrics::new(&mut registry);
+        let metrics = Metrics::new(&mut registry).with_access_log(access_log);
         let (knowledge, shutdown) = (Arc::new(Knowledge::new(metrics.clone())), CancellationToken::new());
+        registry.register_collector(Box::new(KeyUsage::new(knowledge.clone())));
         let gateway = Arc::new(Gateway::new(knowledge.clone(), metrics, limits, shutdown.clone()));
         knowledge.update(|directory| {
             directory.update_services(Update::All(vec![]));
             directory.update_pods(Update::All(vec![]));
         });
         let (listener, address) = listener().await;
-        let server = tokio::spawn(server::serve(listener, gateway.clone(), drain, shutdown.clone()));
+        let server =
+            tokio::spawn(server::serve(listener, gateway.clone(), patience, drain, shutdown.clone()));
         Self { address, gateway, knowledge, shutdown, server, registry }
     }
 
@@ -182,6 +190,7 @@ pub fn service(text: &str) -> Service {
         digest: Some(SPACE.to_owned()),
         ready: None,
         request_timeout: None,
+        keys: Vec::new(),
     }
 }
 
