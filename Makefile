@@ -34,8 +34,9 @@ e2e: images cluster ## tests on a real Kubernetes
 	@# More of them at a time than there are cores: most of the time they wait.
 	$(cluster) exec -- $(cargo_test) --offline $(e2e_tests) -- --test-threads 6
 
-clients: deps ## the inference pod's API by the clients that users have
+clients: deps ## inference pod and gateway by the clients that users have
 	cargo build --locked --workspace --bins
+	@operator/tests/clients/run
 	@inference-pod/tests/clients/run
 
 bench: deps ## how close serving on this machine's CPU comes to bare ONNX Runtime
