@@ -78,7 +78,8 @@ pub struct EmbeddingServiceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<Scaling>,
 
-    /// Limits on requests, and who may send them. This version checks them but does not enforce them.
+    /// Limits on requests, and who may send them. In this version no request waits: `queueTimeout` and
+    /// `maxQueuedRequests` are checked but not acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,
 

@@ -13,6 +13,7 @@ const PURE: &[&str] = &[
     "operator/src/controller/pods.rs",
     "operator/src/controller/status.rs",
     "operator/src/controller/validate.rs",
+    "operator/src/gateway/admission.rs",
     "operator/src/gateway/availability.rs",
     "operator/src/gateway/balance.rs",
     "operator/src/gateway/bucket.rs",

@@ -15,11 +15,11 @@ use http::{
 };
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Incoming};
-use kembed_queue::credit::{POD_LOAD_HEADER, PodLoad};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    admission,
     body::{AnswerBody, Passed, RequestBody},
     buffers::{BufferError, Buffers},
     caller::Caller,
@@ -35,8 +35,8 @@ use super::{
     upstream::{Upstream, UpstreamError},
 };
 
-/// Bytes of a body that make about a token, while nothing better is known: English has four letters to a token.
-const BYTES_A_TOKEN: u64 = 4;
+/// What is told of a service that is not there.
+const NOTHING: Refusal = Refusal::UnknownUrl { asked: None };
 
 /// Bounds on a request.
 #[derive(Clone, Copy, Debug)]
@@ -109,13 +109,15 @@ impl Gateway {
             let caller = directory.caller(&head.headers);
             let is_there = |name: &ServiceName| directory.view_for(&caller, name).is_some();
             let route = route(&head.method, &head.uri, &head.headers, is_there);
+            // Nor is the body of a caller read for whom there is nothing, whatever it says.
+            let route = route.and_then(|route| directory.admits(&caller).then_some(route).ok_or(NOTHING));
             Ok((caller, route.map_err(|refusal| caller.told(refusal))?))
         })?;
         caller.strip(&mut head.headers);
         let (name, by, target, body) = match route {
             Route::List => {
                 exchange.route = "models";
-                return self.list(&caller).map(Answer::Own);
+                return Ok(Answer::Own(self.list(&caller)));
             }
             Route::Service { name, by, target } => {
                 exchange.route = if by == By::Host { "host" } else { "path" };
@@ -133,22 +135,23 @@ impl Gateway {
         let (body, charge) = self.admit(&view, &caller, &target, body, exchange).await?;
         let answer = self.forward(&view, &name, head, &target, body).await;
         if let Some(charge) = charge {
-            settle(charge, &answer);
+            match &answer {
+                Ok(Answer::Pods(response, _)) => admission::settle(charge, Ok(response)),
+                Ok(Answer::Own(response)) => admission::settle(charge, Ok(response)),
+                Err(refusal) => admission::settle::<()>(charge, Err(refusal)),
+            }
         }
         answer
     }
 
-    fn list(&self, caller: &Caller) -> Result<Response<Bytes>, Refusal> {
-        let (any, list) = self.knowledge.read(|directory| {
-            let views = || directory.views().filter(|(_, view)| caller.may_use(&view.keys));
-            (views().next().is_some(), models::list(views().map(|(name, view)| (name, view.created))))
+    fn list(&self, caller: &Caller) -> Response<Bytes> {
+        let list = self.knowledge.read(|directory| {
+            let views = directory.views().filter(|(_, view)| caller.may_use(&view.keys));
+            models::list(views.map(|(name, view)| (name, view.created)))
         });
-        if !any {
-            caller.listen()?;
-        }
         let mut response = Response::new(list);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Ok(response)
+        response
     }
 
     fn view(&self, caller: &Caller, name: &ServiceName, by: By) -> Result<Arc<View>, Refusal> {
@@ -179,9 +182,8 @@ impl Gateway {
             }
             body => body,
         };
-        let bytes = body.size_hint().lower() + target.query().map_or(0, str::len) as u64;
-        let charge =
-            account.admit(bytes.div_ceil(BYTES_A_TOKEN), Clock::now()).map_err(Refusal::RateLimited)?;
+        let tokens = admission::estimate(body.size_hint().lower(), target);
+        let charge = account.admit(tokens, Clock::now()).map_err(Refusal::RateLimited)?;
         Ok((body, Some(charge)))
     }
 
@@ -225,23 +227,6 @@ fn refusal_of(error: UpstreamError, service: &ServiceName) -> Refusal {
     };
     tracing::warn!(%service, error = &error as &dyn Error, "failed to answer a request");
     refusal
-}
-
-/// Corrects what a key was charged: by what the pod tells, or back to nothing where no pod computed anything. One that
-/// did not answer may have.
-fn settle(charge: Charge, answer: &Result<Answer, Refusal>) {
-    match answer {
-        Ok(Answer::Pods(response, _)) => {
-            let told = response.headers().get(POD_LOAD_HEADER).and_then(|value| value.to_str().ok());
-            match told.and_then(PodLoad::parse) {
-                Some(load) => charge.settle(load.work),
-                None if !response.status().is_success() => charge.settle(0),
-                None => (),
-            }
-        }
-        Err(Refusal::PodFailed | Refusal::TimedOut { .. }) => (),
-        Ok(Answer::Own(_)) | Err(_) => charge.settle(0),
-    }
 }
 
 /// Has the answer counted and logged when its last byte is sent.

@@ -66,17 +66,6 @@ impl Caller {
         }
     }
 
-    /// What this caller is told where no service may be listed.
-    ///
-    /// # Errors
-    /// That a key is needed, unless there are none or this one was good for something.
-    pub fn listen(&self) -> Result<(), Refusal> {
-        match self.told(Refusal::UnknownUrl { asked: None }) {
-            Refusal::UnknownUrl { .. } => Ok(()),
-            refusal => Err(refusal),
-        }
-    }
-
     /// Takes a key of this cluster off a request: pods have no use for it, and one service's must not learn the key of
     /// another. What is no such key is left alone, for a pod of an open service may ask for it.
     pub fn strip(&self, headers: &mut HeaderMap) {

@@ -83,6 +83,14 @@ impl Directory {
         Caller::of(headers, |hash| self.keys.contains(hash))
     }
 
+    /// Whether there may be a service for this caller.
+    pub fn admits(&self, caller: &Caller) -> bool {
+        match caller {
+            Caller::Anybody | Caller::Holder(_) => true,
+            Caller::Nobody | Caller::Stranger => self.keys.closed() < self.services.len(),
+        }
+    }
+
     /// As [`Directory::view`], of a service that is there for this caller.
     pub fn view_for(&self, caller: &Caller, name: &ServiceName) -> Option<&Arc<View>> {
         self.view(name).filter(|view| caller.may_use(&view.keys))
@@ -390,6 +398,11 @@ mod tests {
         assert_eq!(seen(&directory, &with_key("first")), [true, true, false]);
         assert_eq!(seen(&directory, &with_key("second")), [true, false, false]);
         assert_eq!(seen(&directory, &HeaderMap::new()), [true, false, false]);
+        assert!(directory.admits(&Caller::Nobody));
+        directory.update_services(Update::Gone(service("open")));
+        assert!(!directory.admits(&Caller::Nobody) && !directory.admits(&Caller::Stranger));
+        assert!(directory.admits(&directory.caller(&with_key("first"))));
+        directory.update_services(Update::Put(service("open")));
         directory.update_services(Update::Put(Service { keys: vec![key("second")], ..service("closed") }));
         assert_eq!(seen(&directory, &with_key("first")), [true, false, false], "it was taken away");
         directory.update_services(Update::Gone(service("closed")));

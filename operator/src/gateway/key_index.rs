@@ -42,6 +42,11 @@ impl KeyIndex {
         self.closed == 0
     }
 
+    /// How many services are not.
+    pub fn closed(&self) -> usize {
+        self.closed
+    }
+
     /// Whether some service lists this key.
     pub fn contains(&self, hash: &KeyHash) -> bool {
         self.holders.contains_key(hash)

@@ -5,6 +5,7 @@
 //! is told. [`watch`] and [`probe`] bring the news, [`answer`]
 //! and [`upstream`] carry requests through.
 
+pub mod admission;
 pub mod answer;
 pub mod availability;
 pub mod balance;

@@ -80,14 +80,14 @@ pub fn service(object: WatchedService) -> Option<Service> {
     })
 }
 
-/// A limit that is none, which the API server refuses, lets nobody through.
+/// Limits are at least 1, as the API server makes sure.
 fn key(key: kembed_crds::ApiKey) -> ApiKey {
     ApiKey {
         hash: KeyHash::parse(&key.sha256),
         name: key.name,
         allowance: Allowance {
-            requests_per_second: key.requests_per_second.map(|limit| limit.max(0).unsigned_abs()),
-            tokens_per_minute: key.tokens_per_minute.map(|limit| limit.max(0).unsigned_abs()),
+            requests_per_second: key.requests_per_second.map(|limit| limit.max(1).unsigned_abs()),
+            tokens_per_minute: key.tokens_per_minute.map(|limit| limit.max(1).unsigned_abs()),
         },
     }
 }
@@ -144,7 +144,7 @@ mod tests {
                     "queueTimeout": "10m", "requestTimeout": "1m30s", "maxQueuedRequests": 10,
                     "apiKeys": [
                         {"name": "search", "sha256": "ab".repeat(32), "requestsPerSecond": 5, "tokensPerMinute": 600},
-                        {"name": "broken", "sha256": "secret"},
+                        {"name": "broken", "sha256": "secret", "tokensPerMinute": 0},
                     ],
                 },
             },
@@ -182,7 +182,11 @@ mod tests {
                         hash: KeyHash::parse(&"ab".repeat(32)),
                         allowance: Allowance { requests_per_second: Some(5), tokens_per_minute: Some(600) },
                     },
-                    ApiKey { name: "broken".to_owned(), hash: None, allowance: Allowance::default() },
+                    ApiKey {
+                        name: "broken".to_owned(),
+                        hash: None,
+                        allowance: Allowance { requests_per_second: None, tokens_per_minute: Some(1) },
+                    },
                 ],
             }
         );

@@ -259,6 +259,24 @@ async fn requests_taken_back_as_fast_as_they_are_sent() {
     assert_eq!(bench.ask(get("minilm.team", "/")).await.body, "held", "others are served");
 }
 
+/// CVE-2024-27316: a head that goes on and on takes memory before there is a request.
+#[tokio::test]
+async fn a_head_over_http2_that_never_ends() {
+    const CONTINUATION: u8 = 9;
+    let bench = telling(Setup::default()).await;
+    let mut hostile = Frames::connect(&bench).await;
+    let more = frame(CONTINUATION, 0, 1, &[0x82; 16_000]);
+    let written = async {
+        hostile.0.write_all(&frame(HEADERS, 0x1, 1, &[0x82])).await?;
+        for _ in 0..100_000 {
+            hostile.0.write_all(&more).await?;
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    assert!(timeout(PATIENCE, written).await.expect("an end").is_err(), "it takes 1.6 GB of a head");
+    assert_eq!(bench.ask(get("minilm.team", "/")).await.status, 200);
+}
+
 #[tokio::test]
 async fn one_connection_has_only_so_many_requests_at_a_time() {
     const REFUSED_STREAM: u32 = 7;

@@ -178,6 +178,18 @@ async fn the_list_holds_what_a_caller_may_use() {
     assert_eq!((answer.status.as_u16(), answer.error().0.as_str()), (401, "invalid_api_key"));
 }
 
+/// Where nothing is open, who has no key takes no room with a body either.
+#[tokio::test]
+async fn a_body_is_read_of_those_alone_for_whom_there_is_something() {
+    let bench = Bench::start().await;
+    bench.add(closed("team/alpha", "first"), &[]);
+    // More than is ever read, and no JSON.
+    let answer = bench.ask(post("gateway.kembed", "/v1/embeddings", "x".repeat(2000))).await;
+    assert_eq!((answer.status.as_u16(), answer.error().0.as_str()), (401, "invalid_api_key"));
+    let large = post("gateway.kembed", "/v1/embeddings", "x".repeat(2000));
+    assert_eq!(bench.ask(with_key(large, Some("first"))).await.status, 413);
+}
+
 /// A gateway before a service whose key may send so much, and whose pod answers with this status and header.
 async fn limited(allowance: Allowance, status: StatusCode, load: Option<PodLoad>) -> Bench {
     let pod = Router::new().fallback(async move || {
