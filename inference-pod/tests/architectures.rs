@@ -9,14 +9,12 @@ use std::{
 };
 
 use inference_pod::{
-    config::LoadConfig,
     engine::{self, Classify, EmbedError, Engine, Input, Request, Sequence},
     export::export,
     limits::Limits,
     load::load,
     model::{Overrides, Recipe, recipe::Texts, weights::Weights},
     pod::{Pod, Serving},
-    source::{Access, Location, Retry, Variables},
     tokenise::Cut,
 };
 use kembed_queue::wire::Lane;
@@ -51,20 +49,7 @@ async fn serving(folder: PathBuf) -> Serving {
 }
 
 async fn serving_file(folder: PathBuf, file: Option<&str>) -> Serving {
-    let access = Access {
-        cache: "unused".into(),
-        hub: "http://unused".into(),
-        hub_token: None,
-        variables: Variables::default(),
-        retry: Retry::default(),
-    };
-    let config = LoadConfig {
-        location: Location::Folder(folder),
-        file: file.map(ToOwned::to_owned),
-        access,
-        overrides: Overrides::default(),
-        onnxruntime: support::onnxruntime(),
-    };
+    let config = support::from_folder(&folder, file, Overrides::default());
     load(config, 1, &Pod::new(support::identity(), Limits::new(1))).await.expect("the model loads").0
 }
 

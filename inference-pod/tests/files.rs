@@ -5,13 +5,11 @@ mod support;
 use std::{fs, path::Path};
 
 use inference_pod::{
-    config::LoadConfig,
     export::export,
     limits::Limits,
     load::load,
     model::{Overrides, Recipe, recipe::Texts, weights::Weights},
     pod::{Pod, Serving},
-    source::{Access, Location, Retry, Variables},
 };
 use tempfile::TempDir;
 
@@ -36,20 +34,7 @@ fn copy_into(from: &Path, to: &Path) {
 
 /// Loads it. An error is all of its chain.
 async fn serving(folder: &Path, file: Option<&str>) -> Result<Serving, String> {
-    let access = Access {
-        cache: "unused".into(),
-        hub: "http://unused".into(),
-        hub_token: None,
-        variables: Variables::default(),
-        retry: Retry::default(),
-    };
-    let config = LoadConfig {
-        location: Location::Folder(folder.into()),
-        file: file.map(ToOwned::to_owned),
-        access,
-        overrides: Overrides::default(),
-        onnxruntime: support::onnxruntime(),
-    };
+    let config = support::from_folder(folder, file, Overrides::default());
     let loaded = load(config, 1, &Pod::new(support::identity(), Limits::new(1))).await;
     loaded.map(|(serving, _)| serving).map_err(|e| {
         std::iter::successors(Some(&e as &dyn std::error::Error), |e| e.source())

@@ -5,14 +5,12 @@ mod support;
 use std::{fs, path::Path};
 
 use inference_pod::{
-    config::LoadConfig,
     engine::{Embeddings, Engine, Input, Request},
     export::export,
     limits::Limits,
     load::load,
     model::{Overrides, Recipe, recipe::Texts, weights::Weights},
     pod::{Pod, Serving},
-    source::{Access, Location, Retry, Variables},
 };
 use serde::Deserialize;
 
@@ -41,20 +39,7 @@ fn golden() -> Vec<Case> {
 
 async fn serving(folder: &Path, file: Option<&str>, overrides: Overrides) -> Serving {
     let pod = Pod::new(support::identity(), Limits::new(2));
-    let access = Access {
-        cache: "unused".into(),
-        hub: "http://unused".into(),
-        hub_token: None,
-        variables: Variables::default(),
-        retry: Retry::default(),
-    };
-    let config = LoadConfig {
-        location: Location::Folder(folder.into()),
-        file: file.map(ToOwned::to_owned),
-        access,
-        overrides,
-        onnxruntime: support::onnxruntime(),
-    };
+    let config = support::from_folder(folder, file, overrides);
     load(config, 2, &pod).await.expect("the model loads").0
 }
 

@@ -15,14 +15,12 @@ use inference_pod::{
         onnx::{Graph, Onnx, Output, load_library},
     },
     batch::{pad::Padded, row::Row},
-    config::LoadConfig,
     engine::{Engine, Input, Request},
     export::export,
     limits::Limits,
     load::load,
     model::{ModelError, Overrides, Precision, Recipe, recipe::Texts, weights::Weights},
     pod::{Pod, Serving},
-    source::{Access, Location, Retry},
     start::StartError,
 };
 use proptest::prelude::*;
@@ -54,19 +52,7 @@ fn overrides(precision: Precision) -> Overrides {
 }
 
 async fn serving(folder: &Path, file: Option<&str>, precision: Precision) -> Result<Serving, StartError> {
-    let access = Access {
-        cache: "unused".into(),
-        hub: "http://unused".into(),
-        hub_token: None,
-        retry: Retry::default(),
-    };
-    let config = LoadConfig {
-        location: Location::Folder(folder.into()),
-        file: file.map(ToOwned::to_owned),
-        access,
-        overrides: overrides(precision),
-        onnxruntime: support::onnxruntime(),
-    };
+    let config = support::from_folder(folder, file, overrides(precision));
     Ok(load(config, 2, &Pod::new(support::identity(), Limits::new(2))).await?.0)
 }
 

@@ -17,10 +17,12 @@ use inference_pod::{
     api,
     backend::{Backend, RunError},
     batch::{Batcher, Ended, pad::Padded, row::Wanted},
+    config::LoadConfig,
     engine::Engine,
     limits::Limits,
     model::{Overrides, Recipe, recipe::Texts},
     pod::{Identity, Pod, Serving},
+    source::{Access, Location, Retry, Variables},
     tokenise::Tokeniser,
 };
 use kembed_queue::{Bounds, Budget, wire::Space};
@@ -39,6 +41,23 @@ pub fn build(name: &str) -> PathBuf {
 /// The library that runs networks.
 pub fn onnxruntime() -> PathBuf {
     build("onnxruntime/libonnxruntime.so")
+}
+
+/// How a model in a folder is loaded, from which of its graphs if it has several.
+pub fn from_folder(folder: &Path, file: Option<&str>, overrides: Overrides) -> LoadConfig {
+    LoadConfig {
+        location: Location::Folder(folder.to_owned()),
+        file: file.map(ToOwned::to_owned),
+        access: Access {
+            cache: "unused".into(),
+            hub: "http://unused".into(),
+            hub_token: None,
+            variables: Variables::default(),
+            retry: Retry::default(),
+        },
+        overrides,
+        onnxruntime: onnxruntime(),
+    }
 }
 
 /// Twelve words; every other word is unknown. `[CLS]` and `[SEP]` surround a text.
