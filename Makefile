@@ -43,6 +43,13 @@ bench: deps ## how close serving on this machine's CPU comes to bare ONNX Runtim
 	@mkdir -p .build
 	cargo bench --locked --workspace --bench serving -- --json "$(CURDIR)/.build/bench.json"
 
+soak: deps ## whether a pod's memory stays flat over 200,000 requests of mixed sizes; takes minutes
+	cargo bench --locked --workspace --bench soak
+
+# Not in `check`: its programs are built apart from all else, which takes minutes.
+fuzz: setup ## fuzz all that reads bytes from outside, SECONDS_EACH=30 for each target
+	@scripts/fuzz
+
 setup: ## install what this machine lacks (Debian 12)
 	@scripts/setup
 
@@ -76,4 +83,4 @@ clean: down ## also remove everything that was built here
 	cargo clean
 	rm -rf .build
 
-.PHONY: help demo test check unit e2e clients bench setup deps s3 build images cluster down generate clean
+.PHONY: help demo test check unit e2e clients bench soak fuzz setup deps s3 build images cluster down generate clean

@@ -199,6 +199,18 @@ async fn what_is_too_large_is_refused_for_good() {
 }
 
 #[tokio::test]
+async fn ten_megabytes_of_one_character_are_refused_with_the_limit_in_words() {
+    let pod = answering(Limits::new(1), identity());
+    let long = "x".repeat(10 << 20);
+    let refused = embed(&pod, json!({"input": long}).to_string()).await;
+    assert_refused(&refused, 413, "request_too_large", false);
+    assert!(refused.text.contains("4194304 bytes"), "{}", refused.text);
+    let request = Request::post("/embed").body(Body::from(json!({"inputs": long}).to_string()));
+    let refused = send(&pod, request.expect("a good request")).await;
+    assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
 async fn one_word_of_many_characters_is_cut_and_answered() {
     let pod = answering(Limits { body: 2 << 20, ..limits() }, identity());
     let answer = embed(&pod, json!({"input": "x".repeat(1 << 20)}).to_string()).await;

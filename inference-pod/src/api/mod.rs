@@ -79,6 +79,17 @@ pub fn router(pod: Arc<Pod>) -> Router {
         .with_state(pod)
 }
 
+/// Reads bytes as every body and query that there is, for fuzzing.
+#[cfg(fuzzing)]
+pub fn read_anything(bytes: &[u8]) {
+    let _ = openai_body::parse(bytes);
+    let _ = tei_body::parse::<tei_body::Embed>(bytes).map(crate::engine::Request::from);
+    let _ = tei_body::parse::<tei_body::Similarity>(bytes).map(tei_body::Similarity::request);
+    let _ = tei_body::parse::<tei_body::Tokenize>(bytes);
+    let _ = tei_body::parse::<tei_body::Decode>(bytes);
+    let _ = query::parameter(std::str::from_utf8(bytes).ok(), "content");
+}
+
 async fn not_found() -> ApiError {
     ApiError::not_found()
 }
