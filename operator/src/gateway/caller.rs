@@ -35,12 +35,17 @@ pub enum Caller {
 
 impl Caller {
     /// Reads the headers of a request to a gateway where some service has keys; `known` tells whether one has this.
-    pub fn of(headers: &HeaderMap, known: impl FnOnce(&KeyHash) -> bool) -> Self {
-        match key(headers) {
-            None => Self::Nobody,
-            Some(key) if key.len() > LONGEST => Self::Stranger,
-            Some(key) => Some(KeyHash::of(key)).filter(known).map_or(Self::Stranger, Self::Holder),
+    pub fn of(headers: &HeaderMap, known: impl Fn(&KeyHash) -> bool) -> Self {
+        let mut caller = Self::Nobody;
+        for key in keys(headers) {
+            let hash = (key.len() <= LONGEST).then(|| KeyHash::of(key));
+            match hash.filter(&known) {
+                Some(hash) => return Self::Holder(hash),
+                // Another header may hold a better one: OpenAI's clients always send something in the first.
+                None => caller = Self::Stranger,
+            }
         }
+        caller
     }
 
     /// Whether a service with these keys is there for this caller.
@@ -75,12 +80,13 @@ impl Caller {
     }
 }
 
-/// The first key that a request shows.
-fn key(headers: &HeaderMap) -> Option<&[u8]> {
-    let shown = |name| headers.get(name).map(|value| value.as_bytes());
-    let [authorization, others @ ..] = &HEADERS;
-    let keys = shown(authorization).and_then(bearer).into_iter().chain(others.iter().filter_map(shown));
-    keys.map(<[u8]>::trim_ascii).find(|key| !key.is_empty())
+/// The keys that a request shows, at most one in each header.
+fn keys(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    HEADERS.into_iter().filter_map(|name| {
+        let value = headers.get(&name)?.as_bytes();
+        let key = if name == AUTHORIZATION { bearer(value)? } else { value };
+        Some(key.trim_ascii()).filter(|key| !key.is_empty())
+    })
 }
 
 /// `Bearer KEY`.
@@ -127,8 +133,10 @@ mod tests {
         ] {
             assert_eq!(caller(&[line]), Caller::Holder(KeyHash::of(b"secret")), "{line:?}");
         }
-        let behind = [("authorization", "Basic abc"), ("api-key", ""), ("x-api-key", "secret")];
-        assert_eq!(caller(&behind), Caller::Holder(KeyHash::of(b"secret")));
+        for first in ["Basic abc", "Bearer none", "Bearer "] {
+            let behind = [("authorization", first), ("api-key", ""), ("x-api-key", "secret")];
+            assert_eq!(caller(&behind), Caller::Holder(KeyHash::of(b"secret")), "{first}");
+        }
     }
 
     #[test]
