@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::{
     activation::Activation,
-    graph::{Graph, ONNX, Value, float, int},
+    graph::{Graph, ONNX, Value, float, int, ints},
 };
 use crate::model::{Config, ModelError};
 
@@ -104,10 +104,14 @@ impl Head<'_, '_> {
         self.graph.node(ONNX, "Gather", &[tokens, &first], vec![int("axis", 1)])
     }
 
-    /// The mean of each input's tokens.
+    /// The mean of each input's tokens. Pooling goes row by row, so that a mean does not depend on the batch to the last
+    /// bit, as one by `ReduceMean` does.
     fn mean(&mut self, tokens: &str) -> Value {
-        let columns = self.graph.integers("of_tokens", &[1], &[1]);
-        self.graph.node(ONNX, "ReduceMean", &[tokens, &columns], vec![int("keepdims", 0)])
+        let turn = vec![ints("perm", &[0, 2, 1])];
+        let turned = self.graph.node(ONNX, "Transpose", &[tokens], turn);
+        let means = self.graph.node(ONNX, "GlobalAveragePool", &[&turned], Vec::new());
+        let number = self.graph.integers("of_tokens", &[1], &[2]);
+        self.graph.node(ONNX, "Squeeze", &[&means, &number], Vec::new())
     }
 
     /// A product and its bias.

@@ -286,6 +286,11 @@ pub(super) fn int(name: &str, i: i64) -> AttributeProto {
     AttributeProto { name: name.into(), i, kind: 2, ..AttributeProto::default() }
 }
 
+/// An attribute that is several whole numbers.
+pub(super) fn ints(name: &str, ints: &[i64]) -> AttributeProto {
+    AttributeProto { name: name.into(), ints: ints.to_vec(), kind: 7, ..AttributeProto::default() }
+}
+
 fn floats(name: &str, shape: &[usize], raw_data: Vec<u8>) -> TensorProto {
     TensorProto {
         dims: shape.iter().map(|&n| n as i64).collect(),

@@ -80,7 +80,9 @@ pub(super) struct AttributeProto {
     pub(super) f: f32,
     #[prost(int64, tag = "3")]
     pub(super) i: i64,
-    /// Which of the fields counts: 1 is `f`, 2 is `i`.
+    #[prost(int64, repeated, tag = "8")]
+    pub(super) ints: Vec<i64>,
+    /// Which of the fields counts: 1 is `f`, 2 is `i`, 7 is `ints`.
     #[prost(int32, tag = "20")]
     pub(super) kind: i32,
 }
