@@ -4,9 +4,21 @@
 //! inference pod use the same queue; the controller reads the same words from a pod that the pod writes.
 
 pub mod credit;
+pub mod dispatcher;
+pub mod ejection;
+pub mod estimate;
+pub mod figures;
+pub mod flow;
 pub mod lanes;
+pub mod ledger;
+pub mod line;
 pub mod rate;
+pub mod retry;
 pub mod wire;
 
+pub use dispatcher::{Ask, Config, Dispatcher, Grant, News, Told};
 pub use lanes::{Bounds, Budget, Entry, Load, Queue, Refusal, Taken};
+pub use ledger::PodId;
+pub use line::{LineBounds, Ticket};
 pub use rate::{Rate, Work};
+pub use retry::Failure;
