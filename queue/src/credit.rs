@@ -1,7 +1,8 @@
 //! What a gateway and an inference pod tell each other about credit: how much work the pod takes at once.
 //!
-//! A pod takes work into its present and its next batch, and no more: the rest waits at the gateway, where it can still
-//! go to whichever pod is free first. A gateway that keeps count marks its requests with [`GRANTED_HEADER`]; the pod
+//! A pod takes work for its next few batches, and no more: the rest waits at the gateway, where it can still go to
+//! whichever pod is free first. Each lane has credit of its own, so that bulk work in hand never keeps interactive work
+//! out; which runs next is then for the pod's queue to decide. A gateway that keeps count marks its requests with [`GRANTED_HEADER`]; the pod
 //! answers such a request, or, when it has all the work it gives credit for, refuses it untouched with
 //! [`NO_CREDIT_HEADER`], and the request goes back to its old place. Both tell a [`PodLoad`].
 
@@ -17,15 +18,19 @@ pub const NO_CREDIT_HEADER: &str = "x-kembed-no-credit";
 /// Response header: a [`PodLoad`]. Only granted requests get it.
 pub const POD_LOAD_HEADER: &str = "x-kembed-pod-load";
 
-/// What a pod tells with each answer to a granted request, as a dictionary of RFC 9651: `credit=1024, work=17, rate=4210`.
+/// What a pod tells with each answer to a granted request, as a dictionary of RFC 9651: `credit=2048, work=17, rate=4210, sessions=2`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PodLoad {
-    /// Tokens it takes at once. It takes one more request while it has less than this in hand, however large.
+    /// Tokens of one lane that it takes at once. It takes one more request of a lane while it has less than this of that
+    /// lane in hand, however large.
     pub credit: u64,
     /// Tokens of the request that this answers, as the pod counted them; 0 if it did not count.
     pub work: u64,
     /// Tokens a second that the whole pod computes while it has enough to do; 0 before it was measured.
     pub rate: u64,
+    /// Batches that it runs at the same time; 0 if it does not say. A long request holds up short ones only where it is in
+    /// all sessions.
+    pub sessions: u64,
 }
 
 impl PodLoad {
@@ -42,6 +47,7 @@ impl PodLoad {
                 }
                 "work" => &mut load.work,
                 "rate" => &mut load.rate,
+                "sessions" => &mut load.sessions,
                 _ => continue,
             };
             *field = number.parse().ok()?;
@@ -52,7 +58,8 @@ impl PodLoad {
 
 impl fmt::Display for PodLoad {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "credit={}, work={}, rate={}", self.credit, self.work, self.rate)
+        let Self { credit, work, rate, sessions } = self;
+        write!(f, "credit={credit}, work={work}, rate={rate}, sessions={sessions}")
     }
 }
 
@@ -64,8 +71,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(credit in any::<u64>(), work in any::<u64>(), rate in any::<u64>()) {
-            let load = PodLoad { credit, work, rate };
+        fn what_is_written_is_read(numbers in any::<[u64; 4]>()) {
+            let [credit, work, rate, sessions] = numbers;
+            let load = PodLoad { credit, work, rate, sessions };
             prop_assert_eq!(PodLoad::parse(&load.to_string()), Some(load));
         }
 
@@ -77,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_later_pod_may_tell_more() {
-        let load = PodLoad { credit: 8, work: 0, rate: 0 };
+        let load = PodLoad { credit: 8, ..PodLoad::default() };
         assert_eq!(PodLoad::parse("credit=8, temperature=70"), Some(load));
         assert_eq!(PodLoad::parse("temperature=70"), None, "without a credit it says nothing");
         assert_eq!(PodLoad::parse("credit=-1"), None);

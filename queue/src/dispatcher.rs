@@ -13,8 +13,16 @@ use crate::line::{Line, LineBounds, Place, Ticket, Waiting};
 use crate::retry::{Budget, Failure, History, Verdict};
 use crate::wire::Lane;
 
-/// The share of its pods' work that bulk has at least while interactive work fills them: one batch of nine.
+/// The share of its pods' work that bulk has while interactive work fills them ([`PATIENCE`]).
 const BULK_SHARE: f64 = 1. / (PATIENCE as f64 + 1.);
+
+/// By how much longer a request may wait than was predicted, and still be done by its deadline: who is let in and then comes
+/// too late costs the pods as much as who does not.
+const MARGIN: f64 = 1.05;
+
+/// The longest that a request may be at its pod, in times of the mean: a pod makes batches of equal length, and so does
+/// not keep the order exactly.
+const AT_POD: f64 = 2.;
 
 /// Everything about the requests of one service at the gateway that owns it.
 ///
@@ -352,7 +360,8 @@ impl<T> Dispatcher<T> {
         }
         let Some((rate, wait)) = rate.zip(wait) else { return Ok(()) };
         let in_hand: u64 = self.ledger.pods().map(|(_, pod)| pod.in_hand(lane)).sum();
-        let done = seconds((before + (in_hand + work) as f64) / rate).unwrap_or(wait);
+        let at_pod = (in_hand + work) as f64 * AT_POD;
+        let done = seconds((before * MARGIN + at_pod) / rate).unwrap_or(wait);
         let late = |instant: Instant, time: Duration| now.checked_add(time).is_none_or(|at| at > instant);
         if late(place.until, wait) || deadline.is_some_and(|deadline| late(deadline, done)) {
             return Err(Refusal::TooLate { wait });

@@ -1,6 +1,6 @@
 //! What each pod of a service has in hand, and who gets the next request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 use std::time::{Duration, Instant};
 
 use crate::credit::PodLoad;
@@ -10,6 +10,9 @@ use crate::wire::Lane;
 /// A pod that says it has no credit, though by this ledger it has, works for another gateway too: it is asked again when
 /// it has answered something, or after so long.
 pub const FULL_PAUSE: Duration = Duration::from_millis(20);
+
+/// The most sessions that are believed; they are counted one by one.
+const MOST_SESSIONS: u64 = 64;
 
 /// The most credit that is believed, in tokens: some seconds of a fast accelerator.
 const MOST_CREDIT: u64 = 1 << 22;
@@ -31,7 +34,7 @@ pub struct Ledger {
 }
 
 /// What is known of one pod.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Pod {
     /// Whether it may get requests. One that left stays in the ledger until nothing of it is in hand.
     pub is_joined: bool,
@@ -45,10 +48,12 @@ pub struct Pod {
 }
 
 /// What a pod has in hand of one lane.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Account {
     requests: usize,
     work: u64,
+    /// How many requests of so much work.
+    works: BTreeMap<u64, usize>,
     /// Until when it is not asked again, after it said that it has no credit.
     full_until: Option<Instant>,
 }
@@ -90,14 +95,14 @@ impl Ledger {
     /// The pod that is expected to be done first with a request of so much work, of those that may have it; `avoid` only if
     /// there is no other.
     pub fn choose(&self, lane: Lane, work: u64, avoid: Option<PodId>, now: Instant) -> Option<PodId> {
-        let (credit, rate) = (self.assumed_credit(), self.assumed_rate());
+        let assumed = self.assumed();
         let no_other = self.nobody_is_well();
         let may = |pod: &Pod| {
             pod.alone == Alone::No
                 && pod.is_open(no_other, now)
-                && pod.account(lane).has_credit(pod.told.map_or(credit, |told| told.credit), now)
+                && pod.account(lane).has_credit(pod.told.unwrap_or(assumed).credit, now)
         };
-        let done = |pod: &Pod| (pod.before(lane) + work as f64) / pod.rate().unwrap_or(rate);
+        let done = |pod: &Pod| pod.done_in(lane, work, assumed);
         let rotated = self.in_turn().filter(|(_, pod)| may(pod));
         let best = rotated
             .map(|(id, pod)| ((Some(id) == avoid, done(pod)), id))
@@ -148,9 +153,7 @@ impl Ledger {
     /// A pod gets a request; `alone` if it is a suspect.
     pub fn take(&mut self, id: PodId, lane: Lane, work: u64, alone: bool) {
         let pod = self.pods.entry(id).or_default();
-        let account = pod.account_mut(lane);
-        account.requests += 1;
-        account.work += work;
+        pod.account_mut(lane).add(work);
         pod.health.given();
         if alone {
             pod.alone = Alone::Runs;
@@ -161,9 +164,7 @@ impl Ledger {
     /// A pod is done with a request that it got, in one way or another.
     pub fn give(&mut self, id: PodId, lane: Lane, work: u64, outcome: Outcome, now: Instant) {
         let Some(pod) = self.pods.get_mut(&id) else { return };
-        let account = pod.account_mut(lane);
-        account.requests -= 1;
-        account.work -= work;
+        pod.account_mut(lane).sub(work);
         if pod.alone == Alone::Runs {
             pod.alone = Alone::No;
         }
@@ -189,16 +190,17 @@ impl Ledger {
     /// A pod told its load.
     pub fn tell(&mut self, id: PodId, load: PodLoad) {
         if let Some(pod) = self.pods.get_mut(&id) {
-            pod.told = Some(PodLoad { credit: load.credit.clamp(1, MOST_CREDIT), ..load });
+            let (credit, sessions) =
+                (load.credit.clamp(1, MOST_CREDIT), load.sessions.clamp(1, MOST_SESSIONS));
+            pod.told = Some(PodLoad { credit, sessions, ..load });
         }
     }
 
     /// Tokens a second of all pods that get requests; `None` before any told its own.
     pub fn rate(&self) -> Option<f64> {
-        self.joined().find_map(Pod::rate)?;
-        let mean = self.assumed_rate();
+        let mean = self.assumed().rate;
         let getting = self.joined().filter(|pod| pod.health.is_well());
-        Some(getting.map(|pod| pod.rate().unwrap_or(mean)).sum())
+        (mean > 0).then(|| getting.map(|pod| pod.rate().unwrap_or(mean) as f64).sum())
     }
 
     /// When a pod that gets nothing now may get something, with nothing else happening.
@@ -215,19 +217,15 @@ impl Ledger {
         self.pods.iter().map(|(id, pod)| (*id, pod))
     }
 
-    /// Whether a pod is known that may get requests, now or later.
-    pub fn has_pods(&self) -> bool {
-        self.joined().next().is_some()
-    }
-
-    /// The credit of pods that told none: the mean of the others', or just so much that one request is in hand.
-    pub fn assumed_credit(&self) -> u64 {
-        mean(self.joined().filter_map(|pod| Some(pod.told?.credit as f64))).map_or(1, |credit| credit as u64)
-    }
-
-    /// The speed of pods that told none: the mean of the others'.
-    fn assumed_rate(&self) -> f64 {
-        mean(self.joined().filter_map(Pod::rate)).unwrap_or(1.)
+    /// What is taken for told where nothing was: the mean of the others, or a credit that lets in one request at a time.
+    pub fn assumed(&self) -> PodLoad {
+        let told = || self.joined().filter_map(|pod| pod.told);
+        PodLoad {
+            credit: mean(told().map(|told| told.credit)).unwrap_or(1),
+            work: 0,
+            rate: mean(self.joined().filter_map(Pod::rate)).unwrap_or(0),
+            sessions: mean(told().map(|told| told.sessions)).unwrap_or(1),
+        }
     }
 
     fn nobody_is_well(&self) -> bool {
@@ -268,17 +266,21 @@ impl Pod {
             && (self.health.is_well() || self.health.probe_at(no_other).is_some_and(|at| at <= now))
     }
 
-    /// Tokens that it is expected to do before a request of a lane that it gets now.
-    fn before(&self, lane: Lane) -> f64 {
-        match lane {
+    /// Seconds until it is expected to be done with a request that it gets now.
+    fn done_in(&self, lane: Lane, work: u64, assumed: PodLoad) -> f64 {
+        let sessions = self.told.unwrap_or(assumed).sessions;
+        let (interactive, bulk) = (self.interactive.work as f64, self.bulk.work as f64);
+        let before = match lane {
             // Bulk that was begun is in the way, and what was not goes after.
-            Lane::Interactive => self.interactive.work as f64 + self.bulk.work as f64 / 4.,
-            Lane::Bulk => (self.interactive.work + self.bulk.work) as f64,
-        }
+            Lane::Interactive => self.interactive.free_after(sessions) + bulk / (4. * sessions as f64),
+            Lane::Bulk => (interactive + bulk) / sessions as f64,
+        };
+        let rate = self.rate().unwrap_or(assumed.rate).max(1);
+        (before + work as f64) * sessions as f64 / rate as f64
     }
 
-    fn rate(&self) -> Option<f64> {
-        self.told.map(|told| told.rate as f64).filter(|rate| *rate > 0.)
+    fn rate(&self) -> Option<u64> {
+        self.told.map(|told| told.rate).filter(|rate| *rate > 0)
     }
 
     fn account(&self, lane: Lane) -> &Account {
@@ -297,8 +299,41 @@ impl Pod {
 }
 
 impl Account {
+    fn add(&mut self, work: u64) {
+        self.requests += 1;
+        self.work += work;
+        *self.works.entry(work).or_default() += 1;
+    }
+
+    fn sub(&mut self, work: u64) {
+        self.requests -= 1;
+        self.work -= work;
+        if let Entry::Occupied(mut count) = self.works.entry(work) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
     fn has_credit(&self, credit: u64, now: Instant) -> bool {
         self.work < credit && !self.is_full(now)
+    }
+
+    /// Tokens that a session has to do until it is the first to be free.
+    ///
+    /// The largest requests may each keep one session busy to the end, and the others share the rest: of all such ways the
+    /// one that frees a session first.
+    fn free_after(&self, sessions: u64) -> f64 {
+        let (mut left, mut sharing) = (self.work as f64, sessions as f64);
+        let mut first = left / sharing;
+        let each = self.works.iter().rev().flat_map(|(work, count)| std::iter::repeat_n(*work, *count));
+        for largest in each.take(sessions as usize - 1) {
+            left -= largest as f64;
+            sharing -= 1.;
+            first = first.min(left / sharing);
+        }
+        first
     }
 
     fn is_full(&self, now: Instant) -> bool {
@@ -306,7 +341,7 @@ impl Account {
     }
 }
 
-fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let (sum, count) = values.fold((0., 0.), |(sum, count), value| (sum + value, count + 1.));
-    (count > 0.).then(|| sum / count)
+fn mean(values: impl Iterator<Item = u64>) -> Option<u64> {
+    let (sum, count) = values.fold((0u64, 0), |(sum, count), value| (sum.saturating_add(value), count + 1));
+    sum.checked_div(count)
 }
