@@ -26,6 +26,7 @@ const PURE: &[&str] = &[
     "operator/src/gateway/models.rs",
     "operator/src/gateway/name.rs",
     "operator/src/gateway/objects.rs",
+    "operator/src/gateway/ownership.rs",
     "operator/src/gateway/refusal.rs",
     "operator/src/gateway/route.rs",
     "inference-pod/src/pooling.rs",

@@ -19,6 +19,7 @@ pub mod keys;
 pub mod knowledge;
 pub mod metrics;
 pub mod name;
+pub mod ownership;
 pub mod probe;
 pub mod refusal;
 pub mod route;
