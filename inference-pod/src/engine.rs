@@ -245,15 +245,20 @@ impl Engine {
         Ok(self.in_hand.take()?)
     }
 
-    /// Whether a gateway that keeps count may send more. It counts by estimates, and another one may do so too while a
-    /// service changes hands: so twice the credit is taken before it is refused.
-    pub fn has_credit(&self) -> bool {
-        self.batcher.in_hand() < 2 * self.limits.credit()
+    /// Whether a gateway that keeps count may send more of this lane. It counts by estimates, and another one may do so
+    /// too while a service changes hands: so twice the credit is taken before it is refused.
+    pub fn has_credit(&self, lane: Lane) -> bool {
+        self.batcher.in_hand(lane) < 2 * self.limits.credit()
     }
 
     /// What such a gateway is told, without the work of a request.
     pub fn load(&self) -> PodLoad {
-        PodLoad { credit: self.limits.credit(), work: 0, rate: self.batcher.rate() }
+        PodLoad {
+            credit: self.limits.credit(),
+            work: 0,
+            rate: self.batcher.rate(),
+            sessions: self.limits.threads as u64,
+        }
     }
 
     /// Makes room for the answer to a request in hand.

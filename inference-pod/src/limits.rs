@@ -28,10 +28,11 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Tokens that a gateway may send at once: what each thread runs, and as much that waits for it, so that none is idle
-    /// while word goes to the gateway and back. More than that waits better where it can go to any pod.
+    /// Tokens of a lane that a gateway may send at once: four batches for each thread. With fewer there are fewer texts of
+    /// the same length to batch, and a thread may be idle while word goes to the gateway and back
+    /// (docs/benchmarks/balancing.md). More waits better where it can go to any pod.
     pub fn credit(&self) -> u64 {
-        2 * self.batch.tokens * self.threads as u64
+        4 * self.batch.tokens * self.threads as u64
     }
 
     /// The bounds of a pod with so many threads to compute on.

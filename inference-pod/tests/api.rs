@@ -341,10 +341,10 @@ async fn a_full_queue_says_to_come_again_and_takes_what_fits() {
 
 #[tokio::test]
 async fn a_gateway_that_keeps_count_is_told_the_load() {
-    let batch = Budget { tokens: 3, rows: 4 };
+    let batch = Budget { tokens: 1, rows: 4 };
     let mut tested = waiting(Limits { batch, ..limits() }, identity());
     let granted = (GRANTED_HEADER, "true");
-    // An input has three tokens, the pod's credit is twice a batch, and twice that is taken.
+    // An input has three tokens, the pod's credit is four batches, and twice that is taken.
     let first = hold(&mut tested).await;
     let pod = tested.pod.clone();
     let queued = tokio::spawn(async move {
@@ -356,13 +356,21 @@ async fn a_gateway_that_keeps_count_is_told_the_load() {
     assert_refused(&refused, 503, "no_credit", true);
     assert_eq!(refused.header(NO_CREDIT_HEADER), Some("true"));
     let load = |answer: &Answer| answer.header(POD_LOAD_HEADER).and_then(PodLoad::parse).expect("it is told");
-    assert_eq!(load(&refused), PodLoad { credit: 6, work: 0, rate: 0 });
-    for _ in 0..4 {
+    assert_eq!(load(&refused), PodLoad { credit: 4, work: 0, rate: 0, sessions: 1 });
+    // The other lane has credit of its own.
+    let bulk = Request::post("/v1/embeddings").header(LANE_HEADER, "bulk").header(granted.0, granted.1);
+    let pod = tested.pod.clone();
+    let bulk = tokio::spawn(async move {
+        send(&pod, bulk.body(Body::from(r#"{"input": "f"}"#)).expect("a good request")).await
+    });
+    waits(&tested.pod, 4).await;
+    for _ in 0..5 {
         tested.orders.send(Order::Answer).expect("the stub waits");
     }
+    assert_eq!(bulk.await.expect("no panic").status, StatusCode::OK);
     assert_eq!(first.await.expect("no panic").header(POD_LOAD_HEADER), None, "nobody keeps count");
     let queued = queued.await.expect("no panic");
-    assert_eq!((load(&queued).credit, load(&queued).work), (6, 9));
+    assert_eq!((load(&queued).credit, load(&queued).work), (4, 9));
     assert!(load(&queued).rate > 0, "a batch was measured");
     let timing = queued.header("server-timing").expect("times");
     for stage in ["tokenize;dur=", "queue;dur=", "run;dur="] {

@@ -10,7 +10,7 @@ use axum::{
 };
 use kembed_queue::credit::{GRANTED_HEADER, NO_CREDIT_HEADER, POD_LOAD_HEADER, PodLoad};
 
-use super::ApiError;
+use super::{ApiError, terms::lane};
 use crate::{effort::Effort, pod::Pod};
 
 /// Refuses a granted request while there is no credit, before anything of it is read, and tells the load with each
@@ -18,7 +18,9 @@ use crate::{effort::Effort, pod::Pod};
 pub(super) async fn kept(State(pod): State<Arc<Pod>>, request: Request, next: Next) -> Response {
     let granted = request.headers().get(GRANTED_HEADER).is_some_and(|value| value == "true");
     let Some(serving) = pod.serving().ok().filter(|_| granted) else { return next.run(request).await };
-    let mut response = if serving.engine.has_credit() {
+    // A word that is no lane is refused further on.
+    let lane = lane(request.headers()).unwrap_or_default();
+    let mut response = if serving.engine.has_credit(lane) {
         next.run(request).await
     } else {
         let mut refusal = ApiError::no_credit().into_response();

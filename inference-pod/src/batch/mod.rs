@@ -87,8 +87,8 @@ struct State {
     queue: Queue<Arc<Row>>,
     flights: Flights<Waiter>,
     rate: Rate,
-    /// Tokens that run.
-    running: u64,
+    /// Tokens that run, of each lane.
+    running: [u64; 2],
     workers: usize,
     closed: bool,
 }
@@ -123,7 +123,7 @@ impl Batcher {
             queue: Queue::new(limits.queue),
             flights: Flights::new(),
             rate: Rate::default(),
-            running: 0,
+            running: [0; 2],
             workers: backends.len(),
             closed: false,
         };
@@ -183,10 +183,10 @@ impl Batcher {
 }
 
 impl Batcher {
-    /// Tokens that wait or run.
-    pub fn in_hand(&self) -> u64 {
+    /// Tokens of a lane that wait or run.
+    pub fn in_hand(&self, lane: Lane) -> u64 {
         let state = self.shared.lock();
-        state.queue.tokens() + state.running
+        state.queue.load(lane).tokens + state.running[lane as usize]
     }
 
     /// Tokens a second that all threads together compute while they have enough to do; 0 before it was measured.
@@ -236,7 +236,7 @@ impl State {
         let flights = &self.flights;
         let taken = self.queue.take(budget, now, |input| flights.all(input, |waiter| waiter.is_over(now)));
         self.forget(&taken.dropped);
-        self.running += work(&taken.batch);
+        taken.batch.iter().for_each(|entry| self.running[entry.lane as usize] += u64::from(entry.tokens));
         taken.batch
     }
 
@@ -252,11 +252,6 @@ impl State {
             self.flights.land(&entry.item);
         }
     }
-}
-
-/// Tokens of a batch.
-fn work(batch: &[Entry<Arc<Row>>]) -> u64 {
-    batch.iter().map(|entry| u64::from(entry.tokens)).sum()
 }
 
 impl Drop for Batcher {

@@ -8,7 +8,7 @@ use std::{
 
 use kembed_queue::Entry;
 
-use super::{Ended, Shared, Waiter, flights::Flights, pad::Padded, row::Row, work};
+use super::{Ended, Shared, Waiter, flights::Flights, pad::Padded, row::Row};
 use crate::{
     backend::{Backend, RunError},
     metrics::{ByWorker, Seconds},
@@ -68,7 +68,7 @@ fn serve(shared: &Shared, backend: &mut dyn Backend, batch: &[Entry<Arc<Row>>], 
     }
     let mut state = shared.lock();
     state.rate.observe(tokens as u64, took);
-    state.running -= work(batch);
+    batch.iter().for_each(|entry| state.running[entry.lane as usize] -= u64::from(entry.tokens));
     let waiters: Vec<_> = batch.iter().map(|entry| state.flights.land(&entry.item)).collect();
     drop(state);
     for waiter in waiters.iter().flatten() {

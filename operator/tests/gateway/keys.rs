@@ -254,7 +254,7 @@ async fn more_tokens_than_a_key_may_send_are_refused() {
 
 #[tokio::test]
 async fn what_the_pod_tells_corrects_the_charge() {
-    let load = PodLoad { credit: 1, work: 1, rate: 0 };
+    let load = PodLoad { credit: 1, work: 1, ..PodLoad::default() };
     let bench = limited(tokens(100), StatusCode::OK, Some(load)).await;
     for _ in 0..50 {
         assert_eq!(send(&bench, "first", 200).await.status, 200);
