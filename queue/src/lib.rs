@@ -8,12 +8,16 @@ pub mod dispatcher;
 pub mod ejection;
 pub mod estimate;
 pub mod figures;
+pub mod fleet;
 pub mod flow;
+pub mod histogram;
 pub mod lanes;
 pub mod ledger;
 pub mod line;
 pub mod rate;
+pub mod report;
 pub mod retry;
+pub mod tally;
 pub mod wire;
 
 pub use dispatcher::{Ask, Config, Dispatcher, Grant, News, Told};
