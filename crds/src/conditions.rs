@@ -46,7 +46,8 @@ words! {
     /// Reasons of conditions.
     Reason {
         Serving = "At least one pod answers requests.",
-        Off = "spec.replicas is 0: requests are refused. Set replicas to switch the service on.",
+        Off = "spec.replicas is 0 and spec.scaling is not set: requests are refused. Set replicas to switch the service on.",
+        ScaledToZero = "No pod runs, for nobody asks. The first request for vectors makes replicas 1; it and those that follow are refused with 503 until a pod answers.",
         Starting = "No pod answers yet; nothing is known to be wrong.",
         RollingOut = "Pods are being created, replaced or removed.",
         Settled = "The pods are as the spec says.",
@@ -81,6 +82,13 @@ words! {
     }
 }
 
+words! {
+    /// Reasons in status.scaling: why the count is what it is.
+    ScalingReason {
+        Activated = "Somebody asked for vectors while the service had no pod: spec.replicas was made 1.",
+    }
+}
+
 /// `docs/conditions.md`: every type and every reason with its meaning.
 pub fn documentation() -> String {
     fn table(heading: &str, rows: impl Iterator<Item = (&'static str, &'static str)>) -> String {
@@ -92,9 +100,10 @@ pub fn documentation() -> String {
          # Conditions of an EmbeddingService\n\n\
          `kubectl get emb` shows the reason of `Ready`; `kubectl describe emb NAME` shows all conditions with their \
          messages. While something stands in the way, `Ready` has the reason of the condition that knows why.\n\n\
-         {}\n{}",
+         {}\n{}\n{}",
         table("type", ConditionType::ALL.iter().map(|c| (c.as_str(), c.meaning()))),
         table("reason", Reason::ALL.iter().map(|r| (r.as_str(), r.meaning()))),
+        table("status.scaling.reason", ScalingReason::ALL.iter().map(|r| (r.as_str(), r.meaning()))),
     )
 }
 

@@ -68,13 +68,14 @@ pub struct EmbeddingServiceSpec {
     pub accelerator: Option<Accelerator>,
 
     /// How many pods serve the model. You, an HPA or KEDA write it, directly or through the scale subresource. 0 is
-    /// off: requests are refused at once.
+    /// off: requests are refused at once. With `scaling` set, the first request for vectors makes it 1.
     #[serde(default = "one")]
     #[x_kube(validation = Rule::new("self >= 0").message("replicas counts pods: write 0 or more"))]
     pub replicas: i32,
 
-    /// The objective that the count is meant to keep, and its bounds. This version checks it but does not act on it:
-    /// the count is `replicas`.
+    /// The objective that the count is meant to keep, and its bounds. Of all this, this version does one thing: it makes
+    /// `replicas` 1 when somebody asks for vectors while it is 0. Who asks is refused with 503 until a pod answers, and has
+    /// to try again. The rest is checked but not acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<Scaling>,
 

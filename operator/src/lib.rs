@@ -1,6 +1,7 @@
 //! The kembed operator: one program, of which the cluster runs two parts.
 
 pub mod apikey;
+pub mod autoscaler;
 pub mod cli;
 pub mod controller;
 pub mod gateway;

@@ -14,10 +14,17 @@ use serde::Deserialize;
 pub struct Config {
     /// Host name of the gateway's Service, to which the Service of each EmbeddingService points.
     pub gateway_host: String,
+    /// Labels of the gateways' pods in the controller's own namespace, as a selector. Their load is followed.
+    #[serde(default = "gateway_selector")]
+    pub gateway_selector: String,
     /// What every inference pod is made from.
     pub inference_pod: InferencePod,
     /// NetworkPolicies of inference pods.
     pub network_policy: NetworkPolicyConfig,
+}
+
+fn gateway_selector() -> String {
+    "app.kubernetes.io/name=kembed,app.kubernetes.io/component=gateway".to_owned()
 }
 
 /// What every inference pod is made from.

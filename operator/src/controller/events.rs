@@ -50,6 +50,7 @@ fn is_warning(reason: &str) -> bool {
         Some(
             Reason::Serving
                 | Reason::Off
+                | Reason::ScaledToZero
                 | Reason::Starting
                 | Reason::RollingOut
                 | Reason::Settled

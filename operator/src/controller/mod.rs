@@ -30,7 +30,7 @@ use kube::{
         Controller, WatchStreamExt,
         controller::{self, Action, Config as ControllerConfig},
         events::{Recorder, Reporter},
-        reflector::{self, ObjectRef},
+        reflector::{self, ObjectRef, Store},
         watcher,
     },
 };
@@ -46,6 +46,13 @@ use self::{
     leader::Leader,
     metrics::Metrics,
     reconcile::{Context, Error, reconcile},
+};
+use crate::autoscaler::{
+    self,
+    decisions::Decisions,
+    stream::Dialer,
+    streams::Whereabouts,
+    wake::{self, Waker},
 };
 
 /// How long after a failure a service is tried again.
@@ -72,6 +79,10 @@ pub struct ControllerArgs {
     #[arg(long, env = "POD_NAME")]
     identity: String,
 
+    /// File with a token for the gateways, which tell their load to nobody else
+    #[arg(long, env = "KEMBED_GATEWAY_TOKEN", default_value = "/var/run/secrets/kembed/gateway/token")]
+    gateway_token: PathBuf,
+
     /// Services that are worked on at the same time
     #[arg(long, env = "KEMBED_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
@@ -89,6 +100,7 @@ pub async fn run(
     let config = Config::load(&args.config)?;
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
+    let scaling = autoscaler::metrics::Metrics::new(&mut registry);
     let listener =
         TcpListener::bind(args.health_listen).await.context("failed to listen for health checks")?;
     // A standby is as ready as the leader: it takes over when it must.
@@ -104,7 +116,7 @@ pub async fn run(
         () = shutdown.cancelled() => return Ok(()),
     }
     metrics.set_leading(true);
-    let controller = control(client, config, metrics.clone(), &args, shutdown.clone());
+    let controller = control(client, config, (metrics.clone(), scaling), &args, shutdown.clone());
     let lost = tokio::select! {
         () = controller => false,
         () = leader.hold() => true,
@@ -119,7 +131,7 @@ pub async fn run(
 async fn control(
     client: Client,
     config: Config,
-    metrics: Metrics,
+    (metrics, scaling): (Metrics, autoscaler::metrics::Metrics),
     args: &ControllerArgs,
     shutdown: CancellationToken,
 ) {
@@ -132,17 +144,26 @@ async fn control(
         .touched_objects();
     let deployments = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
     let reporter = Reporter { controller: FIELD_MANAGER.into(), instance: Some(args.identity.clone()) };
+    let recorder = Recorder::new(client.clone(), reporter);
+    let whereabouts =
+        Whereabouts { namespace: args.namespace.clone(), selector: config.gateway_selector.clone() };
+    let decisions = Decisions::default();
     let context = Arc::new(Context {
-        recorder: Recorder::new(client.clone(), reporter),
+        recorder: recorder.clone(),
+        decisions: decisions.clone(),
         client: client.clone(),
         config,
         pods: pods.clone(),
         infos: Infos::new(),
         metrics,
     });
-    let forget = forget_gone_pods(context.clone());
     let services = Api::<EmbeddingService>::all(client.clone());
-    let reconciling = Controller::new(services, watcher::Config::default())
+    let controller = Controller::new(services, watcher::Config::default());
+    let forget = forget(context.clone(), controller.store());
+    let waker =
+        Waker { client: client.clone(), recorder, decisions, metrics: scaling, services: controller.store() };
+    let autoscaling = autoscaler::run(waker, whereabouts, Dialer::new(args.gateway_token.clone()));
+    let reconciling = controller
         .with_config(ControllerConfig::default().concurrency(args.concurrency).debounce(DEBOUNCE))
         .owns(Api::<Deployment>::all(client), deployments)
         .watches_stream(pod_changes, |pod| service_ref(&pod))
@@ -157,6 +178,7 @@ async fn control(
     tokio::select! {
         () = reconciling => (),
         () = forget => (),
+        () = autoscaling => (),
     }
 }
 
@@ -165,13 +187,14 @@ fn service_ref(pod: &Pod) -> Option<ObjectRef<EmbeddingService>> {
     Some(ObjectRef::new(observe::service_of(pod)?).within(namespace))
 }
 
-/// Keeps what pods have said from growing with every pod that ever was. Never ends.
-async fn forget_gone_pods(context: Arc<Context>) {
+/// Keeps what is known of pods and services from growing with every one that ever was. Never ends.
+async fn forget(context: Arc<Context>, services: Store<EmbeddingService>) {
     const PERIOD: Duration = Duration::from_secs(60);
     loop {
         tokio::time::sleep(PERIOD).await;
         let pods = context.pods.state();
         context.infos.retain(pods.iter().filter_map(|pod| pod.metadata.uid.as_deref()));
+        context.decisions.retain(|service| wake::find(&services, service).is_some());
     }
 }
 

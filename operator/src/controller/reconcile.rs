@@ -26,6 +26,7 @@ use super::{
     status::{self, Observed, ObservedPod},
     validate::{InvalidSpec, validate},
 };
+use crate::autoscaler::decisions::Decisions;
 
 /// How often a service is looked at when nothing happens: heals what is not watched.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -46,6 +47,8 @@ pub struct Context {
     pub pods: Store<Pod>,
     /// What the pods have said.
     pub infos: Infos,
+    /// What the autoscaler decided.
+    pub decisions: Decisions,
     /// Publishes events.
     pub recorder: Recorder,
     /// Counts.
@@ -99,6 +102,8 @@ async fn run(object: &EmbeddingService, context: &Context) -> Result<(Action, Op
     let observed = Observed {
         generation: object.metadata.generation,
         replicas: object.spec.replicas,
+        scales: object.spec.scaling.is_some(),
+        scaling: context.decisions.get(&format!("{namespace}/{name}")),
         accelerator: object.spec.accelerator.is_some(),
         pinned_digest: object.spec.model.digest.clone(),
         hindrance: hindrance.clone().or_else(|| deployment.as_ref().and_then(observe::replica_failure)),

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kembed_crds::{
-    EmbeddingServiceStatus, SpaceStatus,
+    EmbeddingServiceStatus, ScalingStatus, SpaceStatus,
     conditions::{ConditionType, Reason},
 };
 use kembed_queue::wire::Space;
@@ -24,6 +24,10 @@ pub struct Observed {
     pub generation: Option<i64>,
     /// The count its spec asks for.
     pub replicas: i32,
+    /// Whether its spec has the count follow the load.
+    pub scales: bool,
+    /// Why the count is what it is, if that was decided lately.
+    pub scaling: Option<ScalingStatus>,
     /// Whether its spec asks for an accelerator.
     pub accelerator: bool,
     /// The digest that its spec demands.
@@ -89,7 +93,7 @@ pub fn decide(
         selector: Some(selector_text(&observed.name)),
         url: Some(format!("http://{}.{}.svc", observed.name, observed.namespace)),
         space,
-        scaling: previous.scaling.clone(),
+        scaling: observed.scaling.clone().or_else(|| previous.scaling.clone()).filter(|_| observed.scales),
     }
 }
 
@@ -143,6 +147,9 @@ impl Verdicts<'_> {
         }
         if let Some(hindrance) = &self.observed.hindrance {
             return no(hindrance.clone());
+        }
+        if wanted == 0 && self.observed.scales {
+            return yes(Reason::ScaledToZero, "no pod runs; the first request for vectors brings one");
         }
         if wanted == 0 {
             return no(Hindrance::new(Reason::Off, "replicas is 0: requests are refused"));
@@ -436,6 +443,31 @@ mod tests {
         assert_eq!(read(&status, ConditionType::Ready), ("False", "Off"));
         assert_eq!(read(&status, ConditionType::CapacityAvailable), ("True", "Scheduled"));
         assert_eq!(read(&status, ConditionType::ModelAvailable), ("True", "Loaded"));
+    }
+
+    #[test]
+    fn zero_with_scaling_is_ready() {
+        let mut seen = observed(vec![]);
+        (seen.replicas, seen.scales) = (0, true);
+        let status = decide(&seen, &recorded("sha256:a"), NOW);
+        assert_eq!(read(&status, ConditionType::Ready), ("True", "ScaledToZero"));
+        seen.hindrance = Some(Hindrance::new(Reason::NameConflict, "Service minilm is not ours"));
+        let status = decide(&seen, &recorded("sha256:a"), NOW);
+        assert_eq!(read(&status, ConditionType::Ready), ("False", "NameConflict"));
+    }
+
+    #[test]
+    fn why_the_count_is_what_it_is_stays_as_long_as_it_is_followed() {
+        let decision = |reason: &str| ScalingStatus { reason: reason.into(), since: Time(NOW) };
+        let mut seen = observed(vec![]);
+        (seen.scales, seen.scaling) = (true, Some(decision("Activated")));
+        let first = decide(&seen, &EmbeddingServiceStatus::default(), NOW);
+        assert_eq!(first.scaling, Some(decision("Activated")));
+        seen.scaling = None;
+        let by_the_next_leader = decide(&seen, &first, NOW);
+        assert_eq!(by_the_next_leader.scaling, Some(decision("Activated")));
+        seen.scales = false;
+        assert_eq!(decide(&seen, &first, NOW).scaling, None);
     }
 
     #[test]

@@ -24,8 +24,10 @@ use super::{
     buffers::{BufferError, Buffers},
     caller::Caller,
     directory::View,
+    inference::is_inference,
     keys::Charge,
     knowledge::Knowledge,
+    load::{Board, Underway, lane},
     metrics::{Exchange, Metrics},
     model_body::{service_of_body, unknown},
     models,
@@ -53,6 +55,7 @@ pub struct Limits {
 pub struct Gateway {
     knowledge: Arc<Knowledge>,
     upstream: Upstream,
+    load: Arc<Board>,
     metrics: Metrics,
     limits: Limits,
     buffers: Buffers,
@@ -75,8 +78,14 @@ impl Gateway {
         limits: Limits,
         draining: CancellationToken,
     ) -> Self {
+        let (upstream, load) = (Upstream::new(metrics.clone()), Arc::new(Board::new(metrics.clone())));
         let buffers = Buffers::new(limits.model_body, limits.bodies);
-        Self { knowledge, upstream: Upstream::new(metrics.clone()), metrics, limits, buffers, draining }
+        Self { knowledge, upstream, load, metrics, limits, buffers, draining }
+    }
+
+    /// What is counted of the requests.
+    pub fn load(&self) -> &Arc<Board> {
+        &self.load
     }
 
     /// Whether requests should come here: all is known, and the gateway is not about to end.
@@ -90,6 +99,7 @@ impl Gateway {
         let version = request.version();
         let answer = self.dispatch(request, &mut exchange).await.unwrap_or_else(|refusal| {
             self.metrics.refused(refusal.label());
+            exchange.refused = true;
             Answer::Own(refusal.into_response())
         });
         let mut response = counted(answer, exchange);
@@ -133,7 +143,7 @@ impl Gateway {
         let view = self.view(&caller, &name, by)?;
         exchange.service = Some(name.clone());
         let (body, charge) = self.admit(&view, &caller, &target, body, exchange).await?;
-        let answer = self.forward(&view, &name, head, &target, body).await;
+        let answer = self.forward(&view, &name, head, &target, body, exchange).await;
         if let Some(charge) = charge {
             match &answer {
                 Ok(Answer::Pods(response, _)) => admission::settle(charge, Ok(response)),
@@ -205,10 +215,19 @@ impl Gateway {
         head: request::Parts,
         target: &PathAndQuery,
         body: RequestBody,
+        exchange: &mut Exchange,
     ) -> Result<Answer, Refusal> {
+        if is_inference(&head.method, target) {
+            let tokens = admission::estimate(body.size_hint().lower(), target);
+            exchange.load = Some(self.load.arrive(name, lane(&head.headers), tokens));
+            if view.asleep {
+                self.load.want(name);
+            }
+        }
         let pods = view.endpoints.as_deref().map_err(|why| Refusal::Unavailable(why.clone()))?;
         let limit = view.request_timeout.unwrap_or(self.limits.request_timeout);
         let deadline = Instant::now() + limit;
+        exchange.load.iter_mut().for_each(Underway::start);
         let sent = self.upstream.send(view.rotation.order(pods), head, target, body);
         match timeout_at(deadline, sent).await {
             Ok(Ok(response)) => Ok(Answer::Pods(response, deadline)),

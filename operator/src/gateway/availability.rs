@@ -17,6 +17,8 @@ pub struct Service {
     pub created: i64,
     /// Pods it should have.
     pub replicas: i32,
+    /// Whether kembed sets that number, so that a request to a service without pods brings one.
+    pub scales: bool,
     /// The digest of the space that its vectors belong to, once one is recorded.
     pub digest: Option<String>,
     /// Its `Ready` condition, once the controller has looked at it.
@@ -140,7 +142,7 @@ pub fn endpoints<'a>(
     pods: impl Iterator<Item = (&'a Pod, Option<&'a str>)>,
 ) -> Result<Vec<Endpoint>, Unavailable> {
     if service.replicas == 0 {
-        return Err(off(service));
+        return Err(if service.scales { asleep(service) } else { off(service) });
     }
     let recorded = service.digest.as_deref().ok_or_else(|| why_none(service))?;
     let proven = pods.filter(|(_, reported)| *reported == Some(recorded));
@@ -158,6 +160,17 @@ fn off(service: &Service) -> Unavailable {
             service.name
         ),
         transient: false,
+    }
+}
+
+fn asleep(service: &Service) -> Unavailable {
+    Unavailable {
+        reason: Reason::ScaledToZero.as_str().to_owned(),
+        message: format!(
+            "EmbeddingService {} has no pod, for nobody asked for a while. A request for vectors wakes it: try again",
+            service.name
+        ),
+        transient: true,
     }
 }
 
@@ -224,6 +237,13 @@ mod tests {
             "{}",
             refusal.message
         );
+    }
+
+    #[test]
+    fn a_service_that_scales_is_not_off_at_zero() {
+        let asleep = Service { replicas: 0, scales: true, ..service("minilm") };
+        let refusal = names(&asleep, &[(pod("a"), Some("sha256:one"))]).expect_err("no pod");
+        assert_eq!((refusal.reason.as_str(), refusal.transient), ("ScaledToZero", true));
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub struct View {
     pub request_timeout: Option<Duration>,
     /// When the service was created, in seconds since 1970.
     pub created: i64,
+    /// Whether it has no pod and a request would bring one.
+    pub asleep: bool,
 }
 
 /// A pod that should be asked which space it serves.
@@ -94,6 +96,11 @@ impl Directory {
     /// As [`Directory::view`], of a service that is there for this caller.
     pub fn view_for(&self, caller: &Caller, name: &ServiceName) -> Option<&Arc<View>> {
         self.view(name).filter(|view| caller.may_use(&view.keys))
+    }
+
+    /// Whether a service of this name has no pod and a request would bring one.
+    pub fn is_asleep(&self, name: &str) -> bool {
+        name.parse().is_ok_and(|name| self.view(&name).is_some_and(|view| view.asleep))
     }
 
     /// All services with their views, by name.
@@ -219,6 +226,7 @@ impl Directory {
             keys,
             request_timeout: service.request_timeout,
             created: service.created,
+            asleep: service.replicas == 0 && service.scales,
         }
     }
 }

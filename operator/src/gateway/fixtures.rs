@@ -13,6 +13,7 @@ pub(crate) fn service(name: &str) -> Service {
         name: ServiceName::new("team", name).expect("the test's own label"),
         created: 0,
         replicas: 1,
+        scales: false,
         digest: Some("sha256:one".to_owned()),
         ready: None,
         request_timeout: None,

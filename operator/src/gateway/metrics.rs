@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
+use kembed_queue::tally::End;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -11,7 +12,7 @@ use prometheus_client::{
 
 use tracing::field::display;
 
-use super::name::ServiceName;
+use super::{load::Underway, name::ServiceName};
 
 /// What the log calls the lines of requests, so that a filter can tell them from others.
 const ACCESS: &str = "access";
@@ -28,6 +29,7 @@ pub struct Metrics {
     upstream_seconds: Histogram,
     connect_failures: Counter,
     refusals: Family<RefusalLabels, Counter>,
+    wanted: Counter,
     services: Gauge,
     pods: Gauge,
     access_log: bool,
@@ -55,6 +57,7 @@ impl Metrics {
             upstream_seconds: seconds(),
             connect_failures: Counter::default(),
             refusals: Family::default(),
+            wanted: Counter::default(),
             services: Gauge::default(),
             pods: Gauge::default(),
             access_log: false,
@@ -86,6 +89,11 @@ impl Metrics {
             m.connect_failures,
         );
         registry.register("kembed_gateway_refusals", "Answers that are not a pod's, by reason", m.refusals);
+        registry.register(
+            "kembed_gateway_wakes",
+            "Times that somebody began to want a service without pods",
+            m.wanted,
+        );
         registry.register("kembed_gateway_services", "EmbeddingServices known", m.services);
         registry.register("kembed_gateway_pods", "Pods of EmbeddingServices known", m.pods);
         metrics
@@ -109,6 +117,8 @@ impl Metrics {
             service: None,
             key: None,
             status: None,
+            refused: false,
+            load: None,
         }
     }
 
@@ -125,6 +135,11 @@ impl Metrics {
     /// A request was refused for a reason out of a bounded set.
     pub fn refused(&self, reason: &'static str) {
         self.refusals.get_or_create(&RefusalLabels { reason }).inc();
+    }
+
+    /// Somebody began to want a service without pods.
+    pub fn wanted(&self) {
+        self.wanted.inc();
     }
 
     /// So many are known now.
@@ -148,6 +163,10 @@ pub struct Exchange {
     pub key: Option<String>,
     /// Status of the answer, once there is one.
     pub status: Option<StatusCode>,
+    /// Whether that is the gateway's own refusal.
+    pub refused: bool,
+    /// How it counts in the service's load, if it does.
+    pub load: Option<Underway>,
 }
 
 impl Exchange {
@@ -170,6 +189,20 @@ impl Drop for Exchange {
         self.metrics.in_flight.dec();
         self.metrics.requests.get_or_create(&RequestLabels { route: self.route, code }).inc();
         self.metrics.request_seconds.observe(seconds);
+        if let Some(load) = self.load.take() {
+            load.end(end(self.status, self.refused));
+        }
+    }
+}
+
+/// How a request ended for its service's load. Bad gateway and gateway time-out speak of a pod that had it.
+fn end(status: Option<StatusCode>, refused: bool) -> End {
+    match status {
+        None => End::Cancelled,
+        Some(StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT) => End::Failed,
+        Some(_) if refused => End::Refused,
+        Some(status) if status.is_server_error() => End::Failed,
+        Some(_) => End::Answered { tokens: 0 },
     }
 }
 

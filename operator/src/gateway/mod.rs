@@ -2,8 +2,8 @@
 //!
 //! What decides is pure: [`caller`] and [`keys`] say who may use a service and how much, [`route`] finds it,
 //! [`directory`] and [`availability`] know its pods, [`balance`] gives them their turn, [`refusal`] words what a client
-//! is told. [`watch`] and [`probe`] bring the news, [`answer`]
-//! and [`upstream`] carry requests through.
+//! is told. [`watch`] and [`probe`] bring the news, [`answer`] and [`upstream`] carry requests through, and [`load`] counts
+//! them for the leader, who follows it at [`internal`].
 
 pub mod admission;
 pub mod answer;
@@ -14,14 +14,17 @@ pub mod bucket;
 pub mod buffers;
 pub mod caller;
 pub mod directory;
+pub mod internal;
 pub mod key_index;
 pub mod keys;
 pub mod knowledge;
+pub mod load;
 pub mod metrics;
 pub mod name;
 pub mod ownership;
 pub mod probe;
 pub mod refusal;
+pub mod reviews;
 pub mod route;
 pub mod server;
 pub mod upstream;
@@ -31,6 +34,8 @@ pub mod watch;
 #[cfg(test)]
 mod fixtures;
 mod headers;
+mod held_tokens;
+mod inference;
 mod model_body;
 mod models;
 mod objects;
@@ -46,8 +51,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     answer::{Gateway, Limits},
+    internal::Internal,
     knowledge::Knowledge,
     metrics::Metrics,
+    reviews::Reviews,
     server::Drain,
     usage::KeyUsage,
 };
@@ -62,6 +69,14 @@ pub struct Args {
     /// Where health checks and metrics are served
     #[arg(long, default_value = "0.0.0.0:8081")]
     pub health_listen: SocketAddr,
+
+    /// Where the rest of kembed speaks to this gateway
+    #[arg(long, default_value = "0.0.0.0:8082")]
+    pub internal_listen: SocketAddr,
+
+    /// The controller's user name, as in system:serviceaccount:NAMESPACE:NAME; without it nobody may follow the load
+    #[arg(long, env = "KEMBED_CONTROLLER_USER")]
+    pub controller_user: Option<String>,
 
     /// Bytes that a body may have which names its service as "model"; others pass through unread
     #[arg(long, default_value_t = 8 * 1024 * 1024)]
@@ -104,6 +119,7 @@ pub async fn run(args: Args, client: Client, shutdown: CancellationToken) -> any
     let requests = bind(args.listen).await?;
     let health = bind(args.health_listen).await?;
     let patience = server::patience(args.max_connections, files::raise_limit());
+    let internal_requests = bind(args.internal_listen).await?;
 
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry).with_access_log(args.access_log);
@@ -116,7 +132,11 @@ pub async fn run(args: Args, client: Client, shutdown: CancellationToken) -> any
     };
     let gateway = Arc::new(Gateway::new(knowledge.clone(), metrics, limits, shutdown.clone()));
 
+    let reviews = Reviews::new(client.clone(), args.controller_user);
+    let internal = Arc::new(Internal::new(gateway.load().clone(), knowledge.clone(), reviews));
+
     let mut tasks = JoinSet::new();
+    tasks.spawn(internal::serve(internal_requests, internal, internal::nothing_else));
     tasks.spawn(watch::services(client.clone(), knowledge.clone()));
     tasks.spawn(watch::pods(client, knowledge.clone()));
     tasks.spawn(probe::run(knowledge));

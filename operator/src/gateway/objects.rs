@@ -6,7 +6,7 @@ use k8s_openapi::{api::core::v1 as corev1, apimachinery::pkg::apis::meta::v1::Co
 use kembed_crds::{Duration, SERVICE_LABEL, conditions::ConditionType};
 use kembed_queue::wire::POD_PORT;
 use kube::core::Object;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
     availability::{Life, Pod, PodName, ReadyCondition, Service},
@@ -23,6 +23,8 @@ pub type WatchedService = Object<WatchedSpec, WatchedStatus>;
 pub struct WatchedSpec {
     #[serde(default = "one")]
     replicas: i32,
+    #[serde(default)]
+    scaling: Option<IgnoredAny>,
     #[serde(default)]
     traffic: Option<WatchedTraffic>,
 }
@@ -69,6 +71,7 @@ pub fn service(object: WatchedService) -> Option<Service> {
         name,
         created,
         replicas: object.spec.replicas,
+        scales: object.spec.scaling.is_some(),
         digest: space.map(|space| space.digest),
         ready: ready.map(|condition| ReadyCondition {
             holds: condition.status == "True",
@@ -139,7 +142,7 @@ mod tests {
             "apiVersion": "kembed.dev/v1alpha1", "kind": "EmbeddingService",
             "metadata": {"namespace": "team", "name": "minilm", "creationTimestamp": "1970-01-01T00:01:00Z"},
             "spec": {
-                "model": {"uri": "hf://a/b"}, "replicas": 3,
+                "model": {"uri": "hf://a/b"}, "replicas": 3, "scaling": {"minReplicas": 1},
                 "traffic": {
                     "queueTimeout": "10m", "requestTimeout": "1m30s", "maxQueuedRequests": 10,
                     "apiKeys": [
@@ -169,6 +172,7 @@ mod tests {
                 name: ServiceName::new("team", "minilm").expect("two labels"),
                 created: 60,
                 replicas: 3,
+                scales: true,
                 digest: Some("sha256:one".to_owned()),
                 ready: Some(ReadyCondition {
                     holds: false,

@@ -105,11 +105,11 @@ async fn list_pods(State(stored): State<Stored>, Query(asked): Query<Asked>) -> 
     }
 }
 
-fn events(events: impl futures::Stream<Item = Bytes> + Send + 'static) -> Response {
+pub fn events(events: impl futures::Stream<Item = Bytes> + Send + 'static) -> Response {
     Body::from_stream(events.map(Ok::<_, Infallible>)).into_response()
 }
 
-fn list(version: &str, kind: &str, item: Value) -> Value {
+pub fn list(version: &str, kind: &str, item: Value) -> Value {
     json!({"apiVersion": version, "kind": kind, "metadata": {"resourceVersion": "7"}, "items": [item]})
 }
 
@@ -135,22 +135,26 @@ fn stored_pod(at: SocketAddr) -> Value {
 }
 
 /// The gateway as its program runs it.
-struct Running {
-    requests: SocketAddr,
-    health: SocketAddr,
+pub struct Running {
+    pub requests: SocketAddr,
+    pub health: SocketAddr,
+    pub internal: SocketAddr,
     shutdown: CancellationToken,
     ended: JoinHandle<anyhow::Result<()>>,
 }
 
-async fn run(api_server: SocketAddr) -> Running {
+pub async fn run(api_server: SocketAddr) -> Running {
     // Another test of this process may have done so.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = kube::Config::new(format!("http://{api_server}").parse().expect("a URL"));
     let client = kube::Client::try_from(config).expect("a client without TLS");
-    let (requests, health, shutdown) = (nobody().await, nobody().await, CancellationToken::new());
+    let (requests, health, internal) = (nobody().await, nobody().await, nobody().await);
+    let shutdown = CancellationToken::new();
     let args = Args {
         listen: requests,
         health_listen: health,
+        internal_listen: internal,
+        controller_user: Some(CONTROLLER.to_owned()),
         model_body_limit: 1024,
         bodies_limit: 64 * 1024,
         max_connections: 1024,
@@ -160,7 +164,7 @@ async fn run(api_server: SocketAddr) -> Running {
         drain_timeout: PATIENCE,
     };
     let ended = tokio::spawn(gateway::run(args, client, shutdown.clone()));
-    Running { requests, health, shutdown, ended }
+    Running { requests, health, internal, shutdown, ended }
 }
 
 impl Running {
@@ -173,7 +177,7 @@ impl Running {
         Some((answer.status.as_u16(), answer.body))
     }
 
-    async fn eventually(&self, at: SocketAddr, path: &str, status: u16) {
+    pub async fn eventually(&self, at: SocketAddr, path: &str, status: u16) {
         let look = async {
             while self.ask(at, path).await.map(|(status, _)| status) != Some(status) {
                 tokio::time::sleep(Duration::from_millis(5)).await;

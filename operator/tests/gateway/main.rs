@@ -7,6 +7,8 @@ mod drain;
 mod failures;
 mod hostile;
 mod keys;
+mod load;
 mod routes;
 mod space;
 mod support;
+mod wake;

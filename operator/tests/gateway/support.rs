@@ -35,6 +35,9 @@ use tokio_util::sync::CancellationToken;
 /// The space that services have recorded.
 pub const SPACE: &str = "sha256:one";
 
+/// The controller's user name.
+pub const CONTROLLER: &str = "system:serviceaccount:kembed:kembed-controller";
+
 /// Longer than anything here takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -187,6 +190,7 @@ pub fn service(text: &str) -> Service {
         name: name(text),
         created: 60,
         replicas: 1,
+        scales: false,
         digest: Some(SPACE.to_owned()),
         ready: None,
         request_timeout: None,

@@ -1,0 +1,113 @@
+//! Metrics of the autoscaler.
+
+use std::{sync::atomic::AtomicU64, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+
+/// How an attempt to wake a service ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Outcome {
+    /// Its count is 1.
+    Woken,
+    /// It has changed since, and is looked at again.
+    Changed,
+    /// The write failed, and is tried again.
+    Failed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: Outcome,
+}
+
+/// Metrics of the autoscaler. Clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    gateways: Gauge,
+    known: Gauge<f64, AtomicU64>,
+    reports: Counter,
+    stream_failures: Counter,
+    wakes: Family<OutcomeLabel, Counter>,
+    wake_seconds: Histogram,
+}
+
+impl Metrics {
+    /// Registers them.
+    pub fn new(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            gateways: Gauge::default(),
+            known: Gauge::default(),
+            reports: Counter::default(),
+            stream_failures: Counter::default(),
+            wakes: Family::default(),
+            // 1 ms to 8 s.
+            wake_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+        };
+        let m = metrics.clone();
+        registry.register("kembed_autoscaler_gateways", "Gateways whose load is followed", m.gateways);
+        registry.register("kembed_autoscaler_load_known", "1 while no followed gateway is silent", m.known);
+        registry.register("kembed_autoscaler_reports", "Reports that gateways have sent", m.reports);
+        registry.register(
+            "kembed_autoscaler_stream_failures",
+            "Streams of reports that ended or could not be opened",
+            m.stream_failures,
+        );
+        registry.register("kembed_autoscaler_wakes", "Attempts to wake a service, by outcome", m.wakes);
+        registry.register(
+            "kembed_autoscaler_wake_seconds",
+            "Time from a gateway's word that somebody waits to the written count",
+            m.wake_seconds,
+        );
+        metrics
+    }
+
+    /// So many gateways are followed.
+    pub fn follows(&self, gateways: usize) {
+        self.gateways.set(i64::try_from(gateways).unwrap_or(i64::MAX));
+    }
+
+    /// Whether all of them speak.
+    pub fn knows(&self, known: bool) {
+        self.known.set(if known { 1.0 } else { 0.0 });
+    }
+
+    /// A gateway sent a report.
+    pub fn reported(&self) {
+        self.reports.inc();
+    }
+
+    /// A stream ended or could not be opened.
+    pub fn stream_failed(&self) {
+        self.stream_failures.inc();
+    }
+
+    /// An attempt to wake a service has ended, so long after a gateway asked for it.
+    pub fn woke(&self, outcome: Outcome, after: Duration) {
+        self.wakes.get_or_create(&OutcomeLabel { outcome }).inc();
+        if outcome == Outcome::Woken {
+            self.wake_seconds.observe(after.as_secs_f64());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documentation::undocumented;
+
+    #[test]
+    fn every_metric_is_documented() {
+        let mut registry = Registry::default();
+        Metrics::new(&mut registry);
+        assert_eq!(undocumented(&registry), [""; 0]);
+    }
+}
