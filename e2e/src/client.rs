@@ -102,6 +102,18 @@ impl Client {
         Ok(Answer { status, headers, body: response.text().await.with_context(what)? })
     }
 
+    /// Sends a request with a bearer token.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn send_as(&self, token: &str, method: Method, url: &str) -> anyhow::Result<Answer> {
+        let what = || format!("failed to ask {method} {url}");
+        let response =
+            self.0.request(method.clone(), url).bearer_auth(token).send().await.with_context(what)?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        Ok(Answer { status, headers, body: response.text().await.with_context(what)? })
+    }
+
     /// `GET`.
     ///
     /// # Errors

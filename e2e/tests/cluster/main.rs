@@ -13,3 +13,4 @@ mod rollout;
 mod scaling;
 mod serving;
 mod validation;
+mod waking;

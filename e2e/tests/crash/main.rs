@@ -5,7 +5,7 @@ use e2e::{
     TempNamespace,
     command::{cluster, kubectl},
     installation::NAMESPACE,
-    service::minilm,
+    service::{minilm, with},
     wait::await_that,
     with_temp_ns,
 };
@@ -16,10 +16,40 @@ use k8s_openapi::api::{
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
 };
+use kembed_crds::EmbeddingService;
 use kube::{Api, ResourceExt, api::ListParams};
+use serde_json::json;
+use tokio::sync::Mutex;
+
+/// Held by the test that kills controllers now.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// A client that asks once and leaves, while nobody leads.
+#[tokio::test]
+async fn the_next_leader_knows_who_asked_at_zero() -> anyhow::Result<()> {
+    let _alone = ALONE.lock().await;
+    with_temp_ns(|ns| async move {
+        ns.apply(with(minilm("minilm"), json!({"scaling": {}}))).await?;
+        ns.await_serving("minilm", 1).await?;
+        ns.kubectl(&["scale", "emb/minilm", "--replicas=0"]).await?;
+        let url = format!("http://minilm.{}.svc/v1/embeddings", ns.name);
+        let (pod, container) = leader(&ns).await?;
+        let asleep = |emb: &EmbeddingService| emb.status.as_ref().is_some_and(|status| status.replicas == 0);
+        ns.await_service("minilm", "the service to sleep", asleep).await?;
+
+        kill(&pod, &container).await?;
+        let refused = ns.kembed.gateway.post(&url, json!({"model": "minilm", "input": "hello"})).await?;
+        ensure!(refused.status == 503 && refused.body.contains("ScaledToZero"), "{refused:?}");
+        delete_lease().await?;
+        ns.await_serving("minilm", 1).await?;
+        Ok(())
+    })
+    .await
+}
 
 #[tokio::test]
 async fn a_killed_controller_finishes_what_it_began() -> anyhow::Result<()> {
+    let _alone = ALONE.lock().await;
     with_temp_ns(|ns| async move {
         ns.apply(minilm("calm")).await?;
         ns.await_serving("calm", 1).await?;
@@ -60,9 +90,13 @@ async fn kill_during(
     let (pod, container) = leader(ns).await?;
     ns.apply(minilm(name)).await?;
     moment().await?;
-    cluster(&["ctr", "task", "kill", "--signal", "SIGKILL", &container]).await?;
+    kill(&pod, &container).await
+}
+
+async fn kill(pod: &str, container: &str) -> anyhow::Result<()> {
+    cluster(&["ctr", "task", "kill", "--signal", "SIGKILL", container]).await?;
     // A new pod starts at once; the old one's container would wait longer after each crash.
-    kubectl(&["--namespace", NAMESPACE, "delete", "pod", &pod, "--grace-period=0", "--force"]).await?;
+    kubectl(&["--namespace", NAMESPACE, "delete", "pod", pod, "--grace-period=0", "--force"]).await?;
     Ok(())
 }
 
