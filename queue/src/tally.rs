@@ -77,6 +77,13 @@ pub enum End {
     Cancelled,
 }
 
+impl Passage {
+    /// `<namespace>/<name>` of the service that it is for.
+    pub fn service(&self) -> &str {
+        &self.service
+    }
+}
+
 impl Tally {
     /// Has counted nothing. No two lives of any gateway may have the same `epoch`.
     pub fn new(epoch: String, began: Instant) -> Self {
@@ -171,8 +178,14 @@ impl Tally {
         let mut services = BTreeMap::new();
         for (name, entry) in &mut self.services {
             let waits_on = |wanted: Instant| now.saturating_duration_since(wanted) < WANTED_FOR;
-            if entry.told.wanted.is_some() && !(entry.wanted.is_some_and(waits_on) && is_asleep(name)) {
-                (entry.told.wanted, entry.wanted, entry.version) = (None, None, version);
+            let waits = entry.told.level.waiting.total() > 0;
+            if entry.told.wanted.is_some() || waits {
+                let is_wanted = (waits || entry.wanted.is_some_and(waits_on)) && is_asleep(name);
+                if !is_wanted {
+                    (entry.told.wanted, entry.wanted, entry.version) = (None, None, version);
+                } else {
+                    entry.told.wanted.get_or_insert(at);
+                }
             }
             if entry.is_busy() {
                 entry.sum(now);
@@ -335,6 +348,18 @@ mod tests {
         assert!(tally.want("t/s", began + ms(90_000)));
         assert_eq!(wanted(&mut tally, began + ms(90_001), false), None, "there is a pod");
         assert!(tally.want("t/s", began + ms(90_002)), "it went to zero again");
+    }
+
+    #[test]
+    fn who_waits_on_wants_it_however_long() {
+        let (mut tally, began) = tally();
+        let passage = tally.arrive("t/s", Lane::Interactive, 1, began);
+        let wanted = |tally: &mut Tally, at, asleep| tally.report(0, at, |_| asleep).0.services["t/s"].wanted;
+        assert_eq!(wanted(&mut tally, began + ms(1), false), None);
+        assert_eq!(wanted(&mut tally, began + ms(2), true), Some(2000), "its last pod went while it waited");
+        assert_eq!(wanted(&mut tally, began + 10 * WANTED_FOR, true), Some(2000));
+        tally.end(passage, End::Cancelled, began + 10 * WANTED_FOR);
+        assert_eq!(wanted(&mut tally, began + 10 * WANTED_FOR, true), None);
     }
 
     #[test]
