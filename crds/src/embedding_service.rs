@@ -68,7 +68,7 @@ pub struct EmbeddingServiceSpec {
     pub accelerator: Option<Accelerator>,
 
     /// How many pods serve the model. You, an HPA or KEDA write it, directly or through the scale subresource. 0 is
-    /// off: requests are refused at once. With `scaling` set, the first request for vectors makes it 1.
+    /// off, and requests are refused at once; with `scaling` it is asleep, and the first request for vectors makes it 1.
     #[serde(default = "one")]
     #[x_kube(validation = Rule::new("self >= 0").message("replicas counts pods: write 0 or more"))]
     pub replicas: i32,
@@ -79,8 +79,7 @@ pub struct EmbeddingServiceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<Scaling>,
 
-    /// Limits on requests, and who may send them. In this version no request waits: `queueTimeout` and
-    /// `maxQueuedRequests` are checked but not acted on.
+    /// Limits on requests, and who may send them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,
 

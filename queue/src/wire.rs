@@ -16,8 +16,12 @@ pub const LIVE_PATH: &str = "/health/live";
 /// Path that answers 200 once the pod may be given requests. It never waits for work.
 pub const READY_PATH: &str = "/health/ready";
 
-/// Response header: the digest of the vector space that the vectors in the answer belong to.
+/// Response header: the digest of the vector space that the vectors in the answer belong to. On a request to a gateway:
+/// the only space whose vectors are wanted.
 pub const SPACE_HEADER: &str = "x-kembed-space";
+
+/// Response header of a gateway: the revision of the model, where its source has such (a commit on a model hub).
+pub const REVISION_HEADER: &str = "x-kembed-revision";
 
 /// Response header that the OpenAI clients obey: `true` or `false`.
 pub const SHOULD_RETRY_HEADER: &str = "x-should-retry";

@@ -15,25 +15,29 @@ use http::{
 };
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Incoming};
+use kembed_queue::credit::{GRANTED_HEADER, POD_LOAD_HEADER};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    activation::Activation,
     admission,
     body::{AnswerBody, Passed, RequestBody},
     buffers::{BufferError, Buffers},
     caller::Caller,
     directory::View,
-    inference::is_inference,
+    inference::{Terms, is_inference},
     keys::Charge,
     knowledge::Knowledge,
-    load::{Board, Underway, lane},
+    load::Board,
     metrics::{Exchange, Metrics},
     model_body::{service_of_body, unknown},
     models,
     name::ServiceName,
+    owner::{Asked, Owner, Served, Settings},
     refusal::Refusal,
     route::{By, Route, route},
+    service_queue::WaitLimits,
     upstream::{Upstream, UpstreamError},
 };
 
@@ -43,12 +47,14 @@ const NOTHING: Refusal = Refusal::UnknownUrl { asked: None };
 /// Bounds on a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes of a body that names its model, which is read before it is known where it goes.
-    pub model_body: usize,
+    /// Bytes of a body that is read before it is sent on: of each request for vectors, and of what names its model.
+    pub body: usize,
     /// Bytes of all such bodies together.
     pub bodies: usize,
     /// Time for such a body to come, and for a pod to answer where the service does not say.
     pub request_timeout: Duration,
+    /// For requests that wait for a pod, where the service does not say.
+    pub wait: WaitLimits,
 }
 
 /// Answers requests.
@@ -56,6 +62,7 @@ pub struct Gateway {
     knowledge: Arc<Knowledge>,
     upstream: Upstream,
     load: Arc<Board>,
+    owner: Arc<Owner>,
     metrics: Metrics,
     limits: Limits,
     buffers: Buffers,
@@ -76,16 +83,32 @@ impl Gateway {
         knowledge: Arc<Knowledge>,
         metrics: Metrics,
         limits: Limits,
+        activation: Activation,
         draining: CancellationToken,
     ) -> Self {
-        let (upstream, load) = (Upstream::new(metrics.clone()), Arc::new(Board::new(metrics.clone())));
-        let buffers = Buffers::new(limits.model_body, limits.bodies);
-        Self { knowledge, upstream, load, metrics, limits, buffers, draining }
+        let (upstream, buffers) = (Upstream::new(metrics.clone()), Buffers::new(limits.body, limits.bodies));
+        let settings = Settings { wait: limits.wait, request_timeout: limits.request_timeout };
+        let load = Arc::new(Board::new(metrics.clone()));
+        let owner = Owner::new(
+            knowledge.clone(),
+            upstream.clone(),
+            load.clone(),
+            metrics.clone(),
+            settings,
+            activation,
+        );
+        let owner = Arc::new(owner);
+        Self { knowledge, upstream, load, owner, metrics, limits, buffers, draining }
     }
 
     /// What is counted of the requests.
     pub fn load(&self) -> &Arc<Board> {
         &self.load
+    }
+
+    /// What answers requests for vectors.
+    pub fn owner(&self) -> &Arc<Owner> {
+        &self.owner
     }
 
     /// Whether requests should come here: all is known, and the gateway is not about to end.
@@ -99,10 +122,11 @@ impl Gateway {
         let version = request.version();
         let answer = self.dispatch(request, &mut exchange).await.unwrap_or_else(|refusal| {
             self.metrics.refused(refusal.label());
-            exchange.refused = true;
             Answer::Own(refusal.into_response())
         });
         let mut response = counted(answer, exchange);
+        // Between pod and gateway alone.
+        response.headers_mut().remove(POD_LOAD_HEADER);
         // HTTP/2 has its own way of saying so, which the server sees to.
         if version < Version::HTTP_2 && self.draining.is_cancelled() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -112,6 +136,9 @@ impl Gateway {
 
     async fn dispatch(&self, request: Request<Incoming>, exchange: &mut Exchange) -> Result<Answer, Refusal> {
         let (mut head, body) = request.into_parts();
+        let terms = Terms::of(&head.headers, Clock::now());
+        // No client keeps count of credit.
+        head.headers.remove(GRANTED_HEADER);
         let (caller, route) = self.knowledge.read(|directory| {
             if !directory.is_complete() {
                 return Err(Refusal::Starting);
@@ -137,13 +164,17 @@ impl Gateway {
                 exchange.route = "model";
                 let body = self.whole(body).await?;
                 let name = service_of_body(&body).map_err(|refusal| caller.told(refusal))?;
-                (name, By::Model, target, Either::Left(Full::new(body)))
+                (name, By::Model, target, Either::Left(body))
             }
         };
         let view = self.view(&caller, &name, by)?;
         exchange.service = Some(name.clone());
         let (body, charge) = self.admit(&view, &caller, &target, body, exchange).await?;
-        let answer = self.forward(&view, &name, head, &target, body, exchange).await;
+        let answer = if is_inference(&head.method, &target) {
+            self.serve(name, head, target, body, terms, exchange).await
+        } else {
+            self.pass(&view, &name, head, &target, body).await
+        };
         if let Some(charge) = charge {
             match &answer {
                 Ok(Answer::Pods(response, _)) => admission::settle(charge, Ok(response)),
@@ -180,24 +211,28 @@ impl Gateway {
         view: &View,
         caller: &Caller,
         target: &PathAndQuery,
-        body: RequestBody,
+        body: Either<Bytes, Incoming>,
         exchange: &mut Exchange,
-    ) -> Result<(RequestBody, Option<Charge>), Refusal> {
+    ) -> Result<(Either<Bytes, Incoming>, Option<Charge>), Refusal> {
         let Some(account) = caller.account(&view.keys) else { return Ok((body, None)) };
         exchange.key = Some(account.name().to_owned());
         // Who does not say how long his body is would be charged for nothing.
-        let body = match body {
-            Either::Right(body) if body.size_hint().exact().is_none() => {
-                Either::Left(Full::new(self.whole(body).await?))
-            }
-            body => body,
+        let (body, bytes) = match body {
+            Either::Left(body) => (Either::Left(body.clone()), body.len() as u64),
+            Either::Right(body) => match body.size_hint().exact() {
+                Some(bytes) => (Either::Right(body), bytes),
+                None => {
+                    let body = self.whole(body).await?;
+                    (Either::Left(body.clone()), body.len() as u64)
+                }
+            },
         };
-        let tokens = admission::estimate(body.size_hint().lower(), target);
+        let tokens = admission::estimate(bytes, target);
         let charge = account.admit(tokens, Clock::now()).map_err(Refusal::RateLimited)?;
         Ok((body, Some(charge)))
     }
 
-    /// Reads a body that says in its midst where it goes.
+    /// Reads a body that is sent on only when all of it is there.
     async fn whole(&self, body: Incoming) -> Result<Bytes, Refusal> {
         let limit = self.limits.request_timeout;
         let read = timeout(limit, self.buffers.read(body)).await.map_err(|_| Refusal::SlowBody { limit })?;
@@ -208,26 +243,42 @@ impl Gateway {
         })
     }
 
-    async fn forward(
+    /// Has a request for vectors answered, which may wait for a pod.
+    async fn serve(
+        &self,
+        service: ServiceName,
+        head: request::Parts,
+        target: PathAndQuery,
+        body: Either<Bytes, Incoming>,
+        terms: Terms,
+        exchange: &mut Exchange,
+    ) -> Result<Answer, Refusal> {
+        let body = match body {
+            Either::Left(body) => body,
+            Either::Right(body) => self.whole(body).await?,
+        };
+        let Served { response, deadline, load } =
+            self.owner.serve(Asked { service, head, target, body, terms }).await?;
+        exchange.load = Some(load);
+        Ok(Answer::Pods(response, deadline))
+    }
+
+    /// Passes anything else straight to a pod, if there is one.
+    async fn pass(
         &self,
         view: &View,
         name: &ServiceName,
         head: request::Parts,
         target: &PathAndQuery,
-        body: RequestBody,
-        exchange: &mut Exchange,
+        body: Either<Bytes, Incoming>,
     ) -> Result<Answer, Refusal> {
-        if is_inference(&head.method, target) {
-            let tokens = admission::estimate(body.size_hint().lower(), target);
-            exchange.load = Some(self.load.arrive(name, lane(&head.headers), tokens));
-            if view.asleep {
-                self.load.want(name);
-            }
-        }
+        let body: RequestBody = match body {
+            Either::Left(body) => Either::Left(Full::new(body)),
+            Either::Right(body) => Either::Right(body),
+        };
         let pods = view.endpoints.as_deref().map_err(|why| Refusal::Unavailable(why.clone()))?;
         let limit = view.request_timeout.unwrap_or(self.limits.request_timeout);
         let deadline = Instant::now() + limit;
-        exchange.load.iter_mut().for_each(Underway::start);
         let sent = self.upstream.send(view.rotation.order(pods), head, target, body);
         match timeout_at(deadline, sent).await {
             Ok(Ok(response)) => Ok(Answer::Pods(response, deadline)),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::uri::Authority;
 use kembed_crds::conditions::Reason;
+use kembed_queue::PodId;
 
 use super::{keys::ApiKey, name::ServiceName};
 
@@ -21,10 +22,16 @@ pub struct Service {
     pub scales: bool,
     /// The digest of the space that its vectors belong to, once one is recorded.
     pub digest: Option<String>,
+    /// The revision of the model that was loaded, where the source has such.
+    pub revision: Option<String>,
     /// Its `Ready` condition, once the controller has looked at it.
     pub ready: Option<ReadyCondition>,
     /// How long a pod may take to answer, where the spec says so.
     pub request_timeout: Option<Duration>,
+    /// How long a request may wait for a pod, where the spec says so.
+    pub queue_timeout: Option<Duration>,
+    /// Requests that may wait at the same time, where the spec says so.
+    pub queued: Option<usize>,
     /// Keys of which a request must show one, unless there are none.
     pub keys: Vec<ApiKey>,
 }
@@ -75,16 +82,34 @@ pub struct Life {
     pub restarts: i32,
 }
 
+/// What is known of a pod beyond what the API server tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Insight {
+    /// The number of its life.
+    pub id: PodId,
+    /// The digest that it reported in this life.
+    pub digest: Option<String>,
+    /// It said itself that it is ready, and the API server has not told it yet.
+    pub said_ready: bool,
+}
+
 impl Pod {
-    /// Where requests may go to: the pod says that it is ready, and nobody told it to end.
-    pub fn open_address(&self) -> Option<SocketAddr> {
-        self.address.filter(|_| self.ready && !self.terminating)
+    /// Where requests may go to: the pod is ready, as it says itself or as the API server tells, and nobody told it to end.
+    pub fn open_address(&self, insight: &Insight) -> Option<SocketAddr> {
+        self.live_address().filter(|_| self.ready || insight.said_ready)
+    }
+
+    /// Where it listens, if nobody told it to end.
+    pub fn live_address(&self) -> Option<SocketAddr> {
+        self.address.filter(|_| !self.terminating)
     }
 }
 
 /// Where a pod that may answer is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
+    /// Which life of the pod.
+    pub id: PodId,
     /// Name of the pod, for logs.
     pub pod: String,
     /// Its address, as part of a URL.
@@ -92,10 +117,10 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    fn new(pod: &Pod, address: SocketAddr) -> Self {
+    fn new(pod: &Pod, id: PodId, address: SocketAddr) -> Self {
         let authority =
             Authority::try_from(address.to_string()).expect("an address and a port are an authority");
-        Self { pod: pod.name.name.clone(), authority }
+        Self { id, pod: pod.name.name.clone(), authority }
     }
 }
 
@@ -132,22 +157,24 @@ const LASTING: [Reason; 18] = [
     Reason::PinMismatch,
 ];
 
-/// The pods that may answer for a service, in the order given. `pods` are the service's, each with the digest that it
-/// reported in its present life.
+/// The pods that may answer for a service, in the order given. `pods` are the service's, each with what is known of its
+/// present life.
 ///
 /// # Errors
 /// Why none may.
 pub fn endpoints<'a>(
     service: &Service,
-    pods: impl Iterator<Item = (&'a Pod, Option<&'a str>)>,
+    pods: impl Iterator<Item = (&'a Pod, &'a Insight)>,
 ) -> Result<Vec<Endpoint>, Unavailable> {
-    if service.replicas == 0 {
-        return Err(if service.scales { asleep(service) } else { off(service) });
+    if service.replicas == 0 && !service.scales {
+        return Err(off(service));
     }
-    let recorded = service.digest.as_deref().ok_or_else(|| why_none(service))?;
-    let proven = pods.filter(|(_, reported)| *reported == Some(recorded));
-    let found: Vec<_> = proven.filter_map(|(pod, _)| Some(Endpoint::new(pod, pod.open_address()?))).collect();
-    if found.is_empty() { Err(why_none(service)) } else { Ok(found) }
+    let recorded = service.digest.as_deref().ok_or_else(|| none(service))?;
+    let proven = pods.filter(|(_, insight)| insight.digest.as_deref() == Some(recorded));
+    let endpoint =
+        |(pod, insight): (&Pod, &Insight)| Some(Endpoint::new(pod, insight.id, pod.open_address(insight)?));
+    let found: Vec<_> = proven.filter_map(endpoint).collect();
+    if found.is_empty() { Err(none(service)) } else { Ok(found) }
 }
 
 fn off(service: &Service) -> Unavailable {
@@ -174,6 +201,10 @@ fn asleep(service: &Service) -> Unavailable {
     }
 }
 
+fn none(service: &Service) -> Unavailable {
+    if service.replicas == 0 { asleep(service) } else { why_none(service) }
+}
+
 /// What the controller says, unless that is older than what the gateway sees.
 fn why_none(service: &Service) -> Unavailable {
     let (reason, why) = match &service.ready {
@@ -193,7 +224,15 @@ mod tests {
     use crate::gateway::fixtures::{pod, service};
 
     fn names(service: &Service, pods: &[(Pod, Option<&str>)]) -> Result<Vec<String>, Unavailable> {
-        let found = endpoints(service, pods.iter().map(|(pod, reported)| (pod, *reported)))?;
+        let insights: Vec<_> = pods
+            .iter()
+            .map(|(_, reported)| Insight {
+                id: PodId(0),
+                digest: reported.map(str::to_owned),
+                said_ready: false,
+            })
+            .collect();
+        let found = endpoints(service, pods.iter().map(|(pod, _)| pod).zip(&insights))?;
         Ok(found.into_iter().map(|endpoint| endpoint.pod).collect())
     }
 
@@ -240,10 +279,22 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_scales_is_not_off_at_zero() {
+    fn a_service_that_scales_sleeps_at_zero() {
         let asleep = Service { replicas: 0, scales: true, ..service("minilm") };
-        let refusal = names(&asleep, &[(pod("a"), Some("sha256:one"))]).expect_err("no pod");
+        let refusal = names(&asleep, &[]).expect_err("no pod");
         assert_eq!((refusal.reason.as_str(), refusal.transient), ("ScaledToZero", true));
+        let last = [(pod("last"), Some("sha256:one"))];
+        assert_eq!(names(&asleep, &last), Ok(vec!["last".to_owned()]), "it still answers");
+    }
+
+    #[test]
+    fn a_pod_that_says_itself_that_it_is_ready_is_believed() {
+        let unready = Pod { ready: false, ..pod("a") };
+        let says = |said_ready| Insight { id: PodId(1), digest: None, said_ready };
+        assert_eq!(unready.open_address(&says(true)), unready.address);
+        assert_eq!(unready.open_address(&says(false)), None);
+        let ending = Pod { terminating: true, ..unready };
+        assert_eq!(ending.open_address(&says(true)), None);
     }
 
     #[test]

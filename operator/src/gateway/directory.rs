@@ -2,12 +2,18 @@
 //! requests.
 
 use core::net::SocketAddr;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use kembed_queue::{PodId, wire::RecordedSpace};
 
 use http::HeaderMap;
 
 use super::{
-    availability::{Endpoint, Life, Pod, PodName, Service, Unavailable, endpoints},
+    availability::{Endpoint, Insight, Life, Pod, PodName, Service, Unavailable, endpoints},
     balance::Rotation,
     caller::Caller,
     key_index::KeyIndex,
@@ -41,9 +47,19 @@ pub struct View {
     pub created: i64,
     /// Whether it has no pod and a request would bring one.
     pub asleep: bool,
+    /// The space that its vectors belong to, once one is recorded.
+    pub space: Option<RecordedSpace>,
+    /// How long a request may wait for a pod, where the service says so.
+    pub queue_timeout: Option<Duration>,
+    /// Requests that may wait at the same time, where the service says so.
+    pub queued: Option<usize>,
+    /// All its pods that there are, in whatever state. What is in hand at another one is lost.
+    pub pods: Vec<PodId>,
+    /// Whether one of them has an address and may yet answer.
+    pub is_starting: bool,
 }
 
-/// A pod that should be asked which space it serves.
+/// A pod that should be asked which space it serves, and where its readiness is not known, whether it is ready.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Unproven {
     /// Which pod.
@@ -52,6 +68,8 @@ pub struct Unproven {
     pub life: Life,
     /// Where to ask.
     pub address: SocketAddr,
+    /// Whether the API server has told that it is ready. If not, somebody waits for it.
+    pub is_ready: bool,
 }
 
 /// The index. A view of each service is kept ready, so that a request costs a look-up.
@@ -62,13 +80,16 @@ pub struct Directory {
     keys: KeyIndex,
     services_listed: bool,
     pods_listed: bool,
+    /// Services for whose pods somebody waits.
+    sought: BTreeSet<ServiceName>,
+    /// The number of the next life of a pod.
+    next: u64,
 }
 
 #[derive(Debug)]
 struct KnownPod {
     pod: Pod,
-    /// What it reported in its present life.
-    digest: Option<String>,
+    insight: Insight,
 }
 
 impl Directory {
@@ -144,7 +165,7 @@ impl Directory {
                 let mut old = std::mem::take(&mut self.pods);
                 for pod in pods {
                     let known = old.remove(&pod.name);
-                    self.pods.insert(pod.name.clone(), KnownPod::after(known, pod));
+                    self.put_pod(known, pod);
                 }
                 self.pods_listed = true;
                 let names: Vec<_> = self.services.keys().cloned().collect();
@@ -155,7 +176,7 @@ impl Directory {
                 // A pod that was relabelled leaves another service.
                 let left = known.as_ref().map(|known| known.pod.service.clone());
                 let joined = pod.service.clone();
-                self.pods.insert(pod.name.clone(), KnownPod::after(known, pod));
+                self.put_pod(known, pod);
                 if let Some(left) = left.filter(|left| *left != joined) {
                     self.refresh(&left);
                 }
@@ -169,24 +190,55 @@ impl Directory {
         }
     }
 
-    /// Learns which space a pod serves. What an earlier life of the pod reported is of no use.
+    /// Learns which space a pod serves, and that it is ready. What an earlier life of the pod reported is of no use.
     pub fn proven(&mut self, probe: &Unproven, digest: String) {
         let Some(known) = self.pods.get_mut(&probe.name).filter(|known| known.pod.life == probe.life) else {
             return;
         };
-        known.digest = Some(digest);
+        known.insight.digest = Some(digest);
+        known.insight.said_ready = !known.pod.ready;
         let service = known.pod.service.clone();
         self.refresh(&service);
     }
 
-    /// The pods that are ready and have not reported in their present life.
+    /// Somebody waits for pods of these services, and of no others.
+    pub fn seek(&mut self, services: BTreeSet<ServiceName>) {
+        self.sought = services;
+    }
+
+    /// The pods that are ready, or that somebody waits for, and have not reported in their present life.
     pub fn unproven(&self) -> impl Iterator<Item = Unproven> {
-        self.pods.values().filter_map(KnownPod::unproven)
+        self.pods.values().filter_map(|known| self.probe_of(known))
     }
 
     /// Whether this pod still has to be asked.
     pub fn is_unproven(&self, probe: &Unproven) -> bool {
-        self.pods.get(&probe.name).and_then(KnownPod::unproven).as_ref() == Some(probe)
+        self.pods.get(&probe.name).and_then(|known| self.probe_of(known)).as_ref() == Some(probe)
+    }
+
+    fn probe_of(&self, known: &KnownPod) -> Option<Unproven> {
+        let KnownPod { pod, insight } = known;
+        let is_missing = match (pod.ready, &insight.digest) {
+            (true, digest) => digest.is_none(),
+            (false, None) => self.sought.contains(&pod.service),
+            (false, Some(_)) => !insight.said_ready && self.sought.contains(&pod.service),
+        };
+        let address = pod.live_address().filter(|_| is_missing)?;
+        let (name, life) = (pod.name.clone(), pod.life.clone());
+        Some(Unproven { name, life, address, is_ready: pod.ready })
+    }
+
+    /// The pod as it is now; what it reported is kept as long as it lives.
+    fn put_pod(&mut self, old: Option<KnownPod>, pod: Pod) {
+        let insight = match old.filter(|old| old.pod.life == pod.life) {
+            // Once the API server tells its readiness, that is what counts.
+            Some(old) => Insight { said_ready: old.insight.said_ready && !pod.ready, ..old.insight },
+            None => {
+                self.next += 1;
+                Insight { id: PodId(self.next), digest: None, said_ready: false }
+            }
+        };
+        self.pods.insert(pod.name.clone(), KnownPod { pod, insight });
     }
 
     /// Of the view that there was, here or in an earlier list, what lasts is kept.
@@ -218,29 +270,22 @@ impl Directory {
         let first = PodName { namespace: service.name.namespace().to_owned(), name: String::new() };
         let pods = self.pods.range(first..).map(|(_, known)| known);
         let pods = pods.take_while(|known| known.pod.name.namespace == service.name.namespace());
-        let pods = pods.filter(|known| known.pod.service == service.name);
-        let pods = pods.map(|known| (&known.pod, known.digest.as_deref()));
+        let pods: Vec<_> = pods.filter(|known| known.pod.service == service.name).collect();
+        let recorded =
+            |digest: &String| RecordedSpace { digest: digest.clone(), revision: service.revision.clone() };
         View {
-            endpoints: endpoints(service, pods),
+            endpoints: endpoints(service, pods.iter().map(|known| (&known.pod, &known.insight))),
             rotation,
             keys,
             request_timeout: service.request_timeout,
             created: service.created,
             asleep: service.replicas == 0 && service.scales,
+            space: service.digest.as_ref().map(recorded),
+            queue_timeout: service.queue_timeout,
+            queued: service.queued,
+            pods: pods.iter().map(|known| known.insight.id).collect(),
+            is_starting: pods.iter().any(|known| known.pod.live_address().is_some()),
         }
-    }
-}
-
-impl KnownPod {
-    /// The pod as it is now; what it reported is kept as long as it lives.
-    fn after(old: Option<Self>, pod: Pod) -> Self {
-        let digest = old.filter(|old| old.pod.life == pod.life).and_then(|old| old.digest);
-        Self { pod, digest }
-    }
-
-    fn unproven(&self) -> Option<Unproven> {
-        let address = self.pod.open_address().filter(|_| self.digest.is_none())?;
-        Some(Unproven { name: self.pod.name.clone(), life: self.pod.life.clone(), address })
     }
 }
 
@@ -334,6 +379,45 @@ mod tests {
         directory.proven(&asked[0], "sha256:one".to_owned());
         assert_eq!(answering(&directory, "team/minilm"), [""; 0]);
         assert_eq!(directory.unproven().count(), 1);
+    }
+
+    #[test]
+    fn a_pod_that_somebody_waits_for_is_asked_before_it_is_told_as_ready() {
+        let mut directory = Directory::default();
+        directory.update_services(Update::All(vec![service("minilm")]));
+        let unready = Pod { ready: false, ..pod("a") };
+        directory.update_pods(Update::All(vec![unready.clone()]));
+        assert_eq!(directory.unproven().count(), 0, "nobody waits");
+        directory.seek([name("team/minilm")].into());
+        assert_eq!(directory.unproven().map(|probe| probe.is_ready).collect::<Vec<_>>(), [false]);
+        prove_all(&mut directory, "sha256:one");
+        assert_eq!(answering(&directory, "team/minilm"), ["a"]);
+        assert_eq!(directory.unproven().count(), 0);
+        // What the API server tells of it meanwhile is older than what the pod said.
+        directory.update_pods(Update::Put(unready.clone()));
+        assert_eq!(answering(&directory, "team/minilm"), ["a"]);
+        directory.update_pods(Update::Put(pod("a")));
+        assert_eq!(answering(&directory, "team/minilm"), ["a"]);
+        directory.update_pods(Update::Put(unready));
+        assert_eq!(
+            answering(&directory, "team/minilm"),
+            [""; 0],
+            "once told as ready it can be told as unready"
+        );
+    }
+
+    #[test]
+    fn each_life_of_a_pod_has_its_number() {
+        let mut directory = with_one_pod();
+        let number =
+            |directory: &Directory| directory.view(&name("team/minilm")).expect("a service").pods.clone();
+        let first = number(&directory);
+        directory.update_pods(Update::Put(Pod { ready: false, ..pod("a") }));
+        assert_eq!(number(&directory), first);
+        directory.update_pods(Update::Put(Pod { life: Life { restarts: 1, ..pod("a").life }, ..pod("a") }));
+        assert_ne!(number(&directory), first);
+        directory.update_pods(Update::Gone(pod("a")));
+        assert_eq!(number(&directory), []);
     }
 
     #[test]
@@ -479,7 +563,7 @@ mod tests {
                 }
                 for (service, view) in directory.services.values() {
                     let pods = directory.pods.values().filter(|known| known.pod.service == service.name);
-                    let wanted = endpoints(service, pods.map(|known| (&known.pod, known.digest.as_deref())));
+                    let wanted = endpoints(service, pods.map(|known| (&known.pod, &known.insight)));
                     prop_assert_eq!(&view.endpoints, &wanted);
                 }
                 for secret in ["first", "second"] {
@@ -489,9 +573,12 @@ mod tests {
                 }
                 let open = directory.views().all(|(_, view)| view.keys.is_open());
                 prop_assert_eq!(directory.keys.is_empty(), open);
-                for known in directory.pods.values().filter(|known| known.digest.is_some()) {
-                    prop_assert!(known.unproven().is_none());
+                for probe in directory.unproven() {
+                    let known = &directory.pods[&probe.name];
+                    prop_assert!(known.insight.digest.is_none() || !known.pod.ready);
                 }
+                let ids: BTreeSet<_> = directory.pods.values().map(|known| known.insight.id).collect();
+                prop_assert_eq!(ids.len(), directory.pods.len(), "each life has a number of its own");
             }
         }
     }

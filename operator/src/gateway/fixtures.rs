@@ -15,9 +15,12 @@ pub(crate) fn service(name: &str) -> Service {
         replicas: 1,
         scales: false,
         digest: Some("sha256:one".to_owned()),
+        revision: None,
         ready: None,
         request_timeout: None,
         keys: Vec::new(),
+        queue_timeout: None,
+        queued: None,
     }
 }
 

@@ -2,21 +2,21 @@
 
 use std::sync::{PoisonError, RwLock};
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use super::{directory::Directory, metrics::Metrics};
 
 /// A [`Directory`] that watches and probes write and requests read.
 pub struct Knowledge {
     directory: RwLock<Directory>,
-    changed: Notify,
+    changed: watch::Sender<()>,
     metrics: Metrics,
 }
 
 impl Knowledge {
     /// Knows nothing yet.
     pub fn new(metrics: Metrics) -> Self {
-        Self { directory: RwLock::default(), changed: Notify::new(), metrics }
+        Self { directory: RwLock::default(), changed: watch::Sender::new(()), metrics }
     }
 
     /// Looks something up. Others wait meanwhile, so `look` must be short.
@@ -33,11 +33,11 @@ impl Knowledge {
             directory.counts()
         };
         self.metrics.known(services, pods);
-        self.changed.notify_one();
+        self.changed.send_replace(());
     }
 
-    /// Waits for news since the last call. For one caller.
-    pub async fn changed(&self) {
-        self.changed.notified().await;
+    /// Tells of each change from now on.
+    pub fn news(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 }

@@ -10,11 +10,11 @@ use std::{
     time::Instant,
 };
 
-use http::HeaderMap;
+use http::StatusCode;
 use kembed_queue::{
     report::Report,
     tally::{End, Passage, Tally},
-    wire::{LANE_HEADER, Lane},
+    wire::Lane,
 };
 use tokio::sync::watch;
 
@@ -38,7 +38,7 @@ impl Board {
     /// A request has come, and waits.
     pub fn arrive(self: &Arc<Self>, service: &ServiceName, lane: Lane, tokens: u64) -> Underway {
         let passage = self.tally().arrive(&service.to_string(), lane, tokens, Instant::now());
-        Underway { board: self.clone(), passage: Some(passage) }
+        Underway { board: self.clone(), passage: Some(passage), tokens: 0 }
     }
 
     /// Somebody asks for a service that has no pod: the leader hears it at once.
@@ -79,6 +79,8 @@ impl Board {
 pub struct Underway {
     board: Arc<Board>,
     passage: Option<Passage>,
+    /// Tokens that it had, as its pod told.
+    tokens: u64,
 }
 
 impl Underway {
@@ -94,6 +96,21 @@ impl Underway {
         if let Some(passage) = &mut self.passage {
             self.board.tally().give_back(passage, Instant::now());
         }
+    }
+
+    /// A pod answers it, and has counted so many tokens.
+    pub fn told(&mut self, tokens: u64) {
+        self.tokens = tokens;
+    }
+
+    /// Its answer is over, which had this status. Without one its client left before.
+    pub fn answered(self, status: Option<StatusCode>) {
+        let tokens = self.tokens;
+        self.end(match status {
+            None => End::Cancelled,
+            Some(status) if status.is_server_error() => End::Failed,
+            Some(_) => End::Answered { tokens },
+        });
     }
 
     /// It is over. One that is dropped without this was cancelled by its client.
@@ -120,15 +137,8 @@ impl std::fmt::Debug for Underway {
     }
 }
 
-/// The lane that a request asks for. A word that is not known counts as none; its pod refuses it.
-pub fn lane(headers: &HeaderMap) -> Lane {
-    let named = headers.get(LANE_HEADER).and_then(|value| Lane::parse(value.to_str().ok()?));
-    named.unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use prometheus_client::registry::Registry;
 
     use super::*;
@@ -180,13 +190,5 @@ mod tests {
     fn no_two_lives_have_the_same_name() {
         let epoch = |board: Arc<Board>| board.report(0, |_| true).0.epoch;
         assert_ne!(epoch(board()), epoch(board()));
-    }
-
-    #[test]
-    fn a_lane_is_read_from_the_headers() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(lane(&headers), Lane::Interactive);
-        headers.insert(LANE_HEADER, HeaderValue::from_static("bulk"));
-        assert_eq!(lane(&headers), Lane::Bulk);
     }
 }

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
-use kembed_queue::tally::End;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
+use kembed_queue::wire::Lane;
 use tracing::field::display;
 
 use super::{load::Underway, name::ServiceName};
@@ -30,6 +30,11 @@ pub struct Metrics {
     connect_failures: Counter,
     refusals: Family<RefusalLabels, Counter>,
     wanted: Counter,
+    attempts: Family<AttemptLabels, Counter>,
+    waiting: Family<LaneLabels, Gauge>,
+    in_hand: Family<LaneLabels, Gauge>,
+    wait_seconds: Family<LaneLabels, Histogram, fn() -> Histogram>,
+    ejections: Counter,
     services: Gauge,
     pods: Gauge,
     access_log: bool,
@@ -46,10 +51,33 @@ struct RefusalLabels {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LaneLabels {
+    lane: &'static str,
+}
+
+impl LaneLabels {
+    fn of(lane: Lane) -> Self {
+        let lane = match lane {
+            Lane::Interactive => "interactive",
+            Lane::Bulk => "bulk",
+        };
+        Self { lane }
+    }
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(BUCKETS.map(|i| 0.000_5 * f64::from(i).exp2()))
+}
+
 impl Metrics {
     /// Registers them.
     pub fn new(registry: &mut Registry) -> Self {
-        let seconds = || Histogram::new(BUCKETS.map(|i| 0.000_5 * f64::from(i).exp2()));
         let metrics = Self {
             requests: Family::default(),
             in_flight: Gauge::default(),
@@ -58,6 +86,11 @@ impl Metrics {
             connect_failures: Counter::default(),
             refusals: Family::default(),
             wanted: Counter::default(),
+            attempts: Family::default(),
+            waiting: Family::default(),
+            in_hand: Family::default(),
+            wait_seconds: Family::new_with_constructor(seconds),
+            ejections: Counter::default(),
             services: Gauge::default(),
             pods: Gauge::default(),
             access_log: false,
@@ -94,6 +127,19 @@ impl Metrics {
             "Times that somebody began to want a service without pods",
             m.wanted,
         );
+        registry.register(
+            "kembed_gateway_attempts",
+            "Requests given to a pod, by how that ended",
+            m.attempts,
+        );
+        registry.register("kembed_gateway_waiting_requests", "Requests that wait for a pod", m.waiting);
+        registry.register("kembed_gateway_in_hand_requests", "Requests that a pod has in hand", m.in_hand);
+        registry.register(
+            "kembed_gateway_wait_seconds",
+            "Time from when a request came to when a pod got it",
+            m.wait_seconds,
+        );
+        registry.register("kembed_gateway_ejections", "Times that a pod was given nothing more", m.ejections);
         registry.register("kembed_gateway_services", "EmbeddingServices known", m.services);
         registry.register("kembed_gateway_pods", "Pods of EmbeddingServices known", m.pods);
         metrics
@@ -117,7 +163,6 @@ impl Metrics {
             service: None,
             key: None,
             status: None,
-            refused: false,
             load: None,
         }
     }
@@ -125,6 +170,29 @@ impl Metrics {
     /// A pod answered after so long.
     pub fn answered(&self, after: Duration) {
         self.upstream_seconds.observe(after.as_secs_f64());
+    }
+
+    /// A request was given to a pod, with this outcome out of a bounded set.
+    pub fn attempted(&self, outcome: &'static str) {
+        self.attempts.get_or_create(&AttemptLabels { outcome }).inc();
+    }
+
+    /// A pod was ejected.
+    pub fn ejected(&self) {
+        self.ejections.inc();
+    }
+
+    /// A request has come and waits.
+    pub fn stay(&self, lane: Lane) -> Stay {
+        let lane = LaneLabels::of(lane);
+        let waiting = self.waiting.get_or_create_owned(&lane);
+        waiting.inc();
+        Stay {
+            waiting,
+            in_hand: self.in_hand.get_or_create_owned(&lane),
+            wait_seconds: self.wait_seconds.get_or_create_owned(&lane),
+            is_in_hand: false,
+        }
     }
 
     /// A pod could not be reached.
@@ -149,6 +217,44 @@ impl Metrics {
     }
 }
 
+/// A request that waits or is in hand; counted as such until it is dropped.
+#[derive(Debug)]
+pub struct Stay {
+    waiting: Gauge,
+    in_hand: Gauge,
+    wait_seconds: Histogram,
+    is_in_hand: bool,
+}
+
+impl Stay {
+    /// A pod gets it, so long after it came.
+    pub fn granted(&mut self, waited: Duration) {
+        self.wait_seconds.observe(waited.as_secs_f64());
+        if !std::mem::replace(&mut self.is_in_hand, true) {
+            self.waiting.dec();
+            self.in_hand.inc();
+        }
+    }
+
+    /// It waits again.
+    pub fn returned(&mut self) {
+        if std::mem::replace(&mut self.is_in_hand, false) {
+            self.in_hand.dec();
+            self.waiting.inc();
+        }
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        if self.is_in_hand {
+            self.in_hand.dec()
+        } else {
+            self.waiting.dec()
+        };
+    }
+}
+
 /// One request and its answer; counted and logged when dropped, which is when the last byte is sent or the client has gone.
 #[derive(Debug)]
 pub struct Exchange {
@@ -163,8 +269,6 @@ pub struct Exchange {
     pub key: Option<String>,
     /// Status of the answer, once there is one.
     pub status: Option<StatusCode>,
-    /// Whether that is the gateway's own refusal.
-    pub refused: bool,
     /// How it counts in the service's load, if it does.
     pub load: Option<Underway>,
 }
@@ -190,19 +294,8 @@ impl Drop for Exchange {
         self.metrics.requests.get_or_create(&RequestLabels { route: self.route, code }).inc();
         self.metrics.request_seconds.observe(seconds);
         if let Some(load) = self.load.take() {
-            load.end(end(self.status, self.refused));
+            load.answered(self.status);
         }
-    }
-}
-
-/// How a request ended for its service's load. Bad gateway and gateway time-out speak of a pod that had it.
-fn end(status: Option<StatusCode>, refused: bool) -> End {
-    match status {
-        None => End::Cancelled,
-        Some(StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT) => End::Failed,
-        Some(_) if refused => End::Refused,
-        Some(status) if status.is_server_error() => End::Failed,
-        Some(_) => End::Answered { tokens: 0 },
     }
 }
 

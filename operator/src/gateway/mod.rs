@@ -1,12 +1,15 @@
 //! `operator gateway`: takes every request to the pod that answers it.
 //!
 //! What decides is pure: [`caller`] and [`keys`] say who may use a service and how much, [`route`] finds it,
-//! [`directory`] and [`availability`] know its pods, [`balance`] gives them their turn, [`refusal`] words what a client
-//! is told. [`watch`] and [`probe`] bring the news, [`answer`] and [`upstream`] carry requests through, and [`load`] counts
-//! them for the leader, who follows it at [`internal`].
+//! [`inference`] tells what is worth waiting for, [`directory`] and [`availability`] know the service's pods,
+//! [`kembed_queue`] gives each request its pod and its time, [`refusal`] words what a client is told. [`watch`] and
+//! [`probe`] bring the news; [`answer`], [`owner`] and [`upstream`] carry requests through, and [`load`] counts them for
+//! the leader, who follows it at [`internal`].
 
+pub mod activation;
 pub mod admission;
 pub mod answer;
+pub mod attempt;
 pub mod availability;
 pub mod balance;
 pub mod body;
@@ -14,6 +17,7 @@ pub mod bucket;
 pub mod buffers;
 pub mod caller;
 pub mod directory;
+pub mod inference;
 pub mod internal;
 pub mod key_index;
 pub mod keys;
@@ -21,12 +25,15 @@ pub mod knowledge;
 pub mod load;
 pub mod metrics;
 pub mod name;
+pub mod owner;
 pub mod ownership;
 pub mod probe;
 pub mod refusal;
 pub mod reviews;
 pub mod route;
 pub mod server;
+pub mod service_queue;
+pub mod turn;
 pub mod upstream;
 pub mod usage;
 pub mod watch;
@@ -39,6 +46,7 @@ mod inference;
 mod model_body;
 mod models;
 mod objects;
+mod timing;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -50,12 +58,14 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    activation::Activation,
     answer::{Gateway, Limits},
     internal::Internal,
     knowledge::Knowledge,
     metrics::Metrics,
     reviews::Reviews,
     server::Drain,
+    service_queue::WaitLimits,
     usage::KeyUsage,
 };
 
@@ -78,13 +88,25 @@ pub struct Args {
     #[arg(long, env = "KEMBED_CONTROLLER_USER")]
     pub controller_user: Option<String>,
 
-    /// Bytes that a body may have which names its service as "model"; others pass through unread
+    /// Bytes that the body of a request for vectors may have, or one that names its service as "model"
     #[arg(long, default_value_t = 8 * 1024 * 1024)]
-    pub model_body_limit: usize,
+    pub body_limit: usize,
 
     /// Bytes that the bodies of all requests may take that the gateway holds in memory
     #[arg(long, default_value_t = 128 * 1024 * 1024)]
     pub bodies_limit: usize,
+
+    /// Bytes that the bodies of requests may take which wait for one service
+    #[arg(long, default_value_t = 64 * 1024 * 1024)]
+    pub queue_bytes_limit: usize,
+
+    /// Requests that may wait for a service, where it sets no spec.traffic.maxQueuedRequests
+    #[arg(long, default_value_t = 10_000)]
+    pub queue_limit: usize,
+
+    /// Time that a request may wait for a pod, where the EmbeddingService sets no spec.traffic.queueTimeout
+    #[arg(long, default_value = "10m", value_parser = duration)]
+    pub queue_timeout: Duration,
 
     /// Connections of clients; further ones wait to be accepted. Of open files there must be twice as many
     #[arg(long, default_value_t = 16_384)]
@@ -102,9 +124,25 @@ pub struct Args {
     #[arg(long, default_value = "5s", value_parser = duration)]
     pub drain_delay: Duration,
 
-    /// How long requests in hand may take after that; with the delay, less than the pod's grace period
+    /// How long requests in hand may take after that, and those that wait may go on waiting; with the delay, less than the pod's grace period
     #[arg(long, default_value = "50s", value_parser = duration)]
     pub drain_timeout: Duration,
+}
+
+impl Args {
+    fn limits(&self) -> Limits {
+        let wait = WaitLimits {
+            requests: self.queue_limit,
+            bytes: self.queue_bytes_limit,
+            time: self.queue_timeout,
+        };
+        Limits {
+            body: self.body_limit,
+            bodies: self.bodies_limit,
+            request_timeout: self.request_timeout,
+            wait,
+        }
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, kembed_crds::InvalidDuration> {
@@ -125,12 +163,10 @@ pub async fn run(args: Args, client: Client, shutdown: CancellationToken) -> any
     let metrics = Metrics::new(&mut registry).with_access_log(args.access_log);
     let knowledge = Arc::new(Knowledge::new(metrics.clone()));
     registry.register_collector(Box::new(KeyUsage::new(knowledge.clone())));
-    let limits = Limits {
-        model_body: args.model_body_limit,
-        bodies: args.bodies_limit,
-        request_timeout: args.request_timeout,
-    };
-    let gateway = Arc::new(Gateway::new(knowledge.clone(), metrics, limits, shutdown.clone()));
+    let drain = Drain { delay: args.drain_delay, timeout: args.drain_timeout };
+    let (limits, activation) = (args.limits(), Activation::new(client.clone()));
+    let gateway = Gateway::new(knowledge.clone(), metrics, limits, activation, shutdown.clone());
+    let gateway = Arc::new(gateway);
 
     let reviews = Reviews::new(client.clone(), args.controller_user);
     let internal = Arc::new(Internal::new(gateway.load().clone(), knowledge.clone(), reviews));
@@ -140,6 +176,12 @@ pub async fn run(args: Args, client: Client, shutdown: CancellationToken) -> any
     tasks.spawn(watch::services(client.clone(), knowledge.clone()));
     tasks.spawn(watch::pods(client, knowledge.clone()));
     tasks.spawn(probe::run(knowledge));
+    let closing = drain.closing(shutdown.clone());
+    let owner = gateway.owner().clone();
+    tasks.spawn(async move {
+        owner.run(closing).await;
+        std::future::pending().await
+    });
     let ready = gateway.clone();
     tasks.spawn(async move {
         // It answers to the end, and so does not hear of the shutdown.
@@ -149,7 +191,6 @@ pub async fn run(args: Args, client: Client, shutdown: CancellationToken) -> any
     });
 
     tracing::info!(listen = %args.listen, connections = patience.most, "serving");
-    let drain = Drain { delay: args.drain_delay, timeout: args.drain_timeout };
     tokio::select! {
         () = server::serve(requests, gateway, patience, drain, shutdown) => Ok(()),
         ended = tasks.join_next() => bail!("a task that must not end did: {ended:?}"),

@@ -23,6 +23,7 @@ pub type WatchedService = Object<WatchedSpec, WatchedStatus>;
 pub struct WatchedSpec {
     #[serde(default = "one")]
     replicas: i32,
+    /// Only whether there is any.
     #[serde(default)]
     scaling: Option<IgnoredAny>,
     #[serde(default)]
@@ -30,13 +31,17 @@ pub struct WatchedSpec {
 }
 
 /// Of the limits on requests.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WatchedTraffic {
     #[serde(default)]
     request_timeout: Option<Duration>,
     #[serde(default)]
     api_keys: Vec<kembed_crds::ApiKey>,
+    #[serde(default)]
+    queue_timeout: Option<Duration>,
+    #[serde(default)]
+    max_queued_requests: Option<i32>,
 }
 
 /// Of the status.
@@ -52,6 +57,8 @@ pub struct WatchedStatus {
 #[derive(Clone, Debug, Deserialize)]
 pub struct WatchedSpace {
     digest: String,
+    #[serde(default)]
+    revision: Option<String>,
 }
 
 fn one() -> i32 {
@@ -62,24 +69,28 @@ fn one() -> i32 {
 pub fn service(object: WatchedService) -> Option<Service> {
     let name = ServiceName::new(object.metadata.namespace.as_deref()?, object.metadata.name.as_deref()?)?;
     let created = object.metadata.creation_timestamp.map_or(0, |time| time.0.as_second());
-    let (timeout, keys) =
-        object.spec.traffic.map_or((None, Vec::new()), |traffic| (traffic.request_timeout, traffic.api_keys));
+    let traffic = object.spec.traffic.unwrap_or_default();
+    let time = |text: Option<Duration>| text.and_then(|text| text.parse().ok());
     let (conditions, space) =
         object.status.map_or((Vec::new(), None), |status| (status.conditions, status.space));
+    let (digest, revision) = space.map(|space| (space.digest, space.revision)).unzip();
     let ready = conditions.into_iter().find(|condition| condition.type_ == ConditionType::Ready.as_str());
     Some(Service {
         name,
         created,
         replicas: object.spec.replicas,
         scales: object.spec.scaling.is_some(),
-        digest: space.map(|space| space.digest),
+        digest,
+        revision: revision.flatten(),
         ready: ready.map(|condition| ReadyCondition {
             holds: condition.status == "True",
             reason: condition.reason,
             message: condition.message,
         }),
-        request_timeout: timeout.and_then(|timeout| timeout.parse().ok()),
-        keys: keys.into_iter().map(key).collect(),
+        request_timeout: time(traffic.request_timeout),
+        queue_timeout: time(traffic.queue_timeout),
+        queued: traffic.max_queued_requests.map(|count| usize::try_from(count).unwrap_or(0)),
+        keys: traffic.api_keys.into_iter().map(key).collect(),
     })
 }
 
@@ -142,7 +153,7 @@ mod tests {
             "apiVersion": "kembed.dev/v1alpha1", "kind": "EmbeddingService",
             "metadata": {"namespace": "team", "name": "minilm", "creationTimestamp": "1970-01-01T00:01:00Z"},
             "spec": {
-                "model": {"uri": "hf://a/b"}, "replicas": 3, "scaling": {"minReplicas": 1},
+                "model": {"uri": "hf://a/b"}, "replicas": 3, "scaling": {"minReplicas": 0},
                 "traffic": {
                     "queueTimeout": "10m", "requestTimeout": "1m30s", "maxQueuedRequests": 10,
                     "apiKeys": [
@@ -158,7 +169,7 @@ mod tests {
                     {"type": "Ready", "status": "False", "reason": "Unschedulable", "message": "no gpu",
                      "lastTransitionTime": "2026-01-01T00:00:00Z"},
                 ],
-                "space": {"digest": "sha256:one", "dimension": 384, "maxTokens": 256},
+                "space": {"digest": "sha256:one", "revision": "c0ffee", "dimension": 384, "maxTokens": 256},
             },
         })
     }
@@ -174,12 +185,15 @@ mod tests {
                 replicas: 3,
                 scales: true,
                 digest: Some("sha256:one".to_owned()),
+                revision: Some("c0ffee".to_owned()),
                 ready: Some(ReadyCondition {
                     holds: false,
                     reason: "Unschedulable".to_owned(),
                     message: "no gpu".to_owned()
                 }),
                 request_timeout: Some(std::time::Duration::from_secs(90)),
+                queue_timeout: Some(std::time::Duration::from_secs(600)),
+                queued: Some(10),
                 keys: vec![
                     ApiKey {
                         name: "search".to_owned(),
@@ -208,7 +222,7 @@ mod tests {
     fn a_new_service_has_nothing_but_its_spec() {
         let new = json!({"metadata": {"namespace": "team", "name": "minilm"}, "spec": {"model": {"uri": "hf://a/b"}}});
         let read = service_of(new).expect("a named object");
-        assert_eq!((read.replicas, read.digest, read.ready), (1, None, None));
+        assert_eq!((read.replicas, read.scales, read.digest, read.ready), (1, false, None, None));
     }
 
     fn pod_of(object: Value) -> Option<Pod> {

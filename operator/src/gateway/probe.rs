@@ -1,4 +1,5 @@
-//! Asks each pod that became ready which vector space it serves.
+//! Asks each pod that became ready which vector space it serves, and each that somebody waits for whether it is ready:
+//! the kubelet and the API server would take a second or more to tell.
 
 use std::{collections::HashSet, error::Error, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -8,12 +9,12 @@ use http::{StatusCode, Uri, uri::InvalidUri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::{
     client::legacy::{self, Client, connect::HttpConnector},
-    rt::TokioExecutor,
+    rt::{TokioExecutor, TokioTimer},
 };
-use kembed_queue::wire::{INFO_PATH, Info};
+use kembed_queue::wire::{INFO_PATH, Info, READY_PATH};
 use tokio::{
     sync::Semaphore,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{directory::Unproven, knowledge::Knowledge};
@@ -23,6 +24,12 @@ const CONCURRENT: usize = 32;
 
 /// Time that a pod has to answer; it has nothing to compute.
 const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Time that a pod has which is only about to start: at its address there may be nobody yet, not even to refuse.
+const EAGER_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// How often a pod is asked that somebody waits for.
+const EAGER: Duration = Duration::from_millis(25);
 
 /// Bytes that an answer may have; one has about 500.
 const LIMIT: usize = 64 * 1024;
@@ -40,13 +47,14 @@ enum ProbeError {
     Body(#[source] Box<dyn Error + Send + Sync>),
     #[error("the answer is not what an inference pod tells")]
     Malformed(#[source] serde_json::Error),
-    #[error("no answer within {TIMEOUT:?}")]
+    #[error("no answer in time")]
     TimedOut,
 }
 
 /// Asks every pod that has to be asked, until its space is known; never ends by itself.
 pub async fn run(knowledge: Arc<Knowledge>) {
     let prober = Prober::new(knowledge.clone());
+    let mut news = knowledge.news();
     let mut asking = FuturesUnordered::new();
     let mut asked = HashSet::new();
     loop {
@@ -56,7 +64,7 @@ pub async fn run(knowledge: Arc<Knowledge>) {
             }
         }
         tokio::select! {
-            () = knowledge.changed() => (),
+            _ = news.changed() => (),
             Some(probe) = asking.next() => {
                 asked.remove(&probe);
             }
@@ -72,8 +80,12 @@ struct Prober {
 
 impl Prober {
     fn new(knowledge: Arc<Knowledge>) -> Self {
-        // A pod is asked once, so that a connection kept would serve nobody.
-        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
+        // A pod is asked for its space once, so that a connection kept for long would serve nobody.
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(TIMEOUT)
+            .pool_max_idle_per_host(1)
+            .build_http();
         Self { knowledge, client, slots: Semaphore::new(CONCURRENT) }
     }
 
@@ -84,7 +96,8 @@ impl Prober {
             if !self.knowledge.read(|directory| directory.is_unproven(&probe)) {
                 break;
             }
-            match self.ask(probe.address).await {
+            let asked = Instant::now();
+            match self.ask(&probe).await {
                 Ok(info) => {
                     let digest = info.space.digest;
                     tracing::debug!(
@@ -95,6 +108,8 @@ impl Prober {
                     );
                     self.knowledge.update(|directory| directory.proven(&probe, digest));
                 }
+                // It is only about to start.
+                Err(_) if !probe.is_ready => sleep_until(asked + EAGER).await,
                 Err(error) => {
                     let namespace = &probe.name.namespace;
                     tracing::warn!(
@@ -110,19 +125,26 @@ impl Prober {
         probe
     }
 
-    async fn ask(&self, address: SocketAddr) -> Result<Info, ProbeError> {
-        let uri: Uri = format!("http://{address}{INFO_PATH}").parse().map_err(ProbeError::Address)?;
+    async fn ask(&self, probe: &Unproven) -> Result<Info, ProbeError> {
         let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
-        timeout(TIMEOUT, self.fetch(uri)).await.unwrap_or(Err(ProbeError::TimedOut))
+        let asked = async {
+            if !probe.is_ready {
+                self.fetch(probe.address, READY_PATH).await?;
+            }
+            let info = self.fetch(probe.address, INFO_PATH).await?;
+            serde_json::from_slice(&info).map_err(ProbeError::Malformed)
+        };
+        let limit = if probe.is_ready { TIMEOUT } else { EAGER_TIMEOUT };
+        timeout(limit, asked).await.unwrap_or(Err(ProbeError::TimedOut))
     }
 
-    async fn fetch(&self, uri: Uri) -> Result<Info, ProbeError> {
+    async fn fetch(&self, address: SocketAddr, path: &str) -> Result<Bytes, ProbeError> {
+        let uri: Uri = format!("http://{address}{path}").parse().map_err(ProbeError::Address)?;
         let response = self.client.get(uri).await.map_err(ProbeError::Send)?;
-        if response.status() != StatusCode::OK {
-            return Err(ProbeError::Status(response.status()));
-        }
+        let status = response.status();
+        // Read also where it says nothing: so that the connection can be kept.
         let body = Limited::new(response.into_body(), LIMIT).collect().await.map_err(ProbeError::Body)?;
-        serde_json::from_slice(&body.to_bytes()).map_err(ProbeError::Malformed)
+        if status == StatusCode::OK { Ok(body.to_bytes()) } else { Err(ProbeError::Status(status)) }
     }
 }
 

@@ -85,6 +85,48 @@ pub enum Refusal {
         /// Time it had.
         limit: Duration,
     },
+    /// A body for which a service would have to be woken is not JSON.
+    NotJson {
+        /// Line of the first fault.
+        line: usize,
+        /// Column of the first fault.
+        column: usize,
+    },
+    /// As many requests wait for the service as may.
+    QueueFull {
+        /// Seconds after which there should be room.
+        after: u64,
+    },
+    /// What waits for the service takes longer than the request may wait.
+    TooLate {
+        /// How long that takes.
+        wait: Duration,
+        /// Seconds after which there should be room.
+        after: u64,
+    },
+    /// No pod took the request in the time that the service lets it wait.
+    Expired {
+        /// How long it waited.
+        waited: Duration,
+        /// Why no pod may answer, if none may.
+        why: Option<Unavailable>,
+    },
+    /// No pod took the request before its client's deadline.
+    DeadlinePassed {
+        /// How long it waited.
+        waited: Duration,
+    },
+    /// The service has no pod, and without the API server none can be made.
+    ActivationUnavailable,
+    /// Two pods died while they had the request, the second with no other.
+    PodsDied,
+    /// The request wants vectors of another space.
+    OtherSpace {
+        /// The space that the service has.
+        recorded: String,
+    },
+    /// The gateway ends, and cannot hold the request any longer.
+    Closing,
 }
 
 /// Whether a client should send the same request again.
@@ -95,7 +137,7 @@ enum Retry {
     /// At its own pace.
     Yes,
     /// Not before so many seconds.
-    After(u32),
+    After(u64),
 }
 
 #[derive(Serialize)]
@@ -116,15 +158,23 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::UnknownUrl { .. } | Self::UnknownModel { .. } => StatusCode::NOT_FOUND,
-            Self::TwoHosts | Self::MalformedBody { .. } | Self::BrokenBody => StatusCode::BAD_REQUEST,
+            Self::TwoHosts | Self::MalformedBody { .. } | Self::NotJson { .. } | Self::BrokenBody => {
+                StatusCode::BAD_REQUEST
+            }
             Self::InvalidApiKey { .. } => StatusCode::UNAUTHORIZED,
-            Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::OtherSpace { .. } => StatusCode::PRECONDITION_FAILED,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::RateLimited(_) | Self::QueueFull { .. } | Self::TooLate { .. } => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
+            Self::Unreachable { .. } | Self::PodFailed | Self::PodsDied => StatusCode::BAD_GATEWAY,
             Self::Starting | Self::Overloaded | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unreachable { .. } | Self::PodFailed => StatusCode::BAD_GATEWAY,
-            Self::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::Expired { .. } | Self::ActivationUnavailable | Self::Closing => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::TimedOut { .. } | Self::DeadlinePassed { .. } => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
@@ -138,7 +188,7 @@ impl Refusal {
             Self::RateLimited(_) => "rate_limit_exceeded",
             Self::TwoHosts => "two_hosts",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
-            Self::MalformedBody { .. } => "malformed_body",
+            Self::MalformedBody { .. } | Self::NotJson { .. } => "malformed_body",
             Self::BrokenBody => "broken_body",
             Self::SlowBody { .. } => "slow_body",
             Self::BodyTooLarge { .. } => "body_too_large",
@@ -147,6 +197,14 @@ impl Refusal {
             Self::Unreachable { .. } => "pod_unreachable",
             Self::PodFailed => "pod_failed",
             Self::TimedOut { .. } => "timeout",
+            Self::QueueFull { .. } => "queue_full",
+            Self::TooLate { .. } => "deadline_too_soon",
+            Self::Expired { .. } => "queue_timeout",
+            Self::DeadlinePassed { .. } => "deadline_passed",
+            Self::ActivationUnavailable => "ActivationUnavailable",
+            Self::PodsDied => "pods_died",
+            Self::OtherSpace { .. } => "space_mismatch",
+            Self::Closing => "gateway_stopping",
         }
     }
 
@@ -193,7 +251,7 @@ impl Refusal {
     /// The word for programs: where the service's conditions give the reason, that.
     fn code(&self) -> &str {
         match self {
-            Self::Unavailable(unavailable) => &unavailable.reason,
+            Self::Unavailable(why) | Self::Expired { why: Some(why), .. } => &why.reason,
             other => other.label(),
         }
     }
@@ -202,9 +260,10 @@ impl Refusal {
         match self {
             Self::Unavailable(unavailable) if !unavailable.transient => Retry::No,
             // About the time that a pod with its model at hand takes to start.
-            Self::Unavailable(_) => Retry::After(5),
-            Self::Starting | Self::Overloaded | Self::Unreachable { .. } => Retry::After(1),
-            Self::RateLimited(limited) => Retry::After(seconds(limited.wait)),
+            Self::Unavailable(_) | Self::Expired { .. } | Self::ActivationUnavailable => Retry::After(5),
+            Self::QueueFull { after } | Self::TooLate { after, .. } => Retry::After(*after),
+            Self::Starting | Self::Overloaded | Self::Closing | Self::Unreachable { .. } => Retry::After(1),
+            Self::RateLimited(limited) => Retry::After(whole_seconds(limited.wait)),
             // Embedding the same text again does no harm.
             Self::PodFailed | Self::TimedOut { .. } | Self::SlowBody { .. } => Retry::Yes,
             _ => Retry::No,
@@ -247,11 +306,9 @@ impl Refusal {
             ),
             Self::BrokenBody => "the body of the request broke off".to_owned(),
             Self::SlowBody { limit } => format!("the body of the request did not arrive within {limit:?}"),
-            Self::BodyTooLarge { limit } => format!(
-                "a request that names its model in the body may have {limit} bytes: send fewer inputs at once, or \
-                 name the service in the URL, where the gateway sets no limit"
-            ),
-            Self::Overloaded => "this gateway has no room for another request's body just now".to_owned(),
+            Self::BodyTooLarge { limit } => {
+                format!("the body of a request may have {limit} bytes: send fewer inputs at once")
+            }
             Self::Unavailable(unavailable) => unavailable.message.clone(),
             Self::Unreachable { tried: 1 } => {
                 "the service's only ready pod refused the connection".to_owned()
@@ -266,14 +323,55 @@ impl Refusal {
                 "no answer within {limit:?}: send fewer inputs at once, or raise spec.traffic.requestTimeout of the \
                  EmbeddingService"
             ),
+            Self::NotJson { line, column } => {
+                format!("the body is not JSON: it fails at line {line}, column {column}")
+            }
+            Self::Overloaded => "this gateway has no room for another request's body just now".to_owned(),
+            Self::QueueFull { .. } => "as many requests wait for this EmbeddingService already as \
+                 spec.traffic.maxQueuedRequests and the gateway's memory allow"
+                .to_owned(),
+            Self::TooLate { wait, .. } => format!(
+                "what waits for this EmbeddingService takes about {}, which is longer than this request may wait",
+                seconds(*wait)
+            ),
+            Self::Expired { waited, why: Some(why) } => {
+                format!("{}. This request waited {} for a pod", why.message, seconds(*waited))
+            }
+            Self::Expired { waited, why: None } => format!(
+                "no pod had time for this request within {}: all are busy; add pods, or raise \
+                 spec.traffic.queueTimeout of the EmbeddingService",
+                seconds(*waited)
+            ),
+            Self::DeadlinePassed { waited } => {
+                format!("no pod took this request before its deadline; it waited {}", seconds(*waited))
+            }
+            Self::ActivationUnavailable => {
+                "the EmbeddingService has no pod, and none can be started: the Kubernetes API does not answer"
+                    .to_owned()
+            }
+            Self::PodsDied => {
+                "two pods of the EmbeddingService died while they had this request, the second one \
+                 with no other: do not send it again"
+                    .to_owned()
+            }
+            Self::OtherSpace { recorded } => {
+                format!(
+                    "this request wants another vector space than the one of the EmbeddingService, {recorded}"
+                )
+            }
+            Self::Closing => "this gateway ends before a pod could take this request".to_owned(),
         }
     }
 }
 
-/// Whole seconds, as `Retry-After` has them. Clients do not wait longer than a minute for one answer.
-fn seconds(wait: Duration) -> u32 {
-    let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    u32::try_from(whole.clamp(1, 60)).expect("at most 60")
+/// As in a message.
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+/// As `Retry-After` has them. Clients do not wait longer than a minute for one answer.
+fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).clamp(1, 60)
 }
 
 #[cfg(test)]
@@ -326,6 +424,23 @@ mod tests {
         assert_eq!((status, retry.as_deref(), after), (503, Some("false"), None));
     }
 
+    #[test]
+    fn who_waited_in_vain_hears_what_stood_in_the_way() {
+        let why = Unavailable {
+            reason: "Unschedulable".to_owned(),
+            message: "no node has nvidia.com/gpu free".to_owned(),
+            transient: true,
+        };
+        let (_, _, _, body) = answer(Refusal::Expired { waited: Duration::from_secs(600), why: Some(why) });
+        assert_eq!(body["error"]["code"], "Unschedulable");
+        assert_eq!(
+            body["error"]["message"],
+            "no node has nvidia.com/gpu free. This request waited 600.0 s for a pod"
+        );
+        let (_, _, after, _) = answer(Refusal::QueueFull { after: 7 });
+        assert_eq!(after.as_deref(), Some("7"));
+    }
+
     /// One of each.
     fn all() -> Vec<Refusal> {
         let second = Duration::from_secs(1);
@@ -336,21 +451,30 @@ mod tests {
         vec![
             Refusal::TwoHosts,
             Refusal::MalformedBody { line: 1, column: 2 },
+            Refusal::NotJson { line: 1, column: 2 },
             Refusal::BrokenBody,
             Refusal::InvalidApiKey { shown: true },
             Refusal::UnknownUrl { asked: None },
             Refusal::UnknownModel { model: "m".to_owned() },
             Refusal::MethodNotAllowed { allow: "POST" },
             Refusal::SlowBody { limit: second },
+            Refusal::OtherSpace { recorded: "sha256:one".to_owned() },
             Refusal::BodyTooLarge { limit: 1 },
             Refusal::RateLimited(Limited { what: Limit::Requests(1), wait: second }),
+            Refusal::QueueFull { after: 7 },
+            Refusal::TooLate { wait: second, after: 7 },
             Refusal::Unreachable { tried: 2 },
             Refusal::PodFailed,
+            Refusal::PodsDied,
             Refusal::Starting,
             Refusal::Overloaded,
             unavailable(true),
             unavailable(false),
+            Refusal::Expired { waited: second, why: None },
+            Refusal::ActivationUnavailable,
+            Refusal::Closing,
             Refusal::TimedOut { limit: second },
+            Refusal::DeadlinePassed { waited: second },
         ]
     }
 
@@ -359,7 +483,7 @@ mod tests {
         let rows = rows(GATEWAY, "Refusals");
         let told = all().into_iter().map(|refusal| {
             let label = refusal.label();
-            let limited = matches!(refusal, Refusal::RateLimited(_));
+            let limited = refusal.status() == StatusCode::TOO_MANY_REQUESTS;
             let (status, retry, after, body) = answer(refusal);
             assert_eq!(body["error"]["code"], label);
             let after = if limited { Some("the wait, 1 to 60".to_owned()) } else { after };

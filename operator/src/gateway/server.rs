@@ -12,6 +12,9 @@ use super::answer::Gateway;
 /// Files that are no connection: listeners, watches, and those of the runtime.
 const OTHER_FILES: usize = 64;
 
+/// How long before the end those who wait are sent away.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
 /// How the server ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Drain {
@@ -19,6 +22,20 @@ pub struct Drain {
     pub delay: Duration,
     /// How long requests in hand may take after that.
     pub timeout: Duration,
+}
+
+impl Drain {
+    /// Cancelled when those who still wait for a pod have to be sent away, so that they hear of it before the end.
+    pub fn closing(self, shutdown: CancellationToken) -> CancellationToken {
+        let closing = CancellationToken::new();
+        let cancel = closing.clone();
+        tokio::spawn(async move {
+            shutdown.cancelled().await;
+            sleep(self.delay + self.timeout - (self.timeout / 10).min(LAST_WORD)).await;
+            cancel.cancel();
+        });
+        closing
+    }
 }
 
 /// Serves until `shutdown` is cancelled and all requests in hand are answered, or their time is over.

@@ -1,16 +1,18 @@
-//! Sends a request to the first pod that takes it.
+//! Sends requests to pods: to one, or to the first that takes it.
 
 use std::{
     error::Error,
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use http::{
     HeaderValue, Request, Response, Uri, Version,
     header::HOST,
     request,
     uri::{PathAndQuery, Scheme},
 };
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{self, Client, connect::HttpConnector},
@@ -26,6 +28,15 @@ use super::{
 
 /// A pod in the same cluster answers within a millisecond, or its node is gone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a connection may be silent while an answer is waited for before its other end is asked, by TCP itself,
+/// whether it is there.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
+
+/// How often that is asked, and how many times, before the connection counts as broken: so a node that dies is noticed
+/// within six seconds.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
+const KEEP_ALIVE_RETRIES: u32 = 4;
 
 /// Much shorter than pods keep an idle connection, so that none is used just when its pod closes it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -62,7 +73,7 @@ pub enum UpstreamError {
 /// Sends requests to pods over connections that it keeps.
 #[derive(Clone)]
 pub struct Upstream {
-    client: Client<HttpConnector, Lent>,
+    client: Client<HttpConnector, Either<Lent, Full<Bytes>>>,
     metrics: Metrics,
 }
 
@@ -72,12 +83,42 @@ impl Upstream {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        connector.set_keepalive(Some(KEEP_ALIVE));
+        connector.set_keepalive_interval(Some(KEEP_ALIVE_INTERVAL));
+        connector.set_keepalive_retries(Some(KEEP_ALIVE_RETRIES));
+        #[cfg(target_os = "linux")]
+        connector.set_tcp_user_timeout(Some(KEEP_ALIVE + KEEP_ALIVE_INTERVAL * KEEP_ALIVE_RETRIES));
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .build(connector);
         Self { client, metrics }
+    }
+
+    /// Sends a request to a pod, and gives back the pod's answer, of which the body may still be coming.
+    ///
+    /// # Errors
+    /// If there is no answer.
+    pub async fn give(
+        &self,
+        pod: &Endpoint,
+        head: request::Parts,
+        target: &PathAndQuery,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, legacy::Error> {
+        let mut request = Request::from_parts(prepared(head), Either::Right(Full::new(body)));
+        *request.uri_mut() = url(pod, target);
+        let sent = Instant::now();
+        let answered = self.client.request(request).await;
+        match &answered {
+            Ok(_) => self.metrics.answered(sent.elapsed()),
+            Err(error) if nothing_was_sent(error) => self.metrics.connect_failed(),
+            Err(_) => (),
+        }
+        let mut response = answered?;
+        strip_hop_by_hop(response.headers_mut());
+        Ok(response)
     }
 
     /// Sends a request to the first of `pods` that takes it, and gives back the pod's answer, of which the body may
@@ -96,7 +137,7 @@ impl Upstream {
         let body = Lender::new(body);
         let (mut tried, mut last) = (0, None);
         for pod in pods {
-            let mut attempt = Request::from_parts(head.clone(), body.lend());
+            let mut attempt = Request::from_parts(head.clone(), Either::Left(body.lend()));
             *attempt.uri_mut() = url(pod, target);
             let sent = Instant::now();
             match self.client.request(attempt).await {
@@ -139,7 +180,7 @@ fn url(pod: &Endpoint, target: &PathAndQuery) -> Uri {
 
 /// Whether the pod cannot have seen any of the request: no connection came about, or the one that was kept from
 /// earlier closed before the request was written.
-fn nothing_was_sent(error: &legacy::Error) -> bool {
+pub fn nothing_was_sent(error: &legacy::Error) -> bool {
     let cancelled = |source: &(dyn Error + 'static)| {
         source.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
     };

@@ -192,7 +192,7 @@ def main(program):
         )
         listen, health = free_port(), free_port()
         flags = [f"--listen=127.0.0.1:{listen}", f"--health-listen=127.0.0.1:{health}"]
-        flags += ["--access-log", "--model-body-limit=65536", "--drain-delay=0s"]
+        flags += ["--access-log", "--body-limit=65536", "--drain-delay=0s"]
         environment = {"KUBECONFIG": str(config), "KEMBED_LOG": "debug"}
         with log.open("w") as output:
             gateway = subprocess.Popen([program, "gateway", *flags], env=environment, stderr=output)

@@ -24,7 +24,7 @@ async fn each_part_arrives_before_the_next_is_sent() {
     let bench = echoing().await;
     let (sender, parts) = mpsc::unbounded::<Bytes>();
     let body = StreamBody::new(parts.map(|part| Ok::<_, Infallible>(Frame::data(part))));
-    let request = Request::post("/").header(HOST, "echo.team").body(body).expect("a request");
+    let request = Request::post("/stream").header(HOST, "echo.team").body(body).expect("a request");
     let mut response = bench.send(request).await;
     for part in ["one", "two", "three"] {
         sender.unbounded_send(Bytes::from(part)).expect("a request under way");
@@ -41,10 +41,10 @@ async fn large_bodies_pass_whole() {
     let bench = echoing().await;
     // Larger than every buffer on the way, and than what the gateway would hold of a body that names its model.
     let large: Bytes = (0..8_000_000_u32).flat_map(u32::to_le_bytes).collect();
-    let answer = bench.ask(post("echo.team", "/", large.clone())).await;
+    let answer = bench.ask(post("echo.team", "/stream", large.clone())).await;
     assert_eq!(answer.header("content-length"), Some("32000000"));
     assert!(answer.body == large, "{} bytes of {} came back", answer.body.len(), large.len());
-    assert!(bench.ask(post("x", "/team/echo/", large.clone())).await.body == large);
+    assert!(bench.ask(post("x", "/team/echo/stream", large.clone())).await.body == large);
 }
 
 #[tokio::test]
@@ -62,7 +62,12 @@ async fn a_body_that_names_its_model_is_bounded() {
     let (code, message) = answer.error();
     assert_eq!(code, "body_too_large");
     assert!(message.contains("1024 bytes"), "{message}");
-    assert_eq!(bench.ask(post("echo.team", "/v1/embeddings", body.clone())).await.body, body);
+    assert_eq!(
+        bench.ask(post("echo.team", "/v1/embeddings", body.clone())).await.status,
+        413,
+        "it could not wait"
+    );
+    assert_eq!(bench.ask(post("echo.team", "/tokenize", body.clone())).await.body, body);
 }
 
 #[tokio::test]

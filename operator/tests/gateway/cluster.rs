@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -155,10 +155,13 @@ pub async fn run(api_server: SocketAddr) -> Running {
         health_listen: health,
         internal_listen: internal,
         controller_user: Some(CONTROLLER.to_owned()),
-        model_body_limit: 1024,
+        body_limit: 1024,
         bodies_limit: 64 * 1024,
         max_connections: 1024,
         access_log: false,
+        queue_bytes_limit: 64 * 1024,
+        queue_limit: 100,
+        queue_timeout: PATIENCE,
         request_timeout: PATIENCE,
         drain_delay: Duration::ZERO,
         drain_timeout: PATIENCE,
@@ -230,6 +233,25 @@ async fn without_the_api_server_traffic_goes_on() {
     eventually(|| api.refused.load(Ordering::Relaxed) >= 2).await;
     assert_eq!(gateway.ask(gateway.requests, "/v1/x").await, Some((200, Bytes::from("vector"))));
     assert_eq!(gateway.ask(gateway.health, "/health/ready").await.map(|(status, _)| status), Some(200));
+}
+
+#[tokio::test]
+async fn without_the_api_server_nobody_waits_for_a_pod_that_cannot_come() {
+    let pod = serving_pod().await;
+    let api = api_server(pod).await;
+    let gateway = run(api.address).await;
+    gateway.eventually(gateway.requests, "/info", 200).await;
+    let event = json!({"type": "DELETED", "object": stored_pod(pod)});
+    api.pods.unbounded_send(format!("{event}\n").into()).expect("a watch");
+    gateway.eventually(gateway.requests, "/info", 503).await;
+    let held = gateway.ask(gateway.requests, "/?content=x");
+    assert!(timeout(Duration::from_secs(2), held).await.is_err(), "it waits while the API server is there");
+    api.dead.store(true, Ordering::Relaxed);
+    let began = Instant::now();
+    let (status, body) = gateway.ask(gateway.requests, "/?content=x").await.expect("an answer");
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(status, 503);
+    assert!(String::from_utf8_lossy(&body).contains("ActivationUnavailable"), "{body:?}");
 }
 
 #[tokio::test]

@@ -3,12 +3,16 @@
 mod access_log;
 mod bodies;
 mod cluster;
+mod credit;
+mod deaths;
 mod drain;
 mod failures;
+mod holding;
 mod hostile;
 mod keys;
 mod load;
 mod routes;
 mod space;
+mod stub;
 mod support;
 mod wake;

@@ -13,6 +13,7 @@ use hyper_util::{
 };
 use kembed_runtime::server::Patience;
 use operator::gateway::{
+    activation::Activation,
     answer::{Gateway, Limits},
     availability::{Life, Pod, PodName, ReadyCondition, Service},
     directory::Update,
@@ -20,6 +21,7 @@ use operator::gateway::{
     metrics::Metrics,
     name::ServiceName,
     server::{self, Drain},
+    service_queue::WaitLimits,
     usage::KeyUsage,
 };
 use prometheus_client::registry::Registry;
@@ -52,7 +54,12 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         Self {
-            limits: Limits { model_body: 1024, bodies: 64 * 1024, request_timeout: PATIENCE },
+            limits: Limits {
+                body: 1024,
+                bodies: 64 * 1024,
+                request_timeout: PATIENCE,
+                wait: WaitLimits { requests: 10_000, bytes: 64 * 1024, time: PATIENCE },
+            },
             drain: Drain { delay: Duration::ZERO, timeout: PATIENCE },
             patience: Patience::default(),
             access_log: false,
@@ -88,7 +95,10 @@ impl Bench {
         let metrics = Metrics::new(&mut registry).with_access_log(access_log);
         let (knowledge, shutdown) = (Arc::new(Knowledge::new(metrics.clone())), CancellationToken::new());
         registry.register_collector(Box::new(KeyUsage::new(knowledge.clone())));
-        let gateway = Arc::new(Gateway::new(knowledge.clone(), metrics, limits, shutdown.clone()));
+        let activation = Activation::assumed();
+        let gateway =
+            Arc::new(Gateway::new(knowledge.clone(), metrics, limits, activation, shutdown.clone()));
+        tokio::spawn(gateway.owner().clone().run(drain.closing(shutdown.clone())));
         knowledge.update(|directory| {
             directory.update_services(Update::All(vec![]));
             directory.update_pods(Update::All(vec![]));
@@ -137,6 +147,13 @@ impl Bench {
         let mut answer = String::new();
         timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("an end").expect("an answer");
         answer
+    }
+
+    /// Requests that wait for a pod.
+    pub fn waiting(&self) -> usize {
+        let metrics = self.metrics();
+        let counts = metrics.lines().filter(|line| line.starts_with("kembed_gateway_waiting_requests{"));
+        counts.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum()
     }
 
     /// The metrics as Prometheus reads them.
@@ -192,9 +209,12 @@ pub fn service(text: &str) -> Service {
         replicas: 1,
         scales: false,
         digest: Some(SPACE.to_owned()),
+        revision: None,
         ready: None,
         request_timeout: None,
         keys: Vec::new(),
+        queue_timeout: None,
+        queued: None,
     }
 }
 

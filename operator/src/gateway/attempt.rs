@@ -1,0 +1,200 @@
+//! One attempt to have a request answered by the pod that it was granted.
+
+use std::{error::Error, time::Duration};
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode, request};
+use hyper::body::Incoming;
+use kembed_queue::{
+    Failure,
+    credit::{GRANTED_HEADER, NO_CREDIT_HEADER, POD_LOAD_HEADER, PodLoad},
+    wire::{DEADLINE_HEADER, REVISION_HEADER, SHOULD_RETRY_HEADER, SPACE_HEADER},
+};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    directory::View,
+    owner::Asked,
+    service_queue::Granted,
+    timing,
+    upstream::{Upstream, nothing_was_sent},
+};
+
+/// What a pod is taken to tell that answers and tells nothing, for it is of a release before credit: some batches.
+const UNTOLD: PodLoad = PodLoad { credit: 4096, work: 0, rate: 0, sessions: 0 };
+
+/// A request on its way to a pod.
+pub struct Attempt<'a> {
+    asked: &'a Asked,
+    granted: &'a Granted,
+    view: &'a View,
+    began: Instant,
+    /// Time that the pod has.
+    pub limit: Duration,
+    /// When that is over.
+    pub deadline: Instant,
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The pod began to answer, and may have told its load.
+    Answered(Response<Incoming>, Option<PodLoad>),
+    /// It did nothing with it, for lack of credit.
+    NoCredit(Option<PodLoad>),
+    /// It failed before the first byte of an answer, or the answer is that another pod should be tried.
+    Failed(Failure, Option<Response<Incoming>>),
+    /// It took too long.
+    TimedOut,
+}
+
+/// What an answer means for the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    Final,
+    NoCredit,
+    TryAnother,
+}
+
+impl<'a> Attempt<'a> {
+    /// Begins now. The pod has `request_timeout` where the service does not say, and less if the client wants it sooner.
+    pub fn new(asked: &'a Asked, granted: &'a Granted, view: &'a View, request_timeout: Duration) -> Self {
+        let began = Instant::now();
+        let limit = view.request_timeout.unwrap_or(request_timeout);
+        let left = asked.terms.deadline.map(|deadline| deadline.saturating_duration_since(began.into_std()));
+        let limit = left.map_or(limit, |left| left.min(limit));
+        Self { asked, granted, view, began, limit, deadline: began + limit }
+    }
+
+    /// Makes it.
+    pub async fn make(self, upstream: &Upstream) -> Outcome {
+        let pod = &self.granted.pod;
+        let sent = upstream.give(&pod.endpoint, self.head(), &self.asked.target, self.asked.body.clone());
+        let response = tokio::select! {
+            response = timeout_at(self.deadline, sent) => response,
+            // Whatever took it away, it was not this request, whose connection would have broken.
+            () = pod.gone.cancelled() => return Outcome::Failed(Failure::Unreached, None),
+        };
+        let error = match response {
+            Ok(Ok(response)) => return self.read(response),
+            Ok(Err(error)) => error,
+            Err(_) => return Outcome::TimedOut,
+        };
+        let failure = if nothing_was_sent(&error) { Failure::Unreached } else { Failure::Broke };
+        let (service, pod) = (&self.asked.service, &pod.endpoint.pod);
+        tracing::warn!(%service, pod, ?failure, error = &error as &dyn Error, "a pod gave no answer");
+        Outcome::Failed(failure, None)
+    }
+
+    /// The head as the pod gets it.
+    fn head(&self) -> request::Parts {
+        let mut head = self.asked.head.clone();
+        head.headers.insert(GRANTED_HEADER, HeaderValue::from_static("true"));
+        // What the client wrote there and is no time is the pod's to refuse.
+        if self.asked.terms.deadline.is_some() || !head.headers.contains_key(DEADLINE_HEADER) {
+            let ms = u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX);
+            head.headers.insert(DEADLINE_HEADER, HeaderValue::from(ms.max(1)));
+        }
+        head
+    }
+
+    fn read(&self, mut response: Response<Incoming>) -> Outcome {
+        let load = load(response.headers());
+        let recorded = self.view.space.as_ref();
+        let told = response.headers().get(SPACE_HEADER);
+        if let (Some(told), Some(recorded)) = (told, recorded)
+            && told.as_bytes() != recorded.digest.as_bytes()
+        {
+            // It became another one since it was asked. Its vectors must not pass.
+            tracing::warn!(service = %self.asked.service, pod = self.granted.pod.endpoint.pod, "a pod has another space");
+            return Outcome::Failed(Failure::Erred, None);
+        }
+        match meaning(response.status(), response.headers()) {
+            Meaning::NoCredit => Outcome::NoCredit(load),
+            Meaning::TryAnother => {
+                self.mark(response.headers_mut());
+                Outcome::Failed(Failure::Erred, Some(response))
+            }
+            Meaning::Final => {
+                self.mark(response.headers_mut());
+                let load = load.or_else(|| response.status().is_success().then_some(UNTOLD));
+                Outcome::Answered(response, load)
+            }
+        }
+    }
+
+    /// Says which space it was and how long it took.
+    fn mark(&self, headers: &mut HeaderMap) {
+        if let Some(space) = &self.view.space {
+            let value = |text: &str| HeaderValue::try_from(text).ok();
+            if let Some(digest) = value(&space.digest) {
+                headers.insert(SPACE_HEADER, digest);
+            }
+            if let Some(revision) = space.revision.as_deref().and_then(value) {
+                headers.insert(REVISION_HEADER, revision);
+            }
+        }
+        timing::tell(headers, &[("hold", self.granted.grant.waited), ("pod", self.began.elapsed())]);
+    }
+}
+
+impl Outcome {
+    /// A word for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Answered(..) => "answered",
+            Self::NoCredit(_) => "no_credit",
+            Self::Failed(Failure::Unreached, _) => "unreached",
+            Self::Failed(Failure::Broke, _) => "broke",
+            Self::Failed(Failure::Erred, _) => "erred",
+            Self::TimedOut => "timed_out",
+        }
+    }
+}
+
+fn load(headers: &HeaderMap) -> Option<PodLoad> {
+    headers.get(POD_LOAD_HEADER)?.to_str().ok().and_then(PodLoad::parse)
+}
+
+fn meaning(status: StatusCode, headers: &HeaderMap) -> Meaning {
+    let retry = headers.get(SHOULD_RETRY_HEADER).map(HeaderValue::as_bytes);
+    match status {
+        _ if headers.contains_key(NO_CREDIT_HEADER) => Meaning::NoCredit,
+        // One from before credit, whose own queue is full.
+        StatusCode::TOO_MANY_REQUESTS if !headers.contains_key(POD_LOAD_HEADER) => Meaning::NoCredit,
+        // No other pod has more time.
+        StatusCode::GATEWAY_TIMEOUT => Meaning::Final,
+        _ if status.is_server_error() && retry == Some(b"true") => Meaning::TryAnother,
+        // Of something that stands before the pod.
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE if retry.is_none() => Meaning::TryAnother,
+        _ => Meaning::Final,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+
+    use super::*;
+
+    #[test]
+    fn answers_mean_what_pods_of_each_release_mean() {
+        let of = |status: u16, headers: &[(&'static str, &'static str)]| {
+            let line = |(name, value): &(&'static str, &'static str)| {
+                (HeaderName::from_static(name), HeaderValue::from_static(value))
+            };
+            meaning(StatusCode::from_u16(status).expect("a status"), &headers.iter().map(line).collect())
+        };
+        let (again, load) = (("x-should-retry", "true"), ("x-kembed-pod-load", "credit=1"));
+        assert_eq!(of(200, &[]), Meaning::Final);
+        assert_eq!(of(400, &[("x-should-retry", "false")]), Meaning::Final);
+        assert_eq!(of(503, &[again, load, ("x-kembed-no-credit", "true")]), Meaning::NoCredit);
+        assert_eq!(of(429, &[again]), Meaning::NoCredit, "a full queue of an older pod");
+        assert_eq!(of(429, &[again, load]), Meaning::Final);
+        assert_eq!(of(500, &[again]), Meaning::TryAnother);
+        assert_eq!(of(503, &[again]), Meaning::TryAnother);
+        assert_eq!(of(503, &[]), Meaning::TryAnother, "a proxy before the pod");
+        assert_eq!(of(503, &[("x-should-retry", "false")]), Meaning::Final);
+        assert_eq!(of(500, &[]), Meaning::Final);
+        assert_eq!(of(504, &[again]), Meaning::Final);
+    }
+}

@@ -1,0 +1,342 @@
+//! Answers requests for vectors: holds each until a pod may have it, sends it there, and elsewhere if that one fails.
+
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use http::{Response, request, uri::PathAndQuery};
+use hyper::body::Incoming;
+use kembed_queue::{
+    Ask, credit::PodLoad, dispatcher, dispatcher::retry_after, figures::Figures, tally::End,
+};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    activation::Activation,
+    admission,
+    attempt::{Attempt, Outcome},
+    directory::View,
+    inference::{self, Terms},
+    knowledge::Knowledge,
+    load::{Board, Underway},
+    metrics::Metrics,
+    name::ServiceName,
+    refusal::Refusal,
+    service_queue::{Ended, ServiceQueue, WaitLimits, Word},
+    turn::Turn,
+    upstream::Upstream,
+};
+
+/// How often it is looked for whose pods somebody waits.
+const SEEK: Duration = Duration::from_millis(25);
+
+/// How long pods are still asked after the last one waited for them.
+const SOUGHT_FOR: Duration = Duration::from_secs(1);
+
+/// A request for vectors, as the owner of its service gets it.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Whose.
+    pub service: ServiceName,
+    /// Its method and headers; of the URL nothing is used.
+    pub head: request::Parts,
+    /// What to ask a pod for.
+    pub target: PathAndQuery,
+    /// All of its body.
+    pub body: Bytes,
+    /// What its client says beside it.
+    pub terms: Terms,
+}
+
+/// A pod's answer, of which the body may still be coming.
+#[derive(Debug)]
+pub struct Served {
+    /// The answer.
+    pub response: Response<Incoming>,
+    /// Until when it has to be complete.
+    pub deadline: Instant,
+    /// It counts as there until its last byte is sent.
+    pub load: Underway,
+}
+
+/// How long things may take, and how much may wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// For what waits.
+    pub wait: WaitLimits,
+    /// Time for a pod to answer, where the service does not say.
+    pub request_timeout: Duration,
+}
+
+/// Owns services: whoever has a request for vectors asks here.
+pub struct Owner {
+    knowledge: Arc<Knowledge>,
+    upstream: Upstream,
+    load: Arc<Board>,
+    metrics: Metrics,
+    settings: Settings,
+    activation: Activation,
+    /// Of services that were asked for; each is dropped with its service.
+    queues: RwLock<BTreeMap<ServiceName, Arc<ServiceQueue>>>,
+    /// Somebody began to wait.
+    someone_waits: Notify,
+    seeds: RandomState,
+}
+
+impl Owner {
+    /// Nobody has asked for anything yet.
+    pub fn new(
+        knowledge: Arc<Knowledge>,
+        upstream: Upstream,
+        load: Arc<Board>,
+        metrics: Metrics,
+        settings: Settings,
+        activation: Activation,
+    ) -> Self {
+        let (queues, someone_waits, seeds) = (RwLock::default(), Notify::new(), RandomState::new());
+        Self { knowledge, upstream, load, metrics, settings, activation, queues, someone_waits, seeds }
+    }
+
+    /// Answers a request. If this is dropped, so is the request, wherever it is.
+    ///
+    /// # Errors
+    /// If it is refused, or no pod could answer it.
+    pub async fn serve(&self, asked: Asked) -> Result<Served, Refusal> {
+        let view = self.view(&asked.service)?;
+        demand(&asked, &view)?;
+        let is_asleep = may_wait(&asked, &view)?;
+        let tokens = admission::estimate(asked.body.len() as u64, &asked.target);
+        let mut load = self.load.arrive(&asked.service, asked.terms.lane, tokens);
+        if view.asleep {
+            self.load.want(&asked.service);
+        }
+        match self.answer(&asked, &view, is_asleep, &mut load).await {
+            Ok((response, deadline)) => Ok(Served { response, deadline, load }),
+            Err(refusal) => {
+                load.end(end(&refusal));
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Waits until a pod may have the request, and sends it there.
+    async fn answer(
+        &self,
+        asked: &Asked,
+        view: &View,
+        is_asleep: bool,
+        load: &mut Underway,
+    ) -> Result<(Response<Incoming>, Instant), Refusal> {
+        let ask = Ask { bytes: asked.size(), lane: asked.terms.lane, deadline: asked.terms.deadline };
+        let mut turn =
+            self.queue(&asked.service).arrive(ask).map_err(|why| self.refusal(why, asked, view))?;
+        let word = if is_asleep {
+            tokio::select! {
+                biased;
+                word = self.wait(&mut turn) => word,
+                () = self.activation.impossible() => return Err(Refusal::ActivationUnavailable),
+            }
+        } else {
+            self.wait(&mut turn).await
+        };
+        self.send(asked, turn, word, load).await
+    }
+
+    /// Follows what becomes known until the gateway ends. Those who still wait when `closing` is cancelled are sent away.
+    pub async fn run(self: Arc<Self>, closing: CancellationToken) {
+        let mut news = self.knowledge.news();
+        let mut sought = BTreeMap::new();
+        loop {
+            tokio::select! {
+                () = closing.cancelled() => break,
+                _ = news.changed() => self.refresh(),
+                () = self.someone_waits.notified() => (),
+                () = sleep(SEEK), if !sought.is_empty() => (),
+            }
+            self.seek(&mut sought);
+        }
+        for (_, queue) in self.queues() {
+            queue.close(Ended::Closing);
+        }
+    }
+
+    /// What each service that was asked for has waiting and in hand, and what came and went.
+    pub fn figures(&self) -> Vec<(ServiceName, Figures)> {
+        self.queues().into_iter().map(|(name, queue)| (name, queue.figures())).collect()
+    }
+
+    /// Bytes of the bodies that wait.
+    pub fn waiting_bytes(&self) -> usize {
+        self.queues().iter().map(|(_, queue)| queue.waiting_bytes()).sum()
+    }
+
+    /// Sends a request to pods until one answers it.
+    async fn send(
+        &self,
+        asked: &Asked,
+        mut turn: Turn,
+        mut word: Word,
+        underway: &mut Underway,
+    ) -> Result<(Response<Incoming>, Instant), Refusal> {
+        let mut last = None;
+        loop {
+            let view = self.view(&asked.service)?;
+            let granted = match word {
+                Ok(granted) => granted,
+                // The answer of the last pod that failed says more.
+                Err(why) => return last.ok_or_else(|| self.refusal(why, asked, &view)),
+            };
+            demand(asked, &view)?;
+            underway.start();
+            let attempt = Attempt::new(asked, &granted, &view, self.settings.request_timeout);
+            let (limit, deadline) = (attempt.limit, attempt.deadline);
+            let outcome = attempt.make(&self.upstream).await;
+            self.metrics.attempted(outcome.label());
+            match outcome {
+                Outcome::Answered(response, load) => {
+                    turn.answered(load);
+                    let PodLoad { work, rate, .. } = load.unwrap_or_default();
+                    underway.told(work);
+                    self.load.rate(&asked.service, &granted.pod.endpoint.pod, rate);
+                    return Ok((response, deadline));
+                }
+                Outcome::TimedOut => {
+                    turn.timed_out();
+                    return Err(Refusal::TimedOut { limit });
+                }
+                Outcome::NoCredit(load) => turn.no_credit(load),
+                Outcome::Failed(failure, answer) => {
+                    last = answer.map(|response| (response, deadline));
+                    turn.failed(failure);
+                }
+            }
+            underway.give_back();
+            word = self.wait(&mut turn).await;
+        }
+    }
+
+    /// Waits for a pod, and has new pods looked for if that takes any time.
+    async fn wait(&self, turn: &mut Turn) -> Word {
+        if let Some(word) = turn.wait().now_or_never() {
+            return word;
+        }
+        self.someone_waits.notify_one();
+        turn.wait().await
+    }
+
+    fn view(&self, service: &ServiceName) -> Result<Arc<View>, Refusal> {
+        let view = self.knowledge.read(|directory| directory.view(service).cloned());
+        view.ok_or_else(|| Refusal::UnknownUrl { asked: Some(service.clone()) })
+    }
+
+    fn queue(&self, service: &ServiceName) -> Arc<ServiceQueue> {
+        if let Some(queue) = self.queues.read().unwrap_or_else(PoisonError::into_inner).get(service) {
+            return queue.clone();
+        }
+        let queue = {
+            let mut queues = self.queues.write().unwrap_or_else(PoisonError::into_inner);
+            let new =
+                || Arc::new(ServiceQueue::new(service.clone(), self.settings.wait, self.metrics.clone()));
+            queues.entry(service.clone()).or_insert_with(new).clone()
+        };
+        // Only now, so that what becomes known from here on is told to a queue that is there.
+        queue.refresh(&self.knowledge);
+        queue
+    }
+
+    fn queues(&self) -> Vec<(ServiceName, Arc<ServiceQueue>)> {
+        let queues = self.queues.read().unwrap_or_else(PoisonError::into_inner);
+        queues.iter().map(|(name, queue)| (name.clone(), queue.clone())).collect()
+    }
+
+    fn refresh(&self) {
+        for (name, queue) in self.queues() {
+            if !queue.refresh(&self.knowledge) {
+                self.queues.write().unwrap_or_else(PoisonError::into_inner).remove(&name);
+            }
+        }
+    }
+
+    /// Has the pods asked of services where somebody waits, or just did: under load that changes all the time.
+    fn seek(&self, sought: &mut BTreeMap<ServiceName, Instant>) {
+        let (now, before) = (Instant::now(), sought.len());
+        let waiting = self.queues().into_iter().filter(|(_, queue)| queue.has_waiting());
+        sought.retain(|_, last| now.duration_since(*last) < SOUGHT_FOR);
+        let dropped = before - sought.len();
+        let added = waiting.filter(|(name, _)| sought.insert(name.clone(), now).is_none()).count();
+        if added + dropped > 0 {
+            let services = sought.keys().cloned().collect();
+            self.knowledge.update(|directory| directory.seek(services));
+        }
+    }
+
+    fn refusal(&self, why: Ended, asked: &Asked, view: &View) -> Refusal {
+        let why = match why {
+            Ended::Refused(why) => why,
+            Ended::Unavailable(why) => return Refusal::Unavailable(why),
+            Ended::Gone => return Refusal::UnknownUrl { asked: Some(asked.service.clone()) },
+            Ended::Closing => return Refusal::Closing,
+        };
+        let after = |wait| retry_after(wait, self.seeds.hash_one(Instant::now()));
+        match why {
+            dispatcher::Refusal::Full { wait } => {
+                Refusal::QueueFull { after: after(wait.unwrap_or_default()) }
+            }
+            dispatcher::Refusal::TooLate { wait } => Refusal::TooLate { wait, after: after(wait) },
+            dispatcher::Refusal::Expired { waited } => {
+                let is_over = |deadline| deadline <= Instant::now().into_std();
+                if asked.terms.deadline.is_some_and(is_over) {
+                    Refusal::DeadlinePassed { waited }
+                } else {
+                    Refusal::Expired { waited, why: view.endpoints.as_ref().err().cloned() }
+                }
+            }
+            dispatcher::Refusal::DiedTwice => Refusal::PodsDied,
+            dispatcher::Refusal::NoRetriesLeft => Refusal::PodFailed,
+        }
+    }
+}
+
+impl Asked {
+    /// About how much text there is: what a GET asks for stands in its URL.
+    fn size(&self) -> usize {
+        self.body.len() + self.target.query().map_or(0, str::len)
+    }
+}
+
+/// How a request without an answer ended for its service's load.
+fn end(refusal: &Refusal) -> End {
+    match refusal {
+        Refusal::PodsDied | Refusal::PodFailed | Refusal::TimedOut { .. } => End::Failed,
+        _ => End::Refused,
+    }
+}
+
+/// Refuses a request that wants the vectors of another space.
+fn demand(asked: &Asked, view: &View) -> Result<(), Refusal> {
+    match (&asked.terms.space, &view.space) {
+        (Some(wanted), Some(recorded)) if *wanted != recorded.digest => {
+            Err(Refusal::OtherSpace { recorded: recorded.digest.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a request has to wait until the service is woken; refuses one that need not wait at all.
+fn may_wait(asked: &Asked, view: &View) -> Result<bool, Refusal> {
+    let Err(why) = &view.endpoints else { return Ok(false) };
+    if !why.transient {
+        return Err(Refusal::Unavailable(why.clone()));
+    }
+    inference::look_over(&asked.head.method, &asked.body)?;
+    Ok(!view.is_starting)
+}

@@ -1,0 +1,141 @@
+//! Pods get what they gave credit for, in order, and the faster ones more.
+
+use std::sync::atomic::Ordering;
+
+use http::{Request, header::HOST};
+use http_body_util::Full;
+use tokio::task::JoinSet;
+
+use crate::{stub::*, support::*};
+
+fn embed(text: &str) -> Request<Full<bytes::Bytes>> {
+    post("minilm.team", "/embed", text.to_owned())
+}
+
+/// A gateway before these pods.
+async fn before(pods: &[&StubPod]) -> std::sync::Arc<Bench> {
+    let bench = Bench::start().await;
+    let addresses: Vec<_> = pods.iter().map(|pod| pod.address).collect();
+    bench.add(service("team/minilm"), &addresses);
+    bench.into()
+}
+
+/// Sends requests at the same time, and waits for all answers.
+async fn at_once(bench: &std::sync::Arc<Bench>, texts: impl Iterator<Item = String>) -> Vec<Answer> {
+    let mut asking = JoinSet::new();
+    for text in texts {
+        let bench = bench.clone();
+        asking.spawn(async move { bench.ask(embed(&text)).await });
+    }
+    asking.join_all().await
+}
+
+fn numbers(count: usize) -> impl Iterator<Item = String> {
+    (0..count).map(|i| i.to_string())
+}
+
+#[tokio::test]
+async fn a_pod_never_has_more_than_it_gave_credit_for() {
+    let pod = StubPod::start(3).await;
+    pod.stub.takes.store(1, Ordering::SeqCst);
+    let bench = before(&[&pod]).await;
+    let answers = at_once(&bench, numbers(100)).await;
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    assert_eq!(pod.stub.most.load(Ordering::SeqCst), 3);
+    assert!(bench.metrics().contains("kembed_gateway_attempts_total{outcome=\"answered\"} 100\n"));
+}
+
+#[tokio::test]
+async fn what_waits_goes_in_the_order_in_which_it_came() {
+    let pod = StubPod::gated(1).await;
+    let bench = before(&[&pod]).await;
+    let mut asking = JoinSet::new();
+    for text in numbers(20) {
+        let (from, waiting) = (bench.clone(), asking.len());
+        asking.spawn(async move { from.ask(embed(&text)).await });
+        eventually(|| pod.in_hand() + bench.waiting() == waiting + 1).await;
+    }
+    let bulk = Request::post("/embed").header(HOST, "minilm.team").header("x-kembed-lane", "bulk");
+    pod.open();
+    asking.join_all().await;
+    assert_eq!(pod.came(), numbers(20).collect::<Vec<_>>());
+    assert_eq!(bench.ask(bulk.body(Full::from("late")).expect("a request")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_slow_pod_gets_less() {
+    let (fast, slow) = (StubPod::start(2).await, StubPod::start(2).await);
+    for (pod, takes, rate) in [(&fast, 2, 1000), (&slow, 20, 100)] {
+        pod.stub.takes.store(takes, Ordering::SeqCst);
+        *lock(&pod.stub.load) = Some(load(2, rate));
+    }
+    let bench = before(&[&fast, &slow]).await;
+    at_once(&bench, numbers(200)).await;
+    let (fast, slow) = (fast.came().len(), slow.came().len());
+    assert_eq!(fast + slow, 200);
+    assert!(slow > 0 && slow * 3 < fast, "{fast} and {slow}");
+}
+
+#[tokio::test]
+async fn what_a_pod_has_no_credit_for_comes_again() {
+    let pod = StubPod::start(1).await;
+    lock(&pod.stub.fails).extend([no_credit(), no_credit()]);
+    let bench = before(&[&pod]).await;
+    let answer = bench.ask(embed("x")).await;
+    assert_eq!((answer.status.as_u16(), answer.body.as_ref()), (200, b"x".as_slice()));
+    let metrics = bench.metrics();
+    assert!(metrics.contains("attempts_total{outcome=\"no_credit\"} 2\n"), "{metrics}");
+}
+
+/// Pods of the release before tell no credit, and must not be asked one by one for it.
+#[tokio::test]
+async fn pods_that_know_no_credit_are_still_kept_busy() {
+    let old = StubPod::with(None, 0).await;
+    let bench = before(&[&old]).await;
+    let asking = tokio::spawn({
+        let bench = bench.clone();
+        async move { at_once(&bench, numbers(10)).await }
+    });
+    eventually(|| old.in_hand() == 1).await;
+    old.stub.gate.add_permits(1);
+    eventually(|| old.in_hand() == 9).await;
+    old.open();
+    assert!(asking.await.expect("no panic").iter().all(|answer| answer.status == 200));
+}
+
+/// Their own queue is full: that is no failure while they are not.
+#[tokio::test]
+async fn a_full_queue_of_such_a_pod_is_waited_for() {
+    let old = StubPod::with(None, 100).await;
+    let full = error(http::StatusCode::TOO_MANY_REQUESTS, &[("x-should-retry", "true")]);
+    lock(&old.stub.fails).push_back(full);
+    let bench = before(&[&old]).await;
+    assert_eq!(bench.ask(embed("x")).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_pod_and_gateway_tell_each_other_stays_between_them() {
+    let bench = Bench::start().await;
+    bench.add(
+        operator::gateway::availability::Service {
+            revision: Some("c0ffee".to_owned()),
+            ..service("team/minilm")
+        },
+        &[telling_pod("a").await],
+    );
+    let request = Request::post("/embed").header(HOST, "minilm.team").header("x-kembed-granted", "mine");
+    let answer = bench.ask(request.body(Full::from("x")).expect("a request")).await;
+    let told = answer.json();
+    assert_eq!(told["headers"]["x-kembed-granted"], "true");
+    let left: u64 =
+        told["headers"]["x-kembed-deadline-ms"].as_str().and_then(|ms| ms.parse().ok()).expect("a time");
+    assert!(left > 0 && u128::from(left) <= PATIENCE.as_millis(), "{left}");
+    assert_eq!(answer.header("x-kembed-space"), Some(SPACE));
+    assert_eq!(answer.header("x-kembed-revision"), Some("c0ffee"));
+    assert_eq!(answer.header("x-kembed-pod-load"), None);
+    let timing = answer.header("server-timing").expect("a timing");
+    assert!(timing.starts_with("hold;dur=") && timing.contains("pod;dur="), "{timing}");
+    let straight = Request::get("/info").header(HOST, "minilm.team").header("x-kembed-granted", "mine");
+    let told = bench.ask(straight.body(Full::<bytes::Bytes>::default()).expect("a request")).await.json();
+    assert!(told["headers"].get("x-kembed-granted").is_none());
+}
