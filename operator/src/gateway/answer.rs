@@ -29,7 +29,7 @@ use super::{
     inference::{Terms, is_inference},
     keys::Charge,
     knowledge::Knowledge,
-    load::Board,
+    load::{Board, Underway},
     metrics::{Exchange, Metrics},
     model_body::{service_of_body, unknown},
     models,
@@ -73,8 +73,8 @@ pub struct Gateway {
 enum Answer {
     /// The gateway's own.
     Own(Response<Bytes>),
-    /// A pod's, which has until then to be complete.
-    Pods(Response<Incoming>, Instant),
+    /// A pod's, which has until then to be complete, and how it counts in its service's load, if it does.
+    Pods(Response<Incoming>, Instant, Option<Underway>),
 }
 
 impl Gateway {
@@ -162,7 +162,7 @@ impl Gateway {
             }
             Route::Model { target } => {
                 exchange.route = "model";
-                let body = self.whole(body).await?;
+                let body = self.whole(body, self.limits.request_timeout).await?;
                 let name = service_of_body(&body).map_err(|refusal| caller.told(refusal))?;
                 (name, By::Model, target, Either::Left(body))
             }
@@ -171,13 +171,13 @@ impl Gateway {
         exchange.service = Some(name.clone());
         let (body, charge) = self.admit(&view, &caller, &target, body, exchange).await?;
         let answer = if is_inference(&head.method, &target) {
-            self.serve(name, head, target, body, terms, exchange).await
+            self.serve(&view, name, head, target, body, terms).await
         } else {
             self.pass(&view, &name, head, &target, body).await
         };
         if let Some(charge) = charge {
             match &answer {
-                Ok(Answer::Pods(response, _)) => admission::settle(charge, Ok(response)),
+                Ok(Answer::Pods(response, ..)) => admission::settle(charge, Ok(response)),
                 Ok(Answer::Own(response)) => admission::settle(charge, Ok(response)),
                 Err(refusal) => admission::settle::<()>(charge, Err(refusal)),
             }
@@ -205,6 +205,11 @@ impl Gateway {
         })
     }
 
+    /// How long a pod of this service may take, and a client over its body.
+    fn time(&self, view: &View) -> Duration {
+        view.request_timeout.unwrap_or(self.limits.request_timeout)
+    }
+
     /// Charges the caller's key, if the service wants one.
     async fn admit(
         &self,
@@ -222,7 +227,7 @@ impl Gateway {
             Either::Right(body) => match body.size_hint().exact() {
                 Some(bytes) => (Either::Right(body), bytes),
                 None => {
-                    let body = self.whole(body).await?;
+                    let body = self.whole(body, self.time(view)).await?;
                     (Either::Left(body.clone()), body.len() as u64)
                 }
             },
@@ -233,8 +238,7 @@ impl Gateway {
     }
 
     /// Reads a body that is sent on only when all of it is there.
-    async fn whole(&self, body: Incoming) -> Result<Bytes, Refusal> {
-        let limit = self.limits.request_timeout;
+    async fn whole(&self, body: Incoming, limit: Duration) -> Result<Bytes, Refusal> {
         let read = timeout(limit, self.buffers.read(body)).await.map_err(|_| Refusal::SlowBody { limit })?;
         read.map_err(|error| match error {
             BufferError::TooLarge(limit) => Refusal::BodyTooLarge { limit },
@@ -246,21 +250,20 @@ impl Gateway {
     /// Has a request for vectors answered, which may wait for a pod.
     async fn serve(
         &self,
+        view: &View,
         service: ServiceName,
         head: request::Parts,
         target: PathAndQuery,
         body: Either<Bytes, Incoming>,
         terms: Terms,
-        exchange: &mut Exchange,
     ) -> Result<Answer, Refusal> {
         let body = match body {
             Either::Left(body) => body,
-            Either::Right(body) => self.whole(body).await?,
+            Either::Right(body) => self.whole(body, self.time(view)).await?,
         };
         let Served { response, deadline, load } =
             self.owner.serve(Asked { service, head, target, body, terms }).await?;
-        exchange.load = Some(load);
-        Ok(Answer::Pods(response, deadline))
+        Ok(Answer::Pods(response, deadline, Some(load)))
     }
 
     /// Passes anything else straight to a pod, if there is one.
@@ -277,11 +280,11 @@ impl Gateway {
             Either::Right(body) => Either::Right(body),
         };
         let pods = view.endpoints.as_deref().map_err(|why| Refusal::Unavailable(why.clone()))?;
-        let limit = view.request_timeout.unwrap_or(self.limits.request_timeout);
+        let limit = self.time(view);
         let deadline = Instant::now() + limit;
         let sent = self.upstream.send(view.rotation.order(pods), head, target, body);
         match timeout_at(deadline, sent).await {
-            Ok(Ok(response)) => Ok(Answer::Pods(response, deadline)),
+            Ok(Ok(response)) => Ok(Answer::Pods(response, deadline, None)),
             Ok(Err(error)) => Err(refusal_of(error, name)),
             Err(_) => Err(Refusal::TimedOut { limit }),
         }
@@ -303,12 +306,13 @@ fn refusal_of(error: UpstreamError, service: &ServiceName) -> Refusal {
 fn counted(answer: Answer, mut exchange: Exchange) -> Response<AnswerBody> {
     let status = match &answer {
         Answer::Own(response) => response.status(),
-        Answer::Pods(response, _) => response.status(),
+        Answer::Pods(response, ..) => response.status(),
     };
     exchange.status = Some(status);
     match answer {
         Answer::Own(response) => response.map(|body| Either::Left(Full::new(body))),
-        Answer::Pods(response, deadline) => {
+        Answer::Pods(response, deadline, load) => {
+            exchange.load = load;
             response.map(|body| Either::Right(Passed::new(body, deadline, exchange)))
         }
     }

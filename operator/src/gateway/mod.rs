@@ -42,7 +42,6 @@ pub mod watch;
 mod fixtures;
 mod headers;
 mod held_tokens;
-mod inference;
 mod model_body;
 mod models;
 mod objects;

@@ -40,6 +40,11 @@ fn asked(body: String) -> Asked {
     Asked { service: name("team/minilm"), head, target, body: body.into(), terms: Terms::default() }
 }
 
+/// JSON, of the same length whichever it is.
+fn numbered(i: usize) -> String {
+    format!("\"{i:04}\"")
+}
+
 /// Sends a request that is held.
 fn hold(bench: &Arc<Bench>, request: Request<Full<bytes::Bytes>>) -> tokio::task::JoinHandle<Answer> {
     let bench = bench.clone();
@@ -58,15 +63,15 @@ async fn thousands_are_held_and_answered_in_order_when_a_pod_comes() {
     for i in 0..HELD {
         let owner = bench.gateway.owner().clone();
         // On one thread tasks run in the order in which they are spawned.
-        held.spawn(async move { owner.serve(asked(format!("{i:04}"))).await });
+        held.spawn(async move { owner.serve(asked(numbered(i))).await });
     }
     eventually(|| bench.waiting() == HELD).await;
-    assert_eq!(bench.gateway.owner().waiting_bytes(), HELD * 4);
+    assert_eq!(bench.gateway.owner().waiting_bytes(), HELD * numbered(0).len());
     bench.add(service("team/minilm"), &[pod.address]);
     for served in held.join_all().await {
         assert_eq!(served.expect("an answer").response.status(), 200);
     }
-    assert_eq!(pod.came(), (0..HELD).map(|i| format!("{i:04}")).collect::<Vec<_>>());
+    assert_eq!(pod.came(), (0..HELD).map(numbered).collect::<Vec<_>>());
     assert_eq!((bench.waiting(), bench.gateway.owner().waiting_bytes()), (0, 0));
 }
 

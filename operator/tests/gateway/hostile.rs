@@ -69,15 +69,16 @@ async fn a_head_that_never_ends_is_not_waited_for() {
     assert!(!answer.contains("200"), "{answer}");
 }
 
-/// On the routes where a body is not read before it is passed on.
+/// Neither where a body is passed on as it comes nor where it is read first.
 #[tokio::test]
 async fn a_body_that_never_ends_is_not_waited_for() {
     let bench = Bench::start().await;
     let hasty = Service { request_timeout: Some(Duration::from_millis(50)), ..service("team/minilm") };
     bench.add(hasty, &[telling_pod("a").await]);
-    let request =
-        "POST / HTTP/1.1\r\nhost: minilm.team\r\nconnection: close\r\ncontent-length: 100\r\n\r\nonly this";
+    let request = "POST /decode HTTP/1.1\r\nhost: minilm.team\r\nconnection: close\r\ncontent-length: 100\r\n\r\nonly this";
     assert!(bench.raw(request).await.starts_with("HTTP/1.1 504 "));
+    let request = request.replace("/decode", "/embed");
+    assert!(bench.raw(&request).await.starts_with("HTTP/1.1 408 "));
 }
 
 #[tokio::test]
