@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     hash::{BuildHasher, RandomState},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,9 +14,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use http::{Response, request, uri::PathAndQuery};
 use hyper::body::Incoming;
-use kembed_queue::{
-    Ask, credit::PodLoad, dispatcher, dispatcher::retry_after, figures::Figures, tally::End,
-};
+use kembed_queue::{Ask, credit::PodLoad, dispatcher, dispatcher::retry_after, figures::Figures, tally::End};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep},
@@ -89,6 +90,8 @@ pub struct Owner {
     queues: RwLock<BTreeMap<ServiceName, Arc<ServiceQueue>>>,
     /// Somebody began to wait.
     someone_waits: Notify,
+    /// Nobody may wait any more, for the gateway ends.
+    is_closing: AtomicBool,
     seeds: RandomState,
 }
 
@@ -102,8 +105,18 @@ impl Owner {
         settings: Settings,
         activation: Activation,
     ) -> Self {
-        let (queues, someone_waits, seeds) = (RwLock::default(), Notify::new(), RandomState::new());
-        Self { knowledge, upstream, load, metrics, settings, activation, queues, someone_waits, seeds }
+        Self {
+            knowledge,
+            upstream,
+            load,
+            metrics,
+            settings,
+            activation,
+            queues: RwLock::default(),
+            someone_waits: Notify::new(),
+            is_closing: AtomicBool::new(false),
+            seeds: RandomState::new(),
+        }
     }
 
     /// Answers a request. If this is dropped, so is the request, wherever it is.
@@ -137,8 +150,7 @@ impl Owner {
         load: &mut Underway,
     ) -> Result<(Response<Incoming>, Instant), Refusal> {
         let ask = Ask { bytes: asked.size(), lane: asked.terms.lane, deadline: asked.terms.deadline };
-        let mut turn =
-            self.queue(&asked.service).arrive(ask).map_err(|why| self.refusal(why, asked, view))?;
+        let mut turn = self.queue(&asked.service).arrive(ask);
         let word = if is_asleep {
             tokio::select! {
                 biased;
@@ -164,9 +176,8 @@ impl Owner {
             }
             self.seek(&mut sought);
         }
-        for (_, queue) in self.queues() {
-            queue.close(Ended::Closing);
-        }
+        self.is_closing.store(true, Ordering::SeqCst);
+        self.queues().iter().for_each(|(_, queue)| queue.close());
     }
 
     /// What each service that was asked for has waiting and in hand, and what came and went.
@@ -250,6 +261,9 @@ impl Owner {
         };
         // Only now, so that what becomes known from here on is told to a queue that is there.
         queue.refresh(&self.knowledge);
+        if self.is_closing.load(Ordering::SeqCst) {
+            queue.close();
+        }
         queue
     }
 

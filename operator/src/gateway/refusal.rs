@@ -338,7 +338,7 @@ impl Refusal {
                 format!("{}. This request waited {} for a pod", why.message, seconds(*waited))
             }
             Self::Expired { waited, why: None } => format!(
-                "no pod had time for this request within {}: all are busy; add pods, or raise \
+                "no pod took this request within {}: all are busy, or do not answer; add pods, or raise \
                  spec.traffic.queueTimeout of the EmbeddingService",
                 seconds(*waited)
             ),

@@ -60,8 +60,8 @@ pub(super) struct State {
     pods: BTreeMap<PodId, Arc<Pod>>,
     /// When the timer rings, if it runs.
     timer: Option<Instant>,
-    /// Why nobody is let in.
-    closed: Option<Ended>,
+    /// Why nobody may wait, for nothing can come.
+    hopeless: Option<Ended>,
 }
 
 /// Somebody who waits.
@@ -112,26 +112,20 @@ impl ServiceQueue {
             view: None,
             pods: BTreeMap::new(),
             timer: None,
-            closed: None,
+            hopeless: None,
         };
         let (state, waiting, earlier) = (Mutex::new(state), AtomicUsize::new(0), Notify::new());
         Self { name, limits, metrics, state, waiting, earlier }
     }
 
     /// A request comes.
-    ///
-    /// # Errors
-    /// If nobody is let in.
-    pub fn arrive(self: &Arc<Self>, ask: Ask) -> Result<Turn, Ended> {
+    pub fn arrive(self: &Arc<Self>, ask: Ask) -> Turn {
         let (waiter, word) = oneshot::channel();
-        let ticket = self.act(|state, now| match &state.closed {
-            Some(why) => (Err(why.clone()), Letters::new()),
-            None => {
-                let (ticket, news) = state.dispatcher.arrive(ask, waiter, now);
-                (Ok(ticket), state.letters(news))
-            }
-        })?;
-        Ok(Turn::new(self.clone(), ticket, ask.lane, word))
+        let ticket = self.act(|state, now| {
+            let (ticket, news) = state.dispatcher.arrive(ask, waiter, now);
+            (ticket, state.letters(news))
+        });
+        Turn::new(self.clone(), ticket, ask.lane, word)
     }
 
     /// Takes over what is known of the service by now. `false` if there is no such service any more: then all who wait
@@ -140,16 +134,20 @@ impl ServiceQueue {
         self.act(|state, now| {
             // Looked up in here, so that of two callers the later one brings the later view.
             let Some(view) = knowledge.read(|directory| directory.view(&self.name).cloned()) else {
-                return (false, state.close(Ended::Gone, now));
+                state.hopeless = Some(Ended::Gone);
+                return (false, Letters::new());
             };
             let is_old = state.view.as_ref().is_some_and(|known| Arc::ptr_eq(known, &view));
             (true, if is_old { Letters::new() } else { state.see(view, self.limits, now) })
         })
     }
 
-    /// Tells all who wait, and lets nobody in any more.
-    pub fn close(self: &Arc<Self>, why: Ended) {
-        self.act(|state, now| ((), state.close(why, now)));
+    /// Sends away all who wait, and who comes.
+    pub fn close(self: &Arc<Self>) {
+        self.act(|state, _| {
+            state.hopeless = Some(Ended::Closing);
+            ((), Letters::new())
+        });
     }
 
     /// Whether somebody waits for a pod.
@@ -171,7 +169,12 @@ impl ServiceQueue {
     pub(super) fn act<R>(self: &Arc<Self>, act: impl FnOnce(&mut State, Instant) -> (R, Letters)) -> R {
         let mut state = self.lock();
         let now = now();
-        let (result, letters) = act(&mut state, now);
+        let (result, mut letters) = act(&mut state, now);
+        // Also who came back from a pod.
+        if let Some(why) = state.hopeless.clone() {
+            let waiters = state.dispatcher.give_up_waiting(now);
+            letters.extend(waiters.into_iter().map(|waiter| (waiter, Err(why.clone()))));
+        }
         self.set_timer(&mut state, now);
         drop(state);
         // Who has left takes back what he asked for when he drops his turn.
@@ -242,25 +245,10 @@ impl State {
         }
         self.dispatcher.set_config(config(Some(&view), limits));
         let news = self.dispatcher.set_pods(endpoints.iter().map(|endpoint| endpoint.id), now);
-        let mut letters = self.letters(news);
-        if let Err(why) = &view.endpoints
-            && !why.transient
-        {
-            letters.extend(self.give_up(&Ended::Unavailable(why.clone()), now));
-        }
+        let lasting = view.endpoints.as_ref().err().filter(|why| !why.transient);
+        self.hopeless = lasting.map(|why| Ended::Unavailable(why.clone()));
         self.view = Some(view);
-        letters
-    }
-
-    fn close(&mut self, why: Ended, now: Instant) -> Letters {
-        let letters = self.give_up(&why, now);
-        self.closed = Some(why);
-        letters
-    }
-
-    fn give_up(&mut self, why: &Ended, now: Instant) -> Letters {
-        let waiters = self.dispatcher.give_up_waiting(now);
-        waiters.into_iter().map(|waiter| (waiter, Err(why.clone()))).collect()
+        self.letters(news)
     }
 }
 

@@ -175,6 +175,22 @@ async fn who_waits_hears_at_once_that_no_pod_can_come() {
     assert_eq!(held.await.expect("no panic").status, 404);
 }
 
+/// Regression: what came back from a pod after its service was gone waited for nobody.
+#[tokio::test]
+async fn what_a_pod_gives_back_when_its_service_is_gone_does_not_wait() {
+    let bench = Arc::new(Bench::start().await);
+    let pod = StubPod::gated(1).await;
+    bench.add(service("team/minilm"), &[pod.address]);
+    let held = hold(&bench, embed(BODY));
+    eventually(|| pod.in_hand() == 1).await;
+    bench.knowledge.update(|directory| {
+        directory.update_services(Update::All(vec![]));
+        directory.update_pods(Update::All(vec![]));
+    });
+    pod.die();
+    assert_eq!(held.await.expect("no panic").status, 404);
+}
+
 #[tokio::test]
 async fn a_request_may_demand_its_space() {
     let bench = Bench::start().await;

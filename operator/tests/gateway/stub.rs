@@ -115,6 +115,11 @@ impl StubPod {
         self.stub.gate.add_permits(1 << 20);
     }
 
+    /// Breaks all connections, and comes back.
+    pub fn die(&self) {
+        self.stub.death.notify_one();
+    }
+
     pub fn in_hand(&self) -> usize {
         self.stub.in_hand.load(Ordering::SeqCst)
     }
