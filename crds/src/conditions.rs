@@ -47,7 +47,7 @@ words! {
     Reason {
         Serving = "At least one pod answers requests.",
         Off = "spec.replicas is 0 and spec.scaling is not set: requests are refused. Set replicas to switch the service on.",
-        ScaledToZero = "No pod runs, for nobody asks. The first request for vectors makes replicas 1; it and those that follow are refused with 503 until a pod answers.",
+        ScaledToZero = "No pod runs, for nobody asks. The first request for vectors makes replicas 1, and waits for that pod.",
         Starting = "No pod answers yet; nothing is known to be wrong.",
         RollingOut = "Pods are being created, replaced or removed.",
         Settled = "The pods are as the spec says.",

@@ -132,7 +132,7 @@ impl Owner {
         if view.asleep {
             self.load.want(&asked.service);
         }
-        match self.answer(&asked, &view, is_asleep, &mut load).await {
+        match self.answer(&asked, is_asleep, &mut load).await {
             Ok((response, deadline)) => Ok(Served { response, deadline, load }),
             Err(refusal) => {
                 load.end(end(&refusal));
@@ -145,7 +145,6 @@ impl Owner {
     async fn answer(
         &self,
         asked: &Asked,
-        view: &View,
         is_asleep: bool,
         load: &mut Underway,
     ) -> Result<(Response<Incoming>, Instant), Refusal> {

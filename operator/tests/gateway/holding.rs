@@ -81,7 +81,7 @@ async fn only_requests_for_vectors_are_held() {
     bench.add(asleep(), &[]);
     for path in ["/", "/info", "/health", "/health/ready", "/v1/models", "/metrics", "/ui", "/?content="] {
         let answer = bench.ask(get("minilm.team", path)).await;
-        assert_eq!((answer.status.as_u16(), answer.error().0.as_str()), (503, "Starting"), "{path}");
+        assert_eq!((answer.status.as_u16(), answer.error().0.as_str()), (503, "ScaledToZero"), "{path}");
     }
     for method in [Method::OPTIONS, Method::HEAD] {
         let mut request = embed("");

@@ -23,9 +23,8 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use kembed_queue::report::{LOAD_PATH, Report};
+use kembed_queue::report::{LOAD_PATH, Level, Report, ServiceReport};
 use operator::gateway::{
-    directory::Update,
     internal::{self, Internal},
     reviews::Reviews,
 };
@@ -216,7 +215,7 @@ async fn what_requests_do_is_told() {
     let body = "x".repeat(400);
     assert_eq!(port.bench.ask(post("minilm.team", "/v1/embeddings", body)).await.status, 200);
     assert_eq!(port.bench.ask(get("minilm.team", "/info")).await.status, 200);
-    port.bench.add(service("team/gone"), &[nobody().await]);
+    port.bench.add(service("team/gone"), &[dying_pod().await]);
     assert_eq!(port.bench.ask(post("gone.team", "/embed", "x")).await.status, 502);
 
     // The answer's last byte may be read before it is counted.
@@ -249,21 +248,22 @@ async fn somebody_who_waits_at_zero_is_told_of_at_once() {
     for path in ["/", "/health", "/info", "/v1/models", "/metrics"] {
         assert_eq!(port.bench.ask(get("minilm.team", path)).await.status, 503);
     }
-    let refused = port.bench.ask(post("minilm.team", "/v1/embeddings", "x")).await;
-    assert_eq!((refused.status.as_u16(), refused.error().0.as_str()), (503, "ScaledToZero"));
-    assert_eq!((refused.header("x-should-retry"), refused.header("retry-after")), (Some("true"), Some("5")));
-    let told = lines.next().await;
-    assert!(told.at - first.at < 1_000_000, "it waited for its turn: {} and {}", first.at, told.at);
-    let minilm = &told.services["team/minilm"];
-    assert!(minilm.wanted.is_some());
-    assert_eq!((minilm.counts.arrived, minilm.level.in_hand.total()), (1, 0), "looking does not count");
-
-    asleep.replicas = 1;
-    port.bench.knowledge.update(|directory| directory.update_services(Update::Put(asleep)));
+    let answer = port.bench.ask(post("minilm.team", "/v1/embeddings", "{}"));
+    let wake = async {
+        let told = lines.next().await;
+        assert!(told.at - first.at < 1_000_000, "it waited for its turn: {} and {}", first.at, told.at);
+        let minilm = &told.services["team/minilm"];
+        assert!(minilm.wanted.is_some());
+        assert_eq!((minilm.counts.arrived, minilm.level.waiting.total()), (1, 1), "looking does not count");
+        asleep.replicas = 1;
+        port.bench.add(asleep, &[telling_pod("a").await]);
+    };
+    assert_eq!(tokio::join!(answer, wake).0.status, 200);
     loop {
         let mut report = lines.next().await;
-        if let Some(told) = report.services.remove("team/minilm").filter(|told| told.wanted.is_none()) {
-            assert_eq!(told.counts.refused, 1);
+        let over = |told: &ServiceReport| told.wanted.is_none() && told.counts.answered == 1;
+        if let Some(told) = report.services.remove("team/minilm").filter(over) {
+            assert_eq!((told.counts.waits.interactive.total(), told.level), (1, Level::default()));
             break;
         }
     }

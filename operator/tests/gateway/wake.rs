@@ -214,18 +214,15 @@ impl World {
     }
 }
 
-async fn ask(gateway: &cluster::Running, name: &str) -> StatusOf {
+/// Sends a request for vectors, and leaves it there.
+fn ask(gateway: &cluster::Running, name: &str) {
     let url = format!("http://{}/team/{name}/v1/embeddings", gateway.requests);
-    let request =
-        http::Request::post(url).body(http_body_util::Full::new(Bytes::from("{}"))).expect("a request");
+    let body = http_body_util::Full::new(Bytes::from("{}"));
+    let request = http::Request::post(url).body(body).expect("a request");
     let client =
         hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http();
-    let answer =
-        read(timeout(PATIENCE, client.request(request)).await.expect("an answer").expect("an answer")).await;
-    (answer.status.as_u16(), answer.error().0)
+    tokio::spawn(client.request(request));
 }
-
-type StatusOf = (u16, String);
 
 #[tokio::test]
 async fn a_request_at_zero_sets_the_count_at_once() {
@@ -237,7 +234,7 @@ async fn a_request_at_zero_sets_the_count_at_once() {
     let mut took = Vec::new();
     for (index, name) in names.iter().enumerate() {
         let sent = Instant::now();
-        assert_eq!(ask(&gateway, name).await, (503, "ScaledToZero".to_owned()));
+        ask(&gateway, name);
         eventually(|| world.patches().len() > index).await;
         let (patched, body, at) = world.patches().swap_remove(index);
         assert_eq!(patched, *name);
@@ -263,7 +260,7 @@ async fn a_service_that_changed_meanwhile_is_looked_at_again() {
     *world.api.answers.lock().expect("no panic") = vec![Status::CONFLICT];
     let gateway = world.gateway("1").await;
     world.lead();
-    assert_eq!(ask(&gateway, "a").await.0, 503);
+    ask(&gateway, "a");
     eventually(|| world.patches().len() == 1).await;
     world.see(asleep("a", "8"));
     eventually(|| world.patches().len() == 2).await;
@@ -275,7 +272,7 @@ async fn a_service_that_changed_meanwhile_is_looked_at_again() {
 async fn the_next_leader_knows_who_waits() {
     let mut world = World::new(&["a"]).await;
     let gateway = world.gateway("1").await;
-    assert_eq!(ask(&gateway, "a").await.0, 503);
+    ask(&gateway, "a");
     world.lead();
     eventually(|| world.patches().len() == 1).await;
 }
