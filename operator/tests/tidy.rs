@@ -23,6 +23,7 @@ const PURE: &[&str] = &[
     "operator/src/gateway/directory.rs",
     "operator/src/gateway/headers.rs",
     "operator/src/gateway/held_tokens.rs",
+    "operator/src/gateway/hop.rs",
     "operator/src/gateway/inference.rs",
     "operator/src/gateway/key_index.rs",
     "operator/src/gateway/keys.rs",

@@ -182,16 +182,31 @@ impl<T> Dispatcher<T> {
     /// A request comes. It is granted or refused at once, or waits: its waiter is told now or later.
     #[must_use = "waiters must be told"]
     pub fn arrive(&mut self, ask: Ask, waiter: T, now: Instant) -> (Ticket, News<T>) {
+        self.arrive_from_elsewhere(ask, Duration::ZERO, waiter, now)
+    }
+
+    /// As [`Dispatcher::arrive`], of a request that has waited so long at another dispatcher: it stands where it would
+    /// stand if it had come here then, and is not refused for lack of room or time, for it was let in there.
+    #[must_use = "waiters must be told"]
+    pub fn arrive_from_elsewhere(
+        &mut self,
+        ask: Ask,
+        waited: Duration,
+        waiter: T,
+        now: Instant,
+    ) -> (Ticket, News<T>) {
         let mut news = self.begin(now);
         let (ticket, work) = (self.next, self.estimate.of(ask.bytes));
         self.next = ticket.next();
         self.budget.earn();
         self.lane(ask.lane).come(work);
-        let queue_end = now + self.config.queue_timeout;
+        let since = now.checked_sub(waited).unwrap_or(now);
+        let queue_end = since + self.config.queue_timeout;
         let until = ask.deadline.map_or(queue_end, |deadline| deadline.min(queue_end));
-        let due = Place::due(until, now);
-        let place = Place { ticket, lane: ask.lane, since: now, due, until, work, bytes: ask.bytes };
-        match self.admit(&place, ask.deadline, now) {
+        let due = Place::due(until, since);
+        let place = Place { ticket, lane: ask.lane, since, due, until, work, bytes: ask.bytes };
+        let admitted = if waited.is_zero() { self.admit(&place, ask.deadline, now) } else { Ok(()) };
+        match admitted {
             Ok(()) => {
                 let history = History::default();
                 let request = Request { place, deadline: ask.deadline, history, avoid: None, at: None };

@@ -652,3 +652,37 @@ fn who_is_refused_together_does_not_come_back_together() {
     assert!(told.len() > 3 && told.iter().all(|told| (18..=22).contains(told)), "{told:?}");
     assert_eq!((seconds(0, 5), seconds(10_000_000, 5)), (1, 60));
 }
+
+#[test]
+fn what_comes_from_elsewhere_stands_where_it_would_have() {
+    let start = Instant::now();
+    let now = start + Duration::from_secs(10);
+    let mut dispatcher = Dispatcher::new(CONFIG, start);
+    let waited = |seconds| Duration::from_secs(seconds);
+    for (waiter, seconds) in [("here", 0), ("second", 2), ("first", 3), ("third", 1)] {
+        let (_, news) =
+            dispatcher.arrive_from_elsewhere(ask(Lane::Interactive), waited(seconds), waiter, now);
+        assert!(news.is_empty(), "there is no pod");
+    }
+    assert_eq!(dispatcher.next_tick(now), Some(now - waited(3) + QUEUE_TIMEOUT), "what it waited counts");
+    let mut came = Vec::new();
+    let mut news = dispatcher.set_pods([PodId(1)], now);
+    while let Some(told) = news.pop() {
+        came.push(told.waiter);
+        let grant = told.word.expect("a pod");
+        news.extend(dispatcher.answered(grant.ticket, None, now));
+    }
+    assert_eq!(came, ["first", "second", "third", "here"]);
+}
+
+#[test]
+fn who_was_let_in_elsewhere_is_let_in() {
+    let now = Instant::now();
+    let mut dispatcher = Dispatcher::new(CONFIG, now);
+    for _ in 0..ROOM {
+        assert!(dispatcher.arrive(Ask { bytes: 100, ..ask(Lane::Interactive) }, (), now).1.is_empty());
+    }
+    assert_eq!(dispatcher.arrive(ask(Lane::Interactive), (), now).1.len(), 1, "it is full");
+    let moved = dispatcher.arrive_from_elsewhere(ask(Lane::Interactive), Duration::from_micros(1), (), now);
+    assert!(moved.1.is_empty());
+}

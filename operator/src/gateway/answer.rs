@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Request, Response, Version,
+    HeaderValue, Request, Response, StatusCode, Version,
     header::{CONNECTION, CONTENT_TYPE},
     request,
     uri::PathAndQuery,
@@ -26,6 +26,7 @@ use super::{
     buffers::{BufferError, Buffers},
     caller::Caller,
     directory::View,
+    hop::{self, Hop, MOVED_HEADER},
     inference::{Terms, is_inference},
     keys::Charge,
     knowledge::Knowledge,
@@ -35,6 +36,7 @@ use super::{
     models,
     name::ServiceName,
     owner::{Asked, Owner, Served, Settings},
+    peers::Peers,
     refusal::Refusal,
     route::{By, Route, route},
     service_queue::WaitLimits,
@@ -62,15 +64,39 @@ pub struct Gateway {
     knowledge: Arc<Knowledge>,
     upstream: Upstream,
     load: Arc<Board>,
-    owner: Arc<Owner>,
-    metrics: Metrics,
+    pub(super) owner: Arc<Owner>,
+    pub(super) peers: Arc<Peers>,
+    pub(super) metrics: Metrics,
     limits: Limits,
     buffers: Buffers,
-    draining: CancellationToken,
+    pub(super) draining: CancellationToken,
+}
+
+/// A request whose service is found.
+pub(super) struct Errand {
+    /// Who sent it.
+    pub caller: Caller,
+    /// Whose it is.
+    pub service: ServiceName,
+    /// How that was found.
+    pub by: By,
+    /// As the client sent it.
+    pub head: request::Parts,
+    /// What to ask a pod for.
+    pub target: PathAndQuery,
+    /// What the client says beside it.
+    pub terms: Terms,
+}
+
+impl Errand {
+    /// Whether it is for vectors, and so may wait.
+    pub fn is_inference(&self) -> bool {
+        is_inference(&self.head.method, &self.target)
+    }
 }
 
 /// An answer before it is counted.
-enum Answer {
+pub(super) enum Answer {
     /// The gateway's own.
     Own(Response<Bytes>),
     /// A pod's, which has until then to be complete, and how it counts in its service's load, if it does.
@@ -81,6 +107,7 @@ impl Gateway {
     /// Once `draining` is cancelled, each answer asks the client to come over another connection, to another gateway.
     pub fn new(
         knowledge: Arc<Knowledge>,
+        peers: Arc<Peers>,
         metrics: Metrics,
         limits: Limits,
         activation: Activation,
@@ -98,7 +125,7 @@ impl Gateway {
             activation,
         );
         let owner = Arc::new(owner);
-        Self { knowledge, upstream, load, owner, metrics, limits, buffers, draining }
+        Self { knowledge, upstream, load, owner, peers, metrics, limits, buffers, draining }
     }
 
     /// What is counted of the requests.
@@ -113,20 +140,16 @@ impl Gateway {
 
     /// Whether requests should come here: all is known, and the gateway is not about to end.
     pub fn is_ready(&self) -> bool {
-        !self.draining.is_cancelled() && self.knowledge.read(|directory| directory.is_complete())
+        let is_complete = || self.knowledge.read(|directory| directory.is_complete());
+        !self.draining.is_cancelled() && self.peers.is_settled() && is_complete()
     }
 
     /// Answers one request.
     pub async fn answer(&self, request: Request<Incoming>) -> Response<AnswerBody> {
         let mut exchange = self.metrics.begin(request.method().clone());
         let version = request.version();
-        let answer = self.dispatch(request, &mut exchange).await.unwrap_or_else(|refusal| {
-            self.metrics.refused(refusal.label());
-            Answer::Own(refusal.into_response())
-        });
-        let mut response = counted(answer, exchange);
-        // Between pod and gateway alone.
-        response.headers_mut().remove(POD_LOAD_HEADER);
+        let answer = self.dispatch(request, &mut exchange).await;
+        let mut response = self.told(answer, exchange);
         // HTTP/2 has its own way of saying so, which the server sees to.
         if version < Version::HTTP_2 && self.draining.is_cancelled() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -134,11 +157,69 @@ impl Gateway {
         response
     }
 
+    /// The answer as it is sent, and counted when its last byte is.
+    fn told(&self, answer: Result<Answer, Refusal>, exchange: Exchange) -> Response<AnswerBody> {
+        let answer = answer.unwrap_or_else(|refusal| {
+            self.metrics.refused(refusal.label());
+            Answer::Own(refusal.into_response())
+        });
+        let is_pods = matches!(answer, Answer::Pods(..));
+        let mut response = counted(answer, exchange);
+        // Between pod and gateway alone.
+        response.headers_mut().remove(POD_LOAD_HEADER);
+        if is_pods {
+            // No pod speaks for a gateway.
+            response.headers_mut().remove(MOVED_HEADER);
+        }
+        response
+    }
+
+    /// Answers one request that another gateway forwarded, whoever owns its service. It is never forwarded again.
+    pub async fn answer_forwarded(&self, request: Request<Incoming>) -> Response<AnswerBody> {
+        let (mut head, body) = request.into_parts();
+        let terms = Terms::of(&head.headers, Clock::now());
+        head.headers.remove(GRANTED_HEADER);
+        let Some(Hop { service, waited }) = hop::inward(&mut head) else {
+            let mut response = Response::new(Either::Left(Full::default()));
+            *response.status_mut() = StatusCode::NOT_FOUND;
+            return response;
+        };
+        let mut exchange = self.metrics.begin(head.method.clone());
+        exchange.route = "forwarded";
+        let terms = Terms { waited, ..terms };
+        let answer = self.take(service, head, body, terms, &mut exchange).await;
+        self.told(answer, exchange)
+    }
+
+    async fn take(
+        &self,
+        service: ServiceName,
+        head: request::Parts,
+        body: Incoming,
+        terms: Terms,
+        exchange: &mut Exchange,
+    ) -> Result<Answer, Refusal> {
+        let caller = self.knowledge.read(|directory| {
+            let caller = directory.is_complete().then(|| directory.caller(&head.headers));
+            caller.filter(|caller| directory.view_for(caller, &service).is_some())
+        });
+        // The other gateway knows of a service that this one has not heard of yet.
+        let caller = caller.ok_or(Refusal::Moved { to: None })?;
+        exchange.service = Some(service.clone());
+        let target = head.uri.path_and_query().cloned().ok_or(NOTHING)?;
+        let errand = Errand { caller, service, by: By::Path, head, target, terms };
+        match self.here(&errand, Either::Right(body), exchange).await {
+            Err(Refusal::Closing) => Err(Refusal::Moved { to: None }),
+            answer => answer,
+        }
+    }
+
     async fn dispatch(&self, request: Request<Incoming>, exchange: &mut Exchange) -> Result<Answer, Refusal> {
         let (mut head, body) = request.into_parts();
         let terms = Terms::of(&head.headers, Clock::now());
-        // No client keeps count of credit.
+        // No client keeps count of credit, nor is one a gateway.
         head.headers.remove(GRANTED_HEADER);
+        hop::strip(&mut head.headers);
         let (caller, route) = self.knowledge.read(|directory| {
             if !directory.is_complete() {
                 return Err(Refusal::Starting);
@@ -150,8 +231,7 @@ impl Gateway {
             let route = route.and_then(|route| directory.admits(&caller).then_some(route).ok_or(NOTHING));
             Ok((caller, route.map_err(|refusal| caller.told(refusal))?))
         })?;
-        caller.strip(&mut head.headers);
-        let (name, by, target, body) = match route {
+        let (service, by, target, body) = match route {
             Route::List => {
                 exchange.route = "models";
                 return Ok(Answer::Own(self.list(&caller)));
@@ -167,13 +247,34 @@ impl Gateway {
                 (name, By::Model, target, Either::Left(body))
             }
         };
-        let view = self.view(&caller, &name, by)?;
-        exchange.service = Some(name.clone());
-        let (body, charge) = self.admit(&view, &caller, &target, body, exchange).await?;
-        let answer = if is_inference(&head.method, &target) {
-            self.serve(&view, name, head, target, body, terms).await
+        let view = self.view(&caller, &service, by)?;
+        exchange.service = Some(service.clone());
+        let counts = caller.account(&view.keys).is_some();
+        let errand = Errand { caller, service, by, head, target, terms };
+        // What waits or counts does so at the owner.
+        if counts || errand.is_inference() {
+            self.carry(errand, body, self.time(&view), exchange).await
         } else {
-            self.pass(&view, &name, head, &target, body).await
+            self.here(&errand, body, exchange).await
+        }
+    }
+
+    /// Answers a request at this gateway. Refuses it as moved if it waits and another gateway comes to own its service.
+    pub(super) async fn here(
+        &self,
+        errand: &Errand,
+        body: Either<Bytes, Incoming>,
+        exchange: &mut Exchange,
+    ) -> Result<Answer, Refusal> {
+        let Errand { caller, service, by, target, .. } = errand;
+        let view = self.view(caller, service, *by)?;
+        let (body, charge) = self.admit(&view, caller, target, body, exchange).await?;
+        let mut head = errand.head.clone();
+        caller.strip(&mut head.headers);
+        let answer = if errand.is_inference() {
+            self.serve(&view, service.clone(), head, target.clone(), body, errand.terms.clone()).await
+        } else {
+            self.pass(&view, service, head, target, body).await
         };
         if let Some(charge) = charge {
             match &answer {
@@ -238,7 +339,7 @@ impl Gateway {
     }
 
     /// Reads a body that is sent on only when all of it is there.
-    async fn whole(&self, body: Incoming, limit: Duration) -> Result<Bytes, Refusal> {
+    pub(super) async fn whole(&self, body: Incoming, limit: Duration) -> Result<Bytes, Refusal> {
         let read = timeout(limit, self.buffers.read(body)).await.map_err(|_| Refusal::SlowBody { limit })?;
         read.map_err(|error| match error {
             BufferError::TooLarge(limit) => Refusal::BodyTooLarge { limit },

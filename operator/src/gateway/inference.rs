@@ -64,6 +64,8 @@ pub struct Terms {
     pub deadline: Option<Instant>,
     /// The only space whose vectors it wants.
     pub space: Option<String>,
+    /// How long it has waited elsewhere. Not the client's to say.
+    pub waited: Duration,
 }
 
 impl Terms {
@@ -75,6 +77,7 @@ impl Terms {
             lane: text(LANE_HEADER).and_then(Lane::parse).unwrap_or_default(),
             deadline: patience.and_then(|patience| now.checked_add(patience)),
             space: text(SPACE_HEADER).map(str::to_owned),
+            waited: Duration::ZERO,
         }
     }
 }

@@ -32,6 +32,7 @@ use super::{
     body::BodyError,
     keys::KeyHash,
     knowledge::Knowledge,
+    link::STREAMS,
     load::Board,
     reviews::{Denied, Reviews, bearer},
 };
@@ -44,6 +45,9 @@ const GAP: Duration = Duration::from_millis(5);
 
 /// How long a connection may be silent at its beginning, and how long the head of a request may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often an HTTP/2 connection is asked whether its other end is still there.
+const PING: Duration = Duration::from_secs(60);
 
 /// Connections at the same time: a few of the leader's, and one or two of each other gateway's.
 const CONNECTIONS: usize = 512;
@@ -204,7 +208,12 @@ where
     });
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    http.http2().timer(TokioTimer::new());
+    // All that another gateway forwards comes over one connection, and a thousand of its clients may leave at once.
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_pending_accept_reset_streams(STREAMS as usize)
+        .keep_alive_interval(PING);
     if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(error = &*error, "an internal connection broke off");
     }

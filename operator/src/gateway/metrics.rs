@@ -35,6 +35,8 @@ pub struct Metrics {
     in_hand: Family<LaneLabels, Gauge>,
     wait_seconds: Family<LaneLabels, Histogram, fn() -> Histogram>,
     ejections: Counter,
+    forwarded: Family<AttemptLabels, Counter>,
+    peers: Gauge,
     services: Gauge,
     pods: Gauge,
     access_log: bool,
@@ -91,6 +93,8 @@ impl Metrics {
             in_hand: Family::default(),
             wait_seconds: Family::new_with_constructor(seconds),
             ejections: Counter::default(),
+            forwarded: Family::default(),
+            peers: Gauge::default(),
             services: Gauge::default(),
             pods: Gauge::default(),
             access_log: false,
@@ -140,6 +144,12 @@ impl Metrics {
             m.wait_seconds,
         );
         registry.register("kembed_gateway_ejections", "Times that a pod was given nothing more", m.ejections);
+        registry.register(
+            "kembed_gateway_forwarded",
+            "Requests sent to the gateway that owns their service, by how that ended",
+            m.forwarded,
+        );
+        registry.register("kembed_gateway_peers", "Other gateways that are connected", m.peers);
         registry.register("kembed_gateway_services", "EmbeddingServices known", m.services);
         registry.register("kembed_gateway_pods", "Pods of EmbeddingServices known", m.pods);
         metrics
@@ -167,6 +177,11 @@ impl Metrics {
         }
     }
 
+    /// Requests not yet answered to the end.
+    pub fn in_flight(&self) -> i64 {
+        self.in_flight.get()
+    }
+
     /// A pod answered after so long.
     pub fn answered(&self, after: Duration) {
         self.upstream_seconds.observe(after.as_secs_f64());
@@ -180,6 +195,16 @@ impl Metrics {
     /// A pod was ejected.
     pub fn ejected(&self) {
         self.ejections.inc();
+    }
+
+    /// A request was sent to its owner, with this outcome out of a bounded set.
+    pub fn forwarded(&self, outcome: &'static str) {
+        self.forwarded.get_or_create(&AttemptLabels { outcome }).inc();
+    }
+
+    /// So many other gateways are connected now.
+    pub fn connected(&self, peers: usize) {
+        self.peers.set(i64::try_from(peers).unwrap_or(i64::MAX));
     }
 
     /// A request has come and waits.
@@ -261,7 +286,7 @@ pub struct Exchange {
     metrics: Metrics,
     began: Instant,
     method: Method,
-    /// How its service was found: `host`, `path`, `model`, `models` for the list, or `none`.
+    /// How its service was found: `host`, `path`, `model`, `forwarded` by another gateway, `models` for the list, or `none`.
     pub route: &'static str,
     /// The service that it is for, once found. For the log: as a label it would be unbounded.
     pub service: Option<ServiceName>,

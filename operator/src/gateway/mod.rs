@@ -4,7 +4,8 @@
 //! [`inference`] tells what is worth waiting for, [`directory`] and [`availability`] know the service's pods,
 //! [`kembed_queue`] gives each request its pod and its time, [`refusal`] words what a client is told. [`watch`] and
 //! [`probe`] bring the news; [`answer`], [`owner`] and [`upstream`] carry requests through, and [`load`] counts them for
-//! the leader, who follows it at [`internal`].
+//! the leader, who follows it at [`internal`]. Of several gateways one owns each service: [`ownership`] says which,
+//! [`peers`] knows them all, [`link`] connects to them, [`hop`] is what they say, and [`forward`] takes requests there.
 
 pub mod activation;
 pub mod admission;
@@ -17,16 +18,21 @@ pub mod bucket;
 pub mod buffers;
 pub mod caller;
 pub mod directory;
+pub mod forward;
+pub mod hop;
 pub mod inference;
 pub mod internal;
 pub mod key_index;
 pub mod keys;
 pub mod knowledge;
+pub mod link;
 pub mod load;
 pub mod metrics;
 pub mod name;
+pub mod objects;
 pub mod owner;
 pub mod ownership;
+pub mod peers;
 pub mod probe;
 pub mod refusal;
 pub mod reviews;
@@ -44,7 +50,6 @@ mod headers;
 mod held_tokens;
 mod model_body;
 mod models;
-mod objects;
 mod timing;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -62,6 +67,7 @@ use self::{
     internal::Internal,
     knowledge::Knowledge,
     metrics::Metrics,
+    peers::Peers,
     reviews::Reviews,
     server::Drain,
     service_queue::WaitLimits,
@@ -86,6 +92,17 @@ pub struct Args {
     /// The controller's user name, as in system:serviceaccount:NAMESPACE:NAME; without it nobody may follow the load
     #[arg(long, env = "KEMBED_CONTROLLER_USER")]
     pub controller_user: Option<String>,
+    /// Labels of the gateways' pods, as app.kubernetes.io/component=gateway; without them, or without the next two, this one knows of no others
+    #[arg(long)]
+    pub peers: Option<String>,
+
+    /// Namespace of the gateways' pods
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub namespace: Option<String>,
+
+    /// Name of this gateway's pod
+    #[arg(long, env = "POD_NAME")]
+    pub pod_name: Option<String>,
 
     /// Bytes that the body of a request for vectors may have, or one that names its service as "model"
     #[arg(long, default_value_t = 8 * 1024 * 1024)]
@@ -164,14 +181,22 @@ pub async fn run(args: Args, client: Client, shutdown: CancellationToken) -> any
     registry.register_collector(Box::new(KeyUsage::new(knowledge.clone())));
     let drain = Drain { delay: args.drain_delay, timeout: args.drain_timeout };
     let (limits, activation) = (args.limits(), Activation::new(client.clone()));
-    let gateway = Gateway::new(knowledge.clone(), metrics, limits, activation, shutdown.clone());
+    let mut tasks = JoinSet::new();
+    let peers = match (args.peers, args.namespace, args.pod_name) {
+        (Some(labels), Some(namespace), Some(name)) => {
+            let peers = Arc::new(Peers::new(name, shutdown.clone(), metrics.clone()));
+            let (client, known) = (client.clone(), peers.clone());
+            tasks.spawn(async move { watch::gateways(client, &namespace, &labels, &known).await });
+            peers
+        }
+        _ => Arc::new(Peers::alone(shutdown.clone(), metrics.clone())),
+    };
+    let gateway = Gateway::new(knowledge.clone(), peers, metrics, limits, activation, shutdown.clone());
     let gateway = Arc::new(gateway);
-
     let reviews = Reviews::new(client.clone(), args.controller_user);
     let internal = Arc::new(Internal::new(gateway.load().clone(), knowledge.clone(), reviews));
 
-    let mut tasks = JoinSet::new();
-    tasks.spawn(internal::serve(internal_requests, internal, internal::nothing_else));
+    tasks.spawn(internal::serve(internal_requests, internal, forward::taker(gateway.clone())));
     tasks.spawn(watch::services(client.clone(), knowledge.clone()));
     tasks.spawn(watch::pods(client, knowledge.clone()));
     tasks.spawn(probe::run(knowledge));
@@ -181,6 +206,8 @@ pub async fn run(args: Args, client: Client, shutdown: CancellationToken) -> any
         owner.run(closing).await;
         std::future::pending().await
     });
+    let giving_way = gateway.clone();
+    tasks.spawn(async move { giving_way.give_way().await });
     let ready = gateway.clone();
     tasks.spawn(async move {
         // It answers to the end, and so does not hear of the shutdown.

@@ -115,7 +115,7 @@ pub fn pod(object: corev1::Pod) -> Option<Pod> {
     let namespace = metadata.namespace?;
     let service = ServiceName::new(&namespace, metadata.labels?.get(SERVICE_LABEL)?)?;
     let status = object.status.unwrap_or_default();
-    let port = object.spec.as_ref().and_then(port).unwrap_or(POD_PORT);
+    let port = object.spec.as_ref().and_then(|spec| port(spec, PORT_NAME)).unwrap_or(POD_PORT);
     let ip: Option<IpAddr> = status.pod_ip.and_then(|ip| ip.parse().ok());
     let containers = status.container_statuses.unwrap_or_default();
     let conditions = status.conditions.unwrap_or_default();
@@ -132,9 +132,48 @@ pub fn pod(object: corev1::Pod) -> Option<Pod> {
     })
 }
 
-fn port(spec: &corev1::PodSpec) -> Option<u16> {
+/// A gateway, as its pod tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayPod {
+    /// Name of the pod, and of the gateway.
+    pub name: String,
+    /// Which life of it.
+    pub life: Life,
+    /// Where other gateways reach it, once it has an address.
+    pub address: Option<SocketAddr>,
+    /// Whether it is ready and does not end.
+    pub serves: bool,
+}
+
+/// Port at which a gateway is reached by others, by its name, and where the pod does not tell.
+const INTERNAL_PORT_NAME: &str = "internal";
+const INTERNAL_PORT: u16 = 8082;
+
+/// `None` for a pod without a name, which no API server sends.
+pub fn gateway(object: corev1::Pod) -> Option<GatewayPod> {
+    let metadata = object.metadata;
+    let status = object.status.unwrap_or_default();
+    let spec = object.spec.as_ref();
+    let port = spec.and_then(|spec| port(spec, INTERNAL_PORT_NAME)).unwrap_or(INTERNAL_PORT);
+    let ip: Option<IpAddr> = status.pod_ip.and_then(|ip| ip.parse().ok());
+    let containers = status.container_statuses.unwrap_or_default();
+    let conditions = status.conditions.unwrap_or_default();
+    let is_ready =
+        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    Some(GatewayPod {
+        name: metadata.name?,
+        life: Life {
+            uid: metadata.uid?,
+            restarts: containers.iter().map(|container| container.restart_count).sum(),
+        },
+        address: ip.map(|ip| SocketAddr::new(ip, port)),
+        serves: is_ready && metadata.deletion_timestamp.is_none(),
+    })
+}
+
+fn port(spec: &corev1::PodSpec, name: &str) -> Option<u16> {
     let mut ports = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
-    let port = ports.find(|port| port.name.as_deref() == Some(PORT_NAME))?;
+    let port = ports.find(|port| port.name.as_deref() == Some(name))?;
     u16::try_from(port.container_port).ok()
 }
 
@@ -279,5 +318,35 @@ mod tests {
         new["status"] = json!({});
         let read = pod_of(new).expect("a pod of a service");
         assert_eq!((read.ready, read.address), (false, None));
+    }
+
+    #[test]
+    fn a_gateway_serves_while_it_is_ready_and_does_not_end() {
+        let pod = |status: Value, deleted: Option<&str>| {
+            gateway(
+                serde_json::from_value(json!({
+                    "metadata": {"namespace": "kembed", "name": "gateway-1", "uid": "u", "deletionTimestamp": deleted},
+                    "spec": {"containers": [{"name": "gateway", "ports": [
+                        {"name": "http", "containerPort": 8080}, {"name": "internal", "containerPort": 9082},
+                    ]}]},
+                    "status": status,
+                }))
+                .expect("a pod"),
+            )
+            .expect("a gateway")
+        };
+        let status = |ready: &str| {
+            let conditions = json!([{"type": "Ready", "status": ready}]);
+            let containers =
+                json!([{"name": "gateway", "image": "i", "imageID": "i", "ready": true, "restartCount": 2}]);
+            json!({"podIP": "10.0.0.7", "conditions": conditions, "containerStatuses": containers})
+        };
+        let ready = pod(status("True"), None);
+        assert_eq!((ready.address, ready.serves), ("10.0.0.7:9082".parse().ok(), true));
+        assert_eq!(ready.life, Life { uid: "u".to_owned(), restarts: 2 });
+        assert!(!pod(status("False"), None).serves);
+        assert!(!pod(status("True"), Some("2026-01-01T00:00:00Z")).serves);
+        let new = pod(json!({}), None);
+        assert_eq!((new.address, new.serves), (None, false));
     }
 }

@@ -149,7 +149,7 @@ impl Owner {
         load: &mut Underway,
     ) -> Result<(Response<Incoming>, Instant), Refusal> {
         let ask = Ask { bytes: asked.size(), lane: asked.terms.lane, deadline: asked.terms.deadline };
-        let mut turn = self.queue(&asked.service).arrive(ask);
+        let mut turn = self.queue(&asked.service).arrive(ask, asked.terms.waited);
         let word = if is_asleep {
             tokio::select! {
                 biased;
@@ -179,6 +179,17 @@ impl Owner {
         self.queues().iter().for_each(|(_, queue)| queue.close());
     }
 
+    /// Sends those who wait away to the gateways that own their services, where it is not this one.
+    pub fn give_way(&self, successor: impl Fn(&ServiceName) -> Option<String>) {
+        for (name, queue) in self.queues() {
+            if queue.has_waiting()
+                && let Some(to) = successor(&name)
+            {
+                queue.send_away(&Ended::Moved(to));
+            }
+        }
+    }
+
     /// What each service that was asked for has waiting and in hand, and what came and went.
     pub fn figures(&self) -> Vec<(ServiceName, Figures)> {
         self.queues().into_iter().map(|(name, queue)| (name, queue.figures())).collect()
@@ -202,6 +213,7 @@ impl Owner {
             let view = self.view(&asked.service)?;
             let granted = match word {
                 Ok(granted) => granted,
+                Err(why @ Ended::Moved(_)) => return Err(self.refusal(why, asked, &view)),
                 // The answer of the last pod that failed says more.
                 Err(why) => return last.ok_or_else(|| self.refusal(why, asked, &view)),
             };
@@ -298,6 +310,7 @@ impl Owner {
             Ended::Unavailable(why) => return Refusal::Unavailable(why),
             Ended::Gone => return Refusal::UnknownUrl { asked: Some(asked.service.clone()) },
             Ended::Closing => return Refusal::Closing,
+            Ended::Moved(to) => return Refusal::Moved { to: Some(to) },
         };
         let after = |wait| retry_after(wait, self.seeds.hash_one(Instant::now()));
         match why {
@@ -330,6 +343,8 @@ impl Asked {
 fn end(refusal: &Refusal) -> End {
     match refusal {
         Refusal::PodsDied | Refusal::PodFailed | Refusal::TimedOut { .. } => End::Failed,
+        // It left, for another gateway.
+        Refusal::Moved { .. } => End::Cancelled,
         _ => End::Refused,
     }
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::{
     availability::Unavailable,
+    hop::{ANOTHER, MOVED_HEADER},
     keys::{Limit, Limited},
     name::ServiceName,
 };
@@ -127,6 +128,11 @@ pub enum Refusal {
     },
     /// The gateway ends, and cannot hold the request any longer.
     Closing,
+    /// Another gateway owns the service. Gateways hear of it; no client does.
+    Moved {
+        /// Which, if that is known.
+        to: Option<String>,
+    },
 }
 
 /// Whether a client should send the same request again.
@@ -171,7 +177,7 @@ impl Refusal {
             }
             Self::Unreachable { .. } | Self::PodFailed | Self::PodsDied => StatusCode::BAD_GATEWAY,
             Self::Starting | Self::Overloaded | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Expired { .. } | Self::ActivationUnavailable | Self::Closing => {
+            Self::Expired { .. } | Self::ActivationUnavailable | Self::Closing | Self::Moved { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::TimedOut { .. } | Self::DeadlinePassed { .. } => StatusCode::GATEWAY_TIMEOUT,
@@ -205,6 +211,7 @@ impl Refusal {
             Self::PodsDied => "pods_died",
             Self::OtherSpace { .. } => "space_mismatch",
             Self::Closing => "gateway_stopping",
+            Self::Moved { .. } => "moved",
         }
     }
 
@@ -232,6 +239,11 @@ impl Refusal {
             Self::MethodNotAllowed { allow } => drop(headers.insert(ALLOW, HeaderValue::from_static(allow))),
             Self::InvalidApiKey { .. } => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::Moved { to } => {
+                let another = HeaderValue::from_static(ANOTHER);
+                let to = to.and_then(|to| HeaderValue::try_from(to).ok()).unwrap_or(another);
+                headers.insert(MOVED_HEADER, to);
             }
             _ => (),
         }
@@ -263,6 +275,7 @@ impl Refusal {
             Self::Unavailable(_) | Self::Expired { .. } | Self::ActivationUnavailable => Retry::After(5),
             Self::QueueFull { after } | Self::TooLate { after, .. } => Retry::After(*after),
             Self::Starting | Self::Overloaded | Self::Closing | Self::Unreachable { .. } => Retry::After(1),
+            Self::Moved { .. } => Retry::After(1),
             Self::RateLimited(limited) => Retry::After(whole_seconds(limited.wait)),
             // Embedding the same text again does no harm.
             Self::PodFailed | Self::TimedOut { .. } | Self::SlowBody { .. } => Retry::Yes,
@@ -360,6 +373,9 @@ impl Refusal {
                 )
             }
             Self::Closing => "this gateway ends before a pod could take this request".to_owned(),
+            Self::Moved { .. } => {
+                "another gateway keeps the requests that wait for this EmbeddingService now".to_owned()
+            }
         }
     }
 }
@@ -473,6 +489,7 @@ mod tests {
             Refusal::Expired { waited: second, why: None },
             Refusal::ActivationUnavailable,
             Refusal::Closing,
+            Refusal::Moved { to: None },
             Refusal::TimedOut { limit: second },
             Refusal::DeadlinePassed { waited: second },
         ]

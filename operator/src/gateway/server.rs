@@ -38,7 +38,7 @@ impl Drain {
     }
 }
 
-/// Serves until `shutdown` is cancelled and all requests in hand are answered, or their time is over.
+/// Serves until `shutdown` is cancelled and all requests in hand are answered, of other gateways too, or their time is over.
 pub async fn serve(
     listener: TcpListener,
     gateway: Arc<Gateway>,
@@ -46,8 +46,9 @@ pub async fn serve(
     drain: Drain,
     shutdown: CancellationToken,
 ) {
+    let answering = gateway.clone();
     let service = service_fn(move |request| {
-        let gateway = gateway.clone();
+        let gateway = answering.clone();
         async move { Ok::<_, Infallible>(gateway.answer(request).await) }
     });
     let closing = CancellationToken::new();
@@ -57,8 +58,13 @@ pub async fn serve(
         closing.cancel();
         sleep(drain.timeout).await;
     };
+    let serve = async {
+        server::serve(listener, service, patience, closing.clone()).await;
+        // What other gateways forwarded is still in hand.
+        gateway.finish().await;
+    };
     tokio::select! {
-        () = server::serve(listener, service, patience, closing.clone()) => (),
+        () = serve => (),
         () = end => tracing::warn!(timeout = ?drain.timeout, "ended with requests in hand"),
     }
 }

@@ -102,6 +102,8 @@ pub enum Ended {
     Gone,
     /// The gateway ends.
     Closing,
+    /// This gateway owns the service instead.
+    Moved(String),
 }
 
 impl ServiceQueue {
@@ -118,11 +120,11 @@ impl ServiceQueue {
         Self { name, limits, metrics, state, waiting, earlier }
     }
 
-    /// A request comes.
-    pub fn arrive(self: &Arc<Self>, ask: Ask) -> Turn {
+    /// A request comes, which has waited so long elsewhere.
+    pub fn arrive(self: &Arc<Self>, ask: Ask, waited: Duration) -> Turn {
         let (waiter, word) = oneshot::channel();
         let ticket = self.act(|state, now| {
-            let (ticket, news) = state.dispatcher.arrive(ask, waiter, now);
+            let (ticket, news) = state.dispatcher.arrive_from_elsewhere(ask, waited, waiter, now);
             (ticket, state.letters(news))
         });
         Turn::new(self.clone(), ticket, ask.lane, word)
@@ -150,6 +152,11 @@ impl ServiceQueue {
         });
     }
 
+    /// Tells all who wait; others may come.
+    pub fn send_away(self: &Arc<Self>, why: &Ended) {
+        self.act(|state, now| ((), state.give_up(why, now)));
+    }
+
     /// Whether somebody waits for a pod.
     pub fn has_waiting(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
@@ -172,8 +179,7 @@ impl ServiceQueue {
         let (result, mut letters) = act(&mut state, now);
         // Also who came back from a pod.
         if let Some(why) = state.hopeless.clone() {
-            let waiters = state.dispatcher.give_up_waiting(now);
-            letters.extend(waiters.into_iter().map(|waiter| (waiter, Err(why.clone()))));
+            letters.extend(state.give_up(&why, now));
         }
         self.set_timer(&mut state, now);
         drop(state);
@@ -214,6 +220,11 @@ impl ServiceQueue {
 }
 
 impl State {
+    fn give_up(&mut self, why: &Ended, now: Instant) -> Letters {
+        let waiters = self.dispatcher.give_up_waiting(now);
+        waiters.into_iter().map(|waiter| (waiter, Err(why.clone()))).collect()
+    }
+
     pub(super) fn letters(&self, news: News<Waiter>) -> Letters {
         let letter = |Told { waiter, word }| {
             let word = match word {

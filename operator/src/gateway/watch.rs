@@ -14,7 +14,7 @@ use kube::{
     },
 };
 
-use super::{directory::Update, knowledge::Knowledge, objects};
+use super::{directory::Update, knowledge::Knowledge, objects, peers::Peers};
 
 /// Follows all EmbeddingServices; never ends by itself.
 pub async fn services(client: Client, knowledge: Arc<Knowledge>) {
@@ -32,6 +32,13 @@ pub async fn pods(client: Client, knowledge: Arc<Knowledge>) {
     let events = watcher(Api::<Pod>::all(client), Config::default().labels(&selector)).default_backoff();
     let learn = |update| knowledge.update(|directory| directory.update_pods(update));
     follow("pods", events, objects::pod, learn).await;
+}
+
+/// Follows the gateways, which are the pods of a namespace with these labels; never ends by itself.
+pub async fn gateways(client: Client, namespace: &str, labels: &str, peers: &Arc<Peers>) {
+    let api = Api::<Pod>::namespaced(client, namespace);
+    let events = watcher(api, Config::default().labels(labels)).default_backoff();
+    follow("gateways", events, objects::gateway, |update| peers.update(update)).await;
 }
 
 /// Turns events into updates: a list that was begun again replaces what was known only once it is whole.

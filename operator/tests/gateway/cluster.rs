@@ -39,6 +39,8 @@ struct ApiServer {
     dead: Arc<AtomicBool>,
     /// How often it did.
     refused: Arc<AtomicUsize>,
+    /// The gateways' pods.
+    gateways: Arc<Mutex<Vec<Value>>>,
 }
 
 #[derive(Deserialize)]
@@ -57,6 +59,7 @@ struct Stored {
     events: Arc<Mutex<Option<mpsc::UnboundedReceiver<Bytes>>>>,
     dead: Arc<AtomicBool>,
     refused: Arc<AtomicUsize>,
+    gateways: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Stored {
@@ -70,18 +73,21 @@ impl Stored {
 async fn api_server(pod: SocketAddr) -> ApiServer {
     let (pods, events) = mpsc::unbounded();
     let (dead, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let gateways = Arc::<Mutex<Vec<Value>>>::default();
     let stored = Stored {
         services: list("kembed.dev/v1alpha1", "EmbeddingServiceList", stored_service()),
         pods: list("v1", "PodList", stored_pod(pod)),
         events: Arc::new(Mutex::new(Some(events))),
         dead: dead.clone(),
         refused: refused.clone(),
+        gateways: gateways.clone(),
     };
     let router = Router::new()
         .route("/apis/kembed.dev/v1alpha1/embeddingservices", answer(list_services))
         .route("/api/v1/pods", answer(list_pods))
+        .route("/api/v1/namespaces/kembed/pods", answer(list_gateways))
         .with_state(stored);
-    ApiServer { address: pod_with(router).await, pods, dead, refused }
+    ApiServer { address: pod_with(router).await, pods, dead, refused, gateways }
 }
 
 async fn list_services(State(stored): State<Stored>, Query(asked): Query<Asked>) -> Response {
@@ -105,6 +111,17 @@ async fn list_pods(State(stored): State<Stored>, Query(asked): Query<Asked>) -> 
     }
 }
 
+async fn list_gateways(State(stored): State<Stored>, Query(asked): Query<Asked>) -> Response {
+    assert_eq!(asked.label_selector, GATEWAYS);
+    if asked.watch {
+        return events(stream::pending());
+    }
+    let pods = stored.gateways.lock().await.clone();
+    let mut all = list("v1", "PodList", Value::Null);
+    all["items"] = pods.into();
+    Json(all).into_response()
+}
+
 pub fn events(events: impl futures::Stream<Item = Bytes> + Send + 'static) -> Response {
     Body::from_stream(events.map(Ok::<_, Infallible>)).into_response()
 }
@@ -119,6 +136,18 @@ fn stored_service() -> Value {
         "metadata": {"namespace": "team", "name": "minilm", "resourceVersion": "3"},
         "spec": {"model": {"uri": "hf://a/b", "pooling": "OfALaterVersion"}, "replicas": 1},
         "status": {"space": {"digest": SPACE, "dimension": 3, "maxTokens": 256}},
+    })
+}
+
+/// Labels of the gateways' pods.
+const GATEWAYS: &str = "app.kubernetes.io/name=kembed,app.kubernetes.io/component=gateway";
+
+fn stored_gateway(name: &str, internal: SocketAddr) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": "kembed", "name": name, "uid": name, "resourceVersion": "4"},
+        "spec": {"containers": [{"name": "gateway", "ports": [{"name": "internal", "containerPort": internal.port()}]}]},
+        "status": {"podIP": internal.ip(), "conditions": [{"type": "Ready", "status": "True"}]},
     })
 }
 
@@ -144,17 +173,25 @@ pub struct Running {
 }
 
 pub async fn run(api_server: SocketAddr) -> Running {
+    run_as(api_server, None, nobody().await).await
+}
+
+/// One of several, if it has a name.
+async fn run_as(api_server: SocketAddr, name: Option<&str>, internal: SocketAddr) -> Running {
     // Another test of this process may have done so.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = kube::Config::new(format!("http://{api_server}").parse().expect("a URL"));
     let client = kube::Client::try_from(config).expect("a client without TLS");
-    let (requests, health, internal) = (nobody().await, nobody().await, nobody().await);
+    let (requests, health) = (nobody().await, nobody().await);
     let shutdown = CancellationToken::new();
     let args = Args {
         listen: requests,
         health_listen: health,
         internal_listen: internal,
         controller_user: Some(CONTROLLER.to_owned()),
+        peers: name.map(|_| GATEWAYS.to_owned()),
+        namespace: name.map(|_| "kembed".to_owned()),
+        pod_name: name.map(str::to_owned),
         body_limit: 1024,
         bodies_limit: 64 * 1024,
         max_connections: 1024,
@@ -264,4 +301,45 @@ async fn it_is_not_ready_before_it_knows_anything() {
     let (status, body) = gateway.ask(gateway.requests, "/v1/x").await.expect("an answer");
     assert_eq!(status, 503);
     assert!(String::from_utf8_lossy(&body).contains("gateway_starting"), "{body:?}");
+}
+
+#[tokio::test]
+async fn gateways_find_each_other() {
+    let api = api_server(serving_pod().await).await;
+    let at = [nobody().await, nobody().await];
+    let names = ["gateway-0", "gateway-1"];
+    *api.gateways.lock().await = [0, 1].map(|i| stored_gateway(names[i], at[i])).to_vec();
+    let [one, other] = [0, 1].map(|i| run_as(api.address, Some(names[i]), at[i]));
+    let gateways = [one.await, other.await];
+    let counted = async |gateway: &Running, line: &str| {
+        let (_, metrics) = gateway.ask(gateway.health, "/metrics").await.expect("metrics");
+        String::from_utf8_lossy(&metrics).lines().any(|text| text == line)
+    };
+    let connected = async {
+        for gateway in &gateways {
+            gateway.eventually(gateway.health, "/health/ready", 200).await;
+            gateway.eventually(gateway.requests, "/?content=x", 200).await;
+            while !counted(gateway, "kembed_gateway_peers 1").await {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    };
+    timeout(PATIENCE, connected).await.expect("they came to know each other");
+    let sent = async || {
+        let mut sum = 0;
+        for gateway in &gateways {
+            let (_, metrics) = gateway.ask(gateway.health, "/metrics").await.expect("metrics");
+            let metrics = String::from_utf8_lossy(&metrics).into_owned();
+            let line = "kembed_gateway_forwarded_total{outcome=\"answered\"} ";
+            let count = metrics.lines().find_map(|text| text.strip_prefix(line)?.parse::<usize>().ok());
+            sum += count.unwrap_or(0);
+        }
+        sum
+    };
+    let before = sent().await;
+    for gateway in &gateways {
+        let answer = gateway.ask(gateway.requests, "/?content=x").await;
+        assert_eq!(answer, Some((200, Bytes::from("vector"))));
+    }
+    assert_eq!(sent().await, before + 1, "one of the two owns it");
 }

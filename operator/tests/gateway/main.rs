@@ -11,6 +11,7 @@ mod holding;
 mod hostile;
 mod keys;
 mod load;
+mod owners;
 mod routes;
 mod space;
 mod stub;

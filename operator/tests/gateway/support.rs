@@ -17,9 +17,13 @@ use operator::gateway::{
     answer::{Gateway, Limits},
     availability::{Life, Pod, PodName, ReadyCondition, Service},
     directory::Update,
+    forward,
+    internal::{self, Internal},
     knowledge::Knowledge,
     metrics::Metrics,
     name::ServiceName,
+    peers::Peers,
+    reviews::Reviews,
     server::{self, Drain},
     service_queue::WaitLimits,
     usage::KeyUsage,
@@ -49,6 +53,8 @@ pub struct Setup {
     pub drain: Drain,
     pub patience: Patience,
     pub access_log: bool,
+    /// Name of a gateway that is one of several.
+    pub name: Option<String>,
 }
 
 impl Default for Setup {
@@ -63,6 +69,7 @@ impl Default for Setup {
             drain: Drain { delay: Duration::ZERO, timeout: PATIENCE },
             patience: Patience::default(),
             access_log: false,
+            name: None,
         }
     }
 }
@@ -75,6 +82,9 @@ pub struct Bench {
     pub shutdown: CancellationToken,
     pub server: JoinHandle<()>,
     pub registry: Registry,
+    pub peers: Arc<Peers>,
+    /// Where it takes what other gateways forward.
+    pub internal: SocketAddr,
 }
 
 /// An answer, read to its end.
@@ -90,23 +100,34 @@ impl Bench {
         Self::start_with(Setup::default()).await
     }
 
-    pub async fn start_with(Setup { limits, drain, patience, access_log }: Setup) -> Self {
+    pub async fn start_with(Setup { limits, drain, patience, access_log, name }: Setup) -> Self {
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry).with_access_log(access_log);
         let (knowledge, shutdown) = (Arc::new(Knowledge::new(metrics.clone())), CancellationToken::new());
         registry.register_collector(Box::new(KeyUsage::new(knowledge.clone())));
         let activation = Activation::assumed();
+        let peers = Arc::new(match name {
+            Some(name) => Peers::new(name, shutdown.clone(), metrics.clone()),
+            None => Peers::alone(shutdown.clone(), metrics.clone()),
+        });
         let gateway =
-            Arc::new(Gateway::new(knowledge.clone(), metrics, limits, activation, shutdown.clone()));
+            Gateway::new(knowledge.clone(), peers.clone(), metrics, limits, activation, shutdown.clone());
+        let gateway = Arc::new(gateway);
         tokio::spawn(gateway.owner().clone().run(drain.closing(shutdown.clone())));
         knowledge.update(|directory| {
             directory.update_services(Update::All(vec![]));
             directory.update_pods(Update::All(vec![]));
         });
+        let (forwarded, internal) = listener().await;
+        let reviews = Reviews::new(no_api_server(), None);
+        let others = Internal::new(gateway.load().clone(), knowledge.clone(), reviews);
+        tokio::spawn(internal::serve(forwarded, Arc::new(others), forward::taker(gateway.clone())));
         let (listener, address) = listener().await;
         let server =
             tokio::spawn(server::serve(listener, gateway.clone(), patience, drain, shutdown.clone()));
-        Self { address, gateway, knowledge, shutdown, server, registry }
+        let giving_way = gateway.clone();
+        tokio::spawn(async move { giving_way.give_way().await });
+        Self { address, gateway, knowledge, shutdown, server, registry, peers, internal }
     }
 
     /// Makes a service known, with pods at these addresses that reported the recorded space.
@@ -185,6 +206,14 @@ pub async fn read(response: Response<Incoming>) -> Answer {
     let (head, body) = response.into_parts();
     let body = timeout(PATIENCE, body.collect()).await.expect("an end").expect("a whole body").to_bytes();
     Answer { status: head.status, headers: head.headers, body }
+}
+
+/// A client of an API server that is not there.
+fn no_api_server() -> kube::Client {
+    // Another test of this process may have done so.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = kube::Config::new("http://127.0.0.1:1".parse().expect("a URL"));
+    kube::Client::try_from(config).expect("a client without TLS")
 }
 
 /// `GET` with a Host.

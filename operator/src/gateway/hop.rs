@@ -1,0 +1,213 @@
+//! What one gateway tells another beside a request that it forwards, and what it is told.
+//!
+//! The client's headers go along as they are, its key among them: the owner alone decides who may use a service.
+
+use std::time::Duration;
+
+use http::{
+    HeaderMap, HeaderValue, Uri, Version,
+    header::HOST,
+    request,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use kembed_queue::wire::DEADLINE_HEADER;
+
+use super::{headers::strip_hop_by_hop, name::ServiceName};
+
+/// Of a forwarded request: `<namespace>/<name>` of its service.
+pub const FORWARDED_HEADER: &str = "x-kembed-forwarded";
+
+/// Of a forwarded request: microseconds that it has waited at other gateways, which it need not wait again.
+pub const WAITED_HEADER: &str = "x-kembed-waited-us";
+
+/// Of an answer to one: take it elsewhere, to the gateway of this name, or if that is [`ANOTHER`], to any other.
+pub const MOVED_HEADER: &str = "x-kembed-moved";
+
+/// In place of a name.
+pub const ANOTHER: &str = "*";
+
+/// In place of a host that makes no URL. The owner does not look at it.
+const NO_HOST: &str = "gateway";
+
+/// What the owner needs to know of a request and cannot see of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// The service that it is for.
+    pub service: ServiceName,
+    /// Time that it has waited already.
+    pub waited: Duration,
+}
+
+/// The head of a request as the owner gets it; `left` is what remains of the client's deadline.
+pub fn outward(
+    head: &request::Parts,
+    target: &PathAndQuery,
+    hop: &Hop,
+    left: Option<Duration>,
+) -> request::Parts {
+    let mut head = head.clone();
+    strip_hop_by_hop(&mut head.headers);
+    strip(&mut head.headers);
+    let asked = head.uri.authority().map(|authority| HeaderValue::from_str(authority.as_str()));
+    if let Some(Ok(host)) = asked {
+        head.headers.insert(HOST, host);
+    }
+    let forwarded = HeaderValue::try_from(hop.service.to_string()).expect("names are of letters and digits");
+    head.headers.insert(FORWARDED_HEADER, forwarded);
+    if let Some(waited) = microseconds(hop.waited) {
+        head.headers.insert(WAITED_HEADER, waited);
+    }
+    if let Some(left) = left {
+        let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
+        head.headers.insert(DEADLINE_HEADER, HeaderValue::from(left));
+    }
+    head.uri = url(&head.headers, target);
+    head.version = Version::HTTP_2;
+    head
+}
+
+/// Reads and takes off what another gateway has put on; `None` if this is no forwarded request.
+pub fn inward(head: &mut request::Parts) -> Option<Hop> {
+    let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let service = text(FORWARDED_HEADER)?.parse().ok()?;
+    let waited = text(WAITED_HEADER).and_then(|us| us.parse().ok()).unwrap_or(0);
+    strip(&mut head.headers);
+    // Its host is the header, whatever the URL says.
+    head.uri = Uri::from(head.uri.path_and_query().cloned()?);
+    Some(Hop { service, waited: Duration::from_micros(waited) })
+}
+
+/// Takes off what only gateways write.
+pub fn strip(headers: &mut HeaderMap) {
+    [FORWARDED_HEADER, WAITED_HEADER].into_iter().for_each(|name| drop(headers.remove(name)));
+}
+
+/// Whether an answer says that the request is to be taken elsewhere, and to which gateway.
+pub fn moved(headers: &HeaderMap) -> Option<Option<String>> {
+    let to = headers.get(MOVED_HEADER)?.to_str().ok().filter(|to| *to != ANOTHER);
+    Some(to.map(str::to_owned))
+}
+
+fn microseconds(time: Duration) -> Option<HeaderValue> {
+    u64::try_from(time.as_micros()).ok().filter(|us| *us > 0).map(HeaderValue::from)
+}
+
+fn url(headers: &HeaderMap, target: &PathAndQuery) -> Uri {
+    let host: Option<Authority> = headers.get(HOST).and_then(|host| host.as_bytes().try_into().ok());
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(host.unwrap_or_else(|| Authority::from_static(NO_HOST)));
+    parts.path_and_query = Some(target.clone());
+    Uri::from_parts(parts).expect("scheme, authority and path are a URL")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn hop(waited: u64) -> Hop {
+        Hop {
+            service: ServiceName::new("team", "minilm").expect("two labels"),
+            waited: Duration::from_micros(waited),
+        }
+    }
+
+    fn head(uri: &str, headers: &[(&str, &str)]) -> request::Parts {
+        let mut request = Request::post(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).expect("the test's own request").into_parts().0
+    }
+
+    fn through(head: &request::Parts, hop: &Hop, left: Option<Duration>) -> (request::Parts, Option<Hop>) {
+        let target = PathAndQuery::from_static("/v1/embeddings?x=1");
+        let mut head = outward(head, &target, hop, left);
+        let read = inward(&mut head);
+        (head, read)
+    }
+
+    #[test]
+    fn the_clients_headers_pass_and_its_connection_does_not() {
+        let sent = [
+            ("host", "minilm.team"),
+            ("authorization", "Bearer key"),
+            ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+            ("x-kembed-lane", "bulk"),
+        ];
+        let own = [("connection", "close, x-mine"), ("x-mine", "1"), ("te", "trailers")];
+        let (head, read) =
+            through(&head("/team/minilm/v1/embeddings", &[&sent[..], &own].concat()), &hop(5), None);
+        let kept: Vec<_> =
+            head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        assert_eq!(kept, sent.map(|(name, value)| (name, value.as_bytes())));
+        assert_eq!((head.uri.to_string().as_str(), read), ("/v1/embeddings?x=1", Some(hop(5))));
+    }
+
+    #[test]
+    fn the_host_is_the_one_that_was_asked_for() {
+        for (uri, host, kept) in [
+            ("http://minilm.team/x", None, Some("minilm.team")),
+            ("/x", Some("minilm.team:80"), Some("minilm.team:80")),
+            ("/x", Some("no host"), Some("no host")),
+            ("/x", None, None),
+        ] {
+            let headers: Vec<_> = host.map(|host| ("host", host)).into_iter().collect();
+            let (head, _) = through(&head(uri, &headers), &hop(0), None);
+            assert_eq!(
+                head.headers.get("host").map(|host| host.as_bytes()),
+                kept.map(str::as_bytes),
+                "{uri}"
+            );
+            assert_eq!(head.uri.authority(), None);
+        }
+    }
+
+    #[test]
+    fn what_a_client_writes_as_a_gateway_does_goes() {
+        let forged = [("x-kembed-forwarded", "other/service"), ("x-kembed-waited-us", "99")];
+        assert_eq!(through(&head("/x", &forged), &hop(0), None).1, Some(hop(0)));
+        let mut headers = head("/x", &forged).headers;
+        strip(&mut headers);
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn a_deadline_is_what_is_left_of_it() {
+        let left = |left| {
+            let (head, _) = through(&head("/x", &[("x-kembed-deadline-ms", "9")]), &hop(0), left);
+            head.headers[DEADLINE_HEADER].to_str().expect("digits").to_owned()
+        };
+        assert_eq!(left(Some(Duration::from_millis(4))), "4");
+        assert_eq!(left(Some(Duration::ZERO)), "1");
+        assert_eq!(left(None), "9", "what was not read is the owner's to read");
+    }
+
+    #[test]
+    fn an_answer_says_where_its_request_is_to_go() {
+        let told = |value: Option<&'static str>| {
+            let header =
+                value.map(|value| (MOVED_HEADER.parse().expect("a name"), HeaderValue::from_static(value)));
+            moved(&header.into_iter().collect())
+        };
+        assert_eq!(told(None), None);
+        assert_eq!(told(Some("*")), Some(None));
+        assert_eq!(told(Some("gateway-2")), Some(Some("gateway-2".to_owned())));
+    }
+
+    proptest! {
+        #[test]
+        fn anything_is_read_or_left(forwarded in any::<Vec<u8>>(), waited in any::<Vec<u8>>()) {
+            let mut head = head("/x", &[]);
+            for (name, value) in [(FORWARDED_HEADER, forwarded), (WAITED_HEADER, waited)] {
+                if let Ok(value) = HeaderValue::from_bytes(&value) {
+                    head.headers.insert(name, value);
+                }
+            }
+            let _ = inward(&mut head);
+        }
+    }
+}
