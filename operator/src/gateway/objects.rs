@@ -116,7 +116,9 @@ pub fn pod(object: corev1::Pod) -> Option<Pod> {
     let service = ServiceName::new(&namespace, metadata.labels?.get(SERVICE_LABEL)?)?;
     let status = object.status.unwrap_or_default();
     let port = object.spec.as_ref().and_then(|spec| port(spec, PORT_NAME)).unwrap_or(POD_PORT);
-    let ip: Option<IpAddr> = status.pod_ip.and_then(|ip| ip.parse().ok());
+    // One that has ended keeps its address in its status when another pod may have it long since.
+    let has_ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    let ip: Option<IpAddr> = status.pod_ip.filter(|_| !has_ended).and_then(|ip| ip.parse().ok());
     let containers = status.container_statuses.unwrap_or_default();
     let conditions = status.conditions.unwrap_or_default();
     Some(Pod {
@@ -303,6 +305,13 @@ mod tests {
         let mut ending = running();
         ending["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         assert!(pod_of(ending).expect("a pod of a service").terminating);
+    }
+
+    #[test]
+    fn a_pod_that_has_ended_is_nowhere() {
+        let mut evicted = running();
+        evicted["status"]["phase"] = json!("Failed");
+        assert_eq!(pod_of(evicted).expect("a pod of a service").address, None);
     }
 
     #[test]
