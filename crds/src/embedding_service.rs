@@ -74,8 +74,8 @@ pub struct EmbeddingServiceSpec {
     pub replicas: i32,
 
     /// The objective that the count is meant to keep, and its bounds. Of all this, this version does one thing: it makes
-    /// `replicas` 1 when somebody asks for vectors while it is 0. Who asks is refused with 503 until a pod answers, and has
-    /// to try again. The rest is checked but not acted on.
+    /// `replicas` 1 when somebody asks for vectors while it is 0, and who asks waits for that pod. The rest is checked but
+    /// not acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<Scaling>,
 

@@ -194,7 +194,7 @@ fn asleep(service: &Service) -> Unavailable {
     Unavailable {
         reason: Reason::ScaledToZero.as_str().to_owned(),
         message: format!(
-            "EmbeddingService {} has no pod, for nobody asked for a while. A request for vectors wakes it: try again",
+            "EmbeddingService {} has no pod, for nobody asked for a while; a request for vectors wakes it",
             service.name
         ),
         transient: true,
