@@ -313,7 +313,8 @@ async fn gateways_may_end_one_after_the_other_under_load() {
         load.more(50).await;
     }
     load.end().await;
-    assert!(fleet.0.iter().all(|member| member.answered() > 0), "each was its owner for a while");
+    let answered: Vec<_> = fleet.0.iter().map(Member::answered).collect();
+    assert!(answered.iter().all(|&count| count > 0), "each was its owner for a while: {answered:?}");
 }
 
 #[tokio::test]
