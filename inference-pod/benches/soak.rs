@@ -3,13 +3,17 @@
 //! `make soak` runs it. A number, as in `cargo bench --bench soak -- 20000`, is how many requests to send instead.
 
 use std::{
+    collections::BTreeMap,
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::TcpStream,
     path::Path,
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 const REQUESTS: usize = 200_000;
@@ -121,19 +125,18 @@ impl Dice {
     }
 }
 
-/// Sends a request. `None` if its connection is of no more use.
-fn send(connection: &mut BufReader<TcpStream>, request: &str, wait: bool) -> Option<u16> {
-    connection.get_mut().write_all(request.as_bytes()).ok()?;
-    if !wait {
-        return None;
-    }
+/// Sends a request, and tells the status of its answer and whether the connection is of further use.
+fn send(connection: &mut BufReader<TcpStream>, request: &str) -> io::Result<(u16, bool)> {
+    connection.get_mut().write_all(request.as_bytes())?;
     let mut line = String::new();
-    connection.read_line(&mut line).ok()?;
-    let status: u16 = line.split(' ').nth(1).expect("a status").parse().expect("a number");
+    if connection.read_line(&mut line)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let status = line.split(' ').nth(1).expect("a status").parse().expect("a number");
     let (mut length, mut closes) = (0, false);
     loop {
         line.clear();
-        connection.read_line(&mut line).expect("a head");
+        connection.read_line(&mut line)?;
         let header = line.trim_end().to_ascii_lowercase();
         if header.is_empty() {
             break;
@@ -141,12 +144,14 @@ fn send(connection: &mut BufReader<TcpStream>, request: &str, wait: bool) -> Opt
         length = header.strip_prefix("content-length: ").map_or(length, |n| n.parse().expect("a number"));
         closes |= header == "connection: close";
     }
-    std::io::copy(&mut connection.by_ref().take(length), &mut std::io::sink()).expect("a whole body");
-    assert_ne!(status, 500, "{}", &request[..request.len().min(200)]);
-    (!closes).then_some(status)
+    io::copy(&mut connection.by_ref().take(length), &mut io::sink())?;
+    Ok((status, !closes))
 }
 
-fn client(pod: &Pod, number: usize, requests: usize, done: &AtomicUsize) {
+/// How many answers had each status; 0 stands for a connection that ended before one.
+type Answers = Mutex<BTreeMap<u16, usize>>;
+
+fn client(pod: &Pod, number: usize, requests: usize, (done, answers): (&AtomicUsize, &Answers)) {
     let mut dice = Dice(number as u64);
     let mut connection = None;
     while done.fetch_add(1, Ordering::Relaxed) < requests {
@@ -154,7 +159,14 @@ fn client(pod: &Pod, number: usize, requests: usize, done: &AtomicUsize) {
         let mut open = connection
             .take()
             .unwrap_or_else(|| BufReader::new(TcpStream::connect(&pod.address).expect("it listens")));
-        connection = send(&mut open, &request, wait).map(|_| open);
+        if !wait {
+            // It goes away as soon as it has asked.
+            let _ = open.get_mut().write_all(request.as_bytes());
+            continue;
+        }
+        let (status, again) = send(&mut open, &request).unwrap_or((0, false));
+        *answers.lock().expect("nobody panics").entry(status).or_default() += 1;
+        connection = again.then_some(open);
     }
 }
 
@@ -162,24 +174,31 @@ fn main() {
     let asked = std::env::args().find_map(|argument| argument.parse().ok());
     let requests = asked.unwrap_or(REQUESTS);
     let pod = Pod::start();
-    println!("at the start: {:.1} MiB", pod.memory());
-    let done = AtomicUsize::new(0);
+    let (began, done, answers) = (Instant::now(), AtomicUsize::new(0), Answers::default());
+    println!("| requests | seconds | MiB |\n|---|---|---|\n| 0 | 0 | {:.1} |", pod.memory());
     let memory: Vec<f64> = std::thread::scope(|scope| {
-        for number in 0..CLIENTS {
-            let (pod, done) = (&pod, &done);
-            scope.spawn(move || client(pod, number, requests, done));
-        }
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|number| {
+                let (pod, counts) = (&pod, (&done, &answers));
+                scope.spawn(move || client(pod, number, requests, counts))
+            })
+            .collect();
         let looks = (1..=LOOKS).map(|look| {
             let step = requests / LOOKS * look;
-            while done.load(Ordering::Relaxed) < step {
+            let behind = || done.load(Ordering::Relaxed) < step;
+            while behind() {
+                assert!(clients.iter().any(|client| !client.is_finished()) || !behind(), "the pod is gone");
                 std::thread::sleep(Duration::from_millis(20));
             }
             let memory = pod.memory();
-            println!("after {step} requests: {memory:.1} MiB");
+            println!("| {step} | {:.0} | {memory:.1} |", began.elapsed().as_secs_f64());
             memory
         });
         looks.collect()
     });
+    let answers = answers.into_inner().expect("nobody panics");
+    println!("\nanswers by status: {answers:?}");
+    assert!(!answers.contains_key(&500), "something is broken");
     let most = |part: &[f64]| part.iter().copied().fold(0., f64::max);
     let (first, second) = memory.split_at(LOOKS / 2);
     let grown = most(second) / most(first);
