@@ -1,9 +1,9 @@
-//! Vectors as another implementation computed them.
+//! Vectors and scores as another implementation computed them.
 
 use std::fs;
 
 use anyhow::Context;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::command::repository;
 
@@ -20,9 +20,23 @@ pub struct Golden {
     pub vector: Vec<f64>,
 }
 
+/// A question, a text, and what the small reranker gives them.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Pair {
+    /// The question.
+    #[serde(rename = "text")]
+    pub query: String,
+    /// The text.
+    #[serde(rename = "pair")]
+    pub text: String,
+    /// The number of the one label, as the model has it.
+    #[serde(rename = "vector")]
+    pub score: [f64; 1],
+}
+
 #[derive(Deserialize)]
-struct Cases {
-    cases: Vec<Golden>,
+struct Cases<T> {
+    cases: Vec<T>,
 }
 
 /// The golden vectors of all-MiniLM-L6-v2.
@@ -30,9 +44,24 @@ struct Cases {
 /// # Errors
 /// If their file cannot be read.
 pub fn all() -> anyhow::Result<Vec<Golden>> {
-    let path = repository("inference-pod/tests/golden/all-minilm-l6-v2.json");
+    cases("all-minilm-l6-v2.json")
+}
+
+/// The golden scores of the [`RERANKER`](crate::service::RERANKER), but for that without a question.
+///
+/// # Errors
+/// If their file cannot be read.
+pub fn pairs() -> anyhow::Result<Vec<Pair>> {
+    let all: Vec<serde_json::Value> = cases("xlm-roberta-classifier/golden.json")?;
+    // The file has texts alone too, and a pod refuses what is empty.
+    let pairs = all.into_iter().filter(|case| case["pair"].is_string() && case["text"] != "");
+    pairs.map(|case| serde_json::from_value(case).context("not a pair")).collect()
+}
+
+fn cases<T: DeserializeOwned>(file: &str) -> anyhow::Result<Vec<T>> {
+    let path = repository(&format!("inference-pod/tests/golden/{file}"));
     let text = fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
-    Ok(serde_json::from_str::<Cases>(&text).with_context(|| format!("failed to parse {path}"))?.cases)
+    Ok(serde_json::from_str::<Cases<T>>(&text).with_context(|| format!("failed to parse {path}"))?.cases)
 }
 
 /// The cosine of the angle between two vectors of the same length; NaN for a vector of zeros.

@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 /// The model that the test hub serves.
 pub const MODEL: &str = "sentence-transformers/all-MiniLM-L6-v2";
 
+/// The small reranker that the test hub serves.
+pub const RERANKER: &str = "test/reranker";
+
 /// An EmbeddingService of the test model.
 pub fn minilm(name: &str) -> Value {
     of_model(name, &format!("hf://{MODEL}"))

@@ -4,15 +4,23 @@ use anyhow::{Context, ensure};
 use e2e::{
     TempNamespace,
     client::vectors,
-    golden::{self, Golden, assert_right},
-    service::{condition, minilm},
+    golden::{self, Golden, assert_right, cosine},
+    service::{RERANKER, condition, minilm, of_model, with},
     with_temp_ns,
 };
 use kembed_crds::{
     EmbeddingService,
     conditions::{ConditionType, Reason},
 };
+use serde::Deserialize;
 use serde_json::json;
+
+/// What `/rerank` answers of a text.
+#[derive(Debug, Deserialize)]
+struct Rank {
+    index: usize,
+    score: f64,
+}
 
 /// Texts in several scripts, all well within every limit on tokens.
 fn some_golden() -> anyhow::Result<Vec<Golden>> {
@@ -93,6 +101,49 @@ async fn plain_gets_answer_one_vector() -> anyhow::Result<()> {
         }
         let models = ns.kembed.gateway.get(&format!("{base}/v1/models")).await?.success()?.json()?;
         ensure!(models["data"].as_array().is_some_and(|models| models.len() == 1), "not one model: {models}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn eight_bits_are_enough() -> anyhow::Result<()> {
+    with_temp_ns(|ns| async move {
+        ns.apply(with(minilm("rounded"), json!({"model": {"precision": "Int8"}}))).await?;
+        ns.await_serving("rounded", 1).await?;
+        let (gateway, base) = (&ns.kembed.gateway, format!("http://rounded.{}.svc", ns.name));
+        let info = gateway.get(&format!("{base}/info")).await?.success()?.json()?;
+        ensure!(info["model_dtype"] == "int8", "it does not say that it rounds: {info}");
+        let golden = some_golden()?;
+        let texts: Vec<_> = golden.iter().map(|golden| golden.text.as_str()).collect();
+        for (golden, vector) in golden.iter().zip(gateway.embed(&base, "rounded", &texts).await?) {
+            let cosine = cosine(&golden.vector, &vector);
+            ensure!((0.99..0.999_999).contains(&cosine), "{:?}: cosine {cosine}", golden.text);
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_reranker_scores_as_the_reference_does() -> anyhow::Result<()> {
+    with_temp_ns(|ns| async move {
+        ns.apply(of_model("reranker", &format!("hf://{RERANKER}"))).await?;
+        let service = ns.await_serving("reranker", 1).await?;
+        let space = service.status.and_then(|status| status.space).context("no recorded space")?;
+        ensure!(space.dimension == 1, "it has one label: {space:?}");
+        let (gateway, base) = (&ns.kembed.gateway, format!("http://reranker.{}.svc", ns.name));
+        for pair in golden::pairs()? {
+            let body = json!({"query": pair.query, "texts": ["x y z", pair.text], "raw_scores": true});
+            let answer = gateway.post(&format!("{base}/rerank"), body).await?.success()?;
+            ensure!(answer.header("x-kembed-space") == Some(&space.digest), "{:?}", answer.headers);
+            let ranks: Vec<Rank> = serde_json::from_str(&answer.body).context("not a ranking")?;
+            ensure!(ranks.len() == 2 && ranks[0].score >= ranks[1].score, "best first, please: {ranks:?}");
+            let score = ranks.iter().find(|rank| rank.index == 1).context("a text was not ranked")?.score;
+            ensure!((score - pair.score[0]).abs() < 1e-4, "{score} for {pair:?}");
+        }
+        let refused = gateway.post(&format!("{base}/embed"), json!({"inputs": "hello"})).await?;
+        ensure!(refused.status == 424, "a reranker has no vectors, yet answers {refused:?}");
         Ok(())
     })
     .await
