@@ -39,9 +39,9 @@ clients: deps ## inference pod and gateway by the clients that users have
 	@operator/tests/clients/run
 	@inference-pod/tests/clients/run
 
-bench: deps ## how close serving on this machine's CPU comes to bare ONNX Runtime
+bench: deps ## how close serving on this machine's CPU comes to bare ONNX Runtime; takes 9 minutes
 	@mkdir -p .build
-	cargo bench --locked --workspace --bench serving -- --json "$(CURDIR)/.build/bench.json"
+	cargo bench --locked --workspace --bench serving -- --json "$(CURDIR)/.build/bench.json" --svg "$(CURDIR)/.build/bench.svg"
 
 soak: deps ## whether a pod's memory stays flat over 200,000 requests of mixed sizes; takes minutes
 	cargo bench --locked --workspace --bench soak

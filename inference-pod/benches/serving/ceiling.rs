@@ -15,13 +15,26 @@ use inference_pod::{
 use kembed_int8::Factor;
 use ort::{environment::Environment, session::Session, value::Tensor};
 
-use super::{generator::percentile, pod::cpu};
+use super::{
+    client::{percentile, sorted},
+    pod::cpu,
+};
 
 /// Rows of a batch, of which the best counts.
 pub const ROWS: [usize; 5] = [1, 2, 4, 8, 32];
 
+/// Tokens of a batch beyond which no more rows are tried: a core is as fast at 256 as it gets (docs/benchmarks/cpu.md).
+const ENOUGH: usize = 512;
+
 pub struct Ceiling {
     sessions: Vec<Session>,
+}
+
+/// Rows of one length that run together.
+#[derive(Clone, Copy)]
+pub struct Batch {
+    rows: usize,
+    length: usize,
 }
 
 /// How fast rows of one length run.
@@ -51,45 +64,57 @@ impl Ceiling {
         Self { sessions: (0..sessions).map(|_| session()).collect() }
     }
 
-    /// Runs batches of `rows` rows of `length` tokens on so many of the sessions at once, for so long.
-    pub fn speed(&mut self, sessions: usize, rows: usize, length: usize, time: Duration) -> Speed {
-        let (barrier, before) = (Barrier::new(sessions), cpu("self"));
+    /// Runs batches on all sessions at once, for so long.
+    pub fn speed(&mut self, Batch { rows, length }: Batch, time: Duration) -> Speed {
+        let (barrier, before) = (Barrier::new(self.sessions.len()), cpu("self"));
         let start = Instant::now();
-        let mut took: Vec<f64> = std::thread::scope(|scope| {
-            let threads: Vec<_> = self.sessions[..sessions]
+        let took: Vec<f64> = std::thread::scope(|scope| {
+            let threads: Vec<_> = self
+                .sessions
                 .iter_mut()
                 .map(|session| {
                     let barrier = &barrier;
                     scope.spawn(move || {
                         barrier.wait();
-                        repeat(start + time, || run(session, rows, length))
+                        repeat(start + time, Duration::ZERO, || run(session, rows, length))
                     })
                 })
                 .collect();
             threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
         });
         let (seconds, rows) = (start.elapsed().as_secs_f64(), (took.len() * rows) as f64);
-        took.sort_by(f64::total_cmp);
         Speed {
             rows_per_second: rows / seconds,
-            run: percentile(&took, 0.5),
+            run: percentile(&sorted(took), 0.5),
             cpu: (cpu("self") - before) / rows,
         }
     }
 
-    /// The speed of rows of these lengths, each in the best of batches of its own length.
-    pub fn of_mix(&mut self, lengths: &[usize], time: Duration) -> Speed {
+    /// Runs single rows on one session, and is idle for so long before each.
+    pub fn single(&mut self, length: usize, pause: Duration, time: Duration) -> Speed {
+        let before = cpu("self");
+        let took = repeat(Instant::now() + time, pause, || run(&mut self.sessions[0], 1, length));
+        let cpu = (cpu("self") - before) / took.len() as f64;
+        let run = percentile(&sorted(took), 0.5);
+        Speed { rows_per_second: run.recip(), run, cpu }
+    }
+
+    /// The batches that rows of these lengths run fastest in, each of one length.
+    pub fn best(&mut self, lengths: &[usize], time: Duration) -> Vec<Batch> {
         let each = time.div_f64((lengths.len() * ROWS.len()) as f64);
-        let sessions = self.sessions.len();
-        let best = |length: &usize| {
-            let speeds = ROWS.map(|rows| self.speed(sessions, rows, *length, each));
-            speeds
-                .into_iter()
-                .max_by(|a, b| a.rows_per_second.total_cmp(&b.rows_per_second))
-                .expect("not empty")
+        let best = |&length: &usize| {
+            let tried = ROWS.iter().map(|&rows| Batch { rows, length });
+            let tried = tried.filter(|batch| batch.rows == 1 || batch.rows * length <= ENOUGH);
+            let speeds = tried.map(|batch| (batch, self.speed(batch, each).rows_per_second));
+            speeds.max_by(|a, b| a.1.total_cmp(&b.1)).expect("one row is tried").0
         };
-        let speeds: Vec<_> = lengths.iter().map(best).collect();
-        let count = speeds.len() as f64;
+        lengths.iter().map(best).collect()
+    }
+
+    /// The speed of rows of mixed lengths, as many of each batch's.
+    pub fn of_mix(&mut self, batches: &[Batch], time: Duration) -> Speed {
+        let count = batches.len() as f64;
+        let speeds: Vec<_> = batches.iter().map(|batch| self.speed(*batch, time.div_f64(count))).collect();
         Speed {
             rows_per_second: count / speeds.iter().map(|speed| speed.rows_per_second.recip()).sum::<f64>(),
             run: speeds.iter().map(|speed| speed.run).sum::<f64>() / count,
@@ -98,10 +123,19 @@ impl Ceiling {
     }
 }
 
-/// How long each run took.
-fn repeat(end: Instant, mut run: impl FnMut()) -> Vec<f64> {
+impl Batch {
+    pub fn new(rows: usize, length: usize) -> Self {
+        Self { rows, length }
+    }
+}
+
+/// How long each run took. There is a pause before each.
+fn repeat(end: Instant, pause: Duration, mut run: impl FnMut()) -> Vec<f64> {
     let mut took = Vec::new();
     loop {
+        if !pause.is_zero() {
+            std::thread::sleep(pause);
+        }
         let start = Instant::now();
         if start >= end {
             return took;

@@ -10,7 +10,7 @@ use std::{
 
 use inference_pod::model::Precision;
 
-use super::generator;
+use super::client::ready;
 
 /// Ticks of a second in `/proc`, on every Linux.
 const TICKS: f64 = 100.;
@@ -37,7 +37,7 @@ impl Pod {
             .spawn()
             .expect("the pod starts");
         let mut pod = Self { child, address, start: Duration::ZERO };
-        while !generator::ready(address) {
+        while !ready(address) {
             assert_eq!(pod.child.try_wait().expect("our own child"), None, "the pod ended");
             assert!(start.elapsed() < Duration::from_secs(120), "the pod is not ready");
             std::thread::sleep(Duration::from_millis(5));

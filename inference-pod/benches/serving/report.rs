@@ -18,16 +18,17 @@ pub struct Report {
 /// One load.
 pub struct Row {
     pub name: &'static str,
-    /// Whether the latency is what is compared, and not the rate.
-    pub latency_counts: bool,
     pub rounds: Vec<Round>,
 }
 
 /// One measurement: bare, and the pods right after it.
 pub struct Round {
     pub bare: Speed,
+    /// Seconds of a bare run that a pause went before. Of such a load the latency is what is compared, and not the rate.
+    pub after_pause: Option<f64>,
     pub float: Served,
     pub int8: Served,
+    pub arrivals: Vec<Arrivals>,
 }
 
 /// What a pod did. All times are in seconds.
@@ -43,14 +44,40 @@ pub struct Served {
     pub client: f64,
 }
 
+/// Requests that come by chance, at a part of the rate that each pod reached.
+pub struct Arrivals {
+    pub part: f64,
+    pub float: Open,
+    pub int8: Open,
+}
+
+/// What a pod did with them. All times are in seconds, from when a request was due.
+pub struct Open {
+    /// Requests a second.
+    pub rate: f64,
+    pub p50: f64,
+    pub p95: f64,
+    pub p99: f64,
+    /// The 99th percentile of how late they were sent.
+    pub late: f64,
+    pub refused: usize,
+}
+
 impl Row {
-    fn median(&self, of: impl Fn(&Round) -> f64) -> f64 {
+    pub fn median(&self, of: impl Fn(&Round) -> f64) -> f64 {
         median(self.rounds.iter().map(of).collect())
     }
 
-    fn ratio(&self) -> f64 {
+    /// Of a bare run after a pause, in seconds.
+    pub fn after_pause(&self) -> Option<f64> {
+        let runs: Option<Vec<_>> = self.rounds.iter().map(|r| r.after_pause).collect();
+        runs.map(median)
+    }
+
+    /// What of the ceiling is reached.
+    pub fn ratio(&self) -> f64 {
         self.median(|r| {
-            if self.latency_counts {
+            if r.after_pause.is_some() {
                 r.bare.run / r.float.p50
             } else {
                 r.float.rows_per_second / r.bare.rows_per_second
@@ -58,15 +85,42 @@ impl Row {
         })
     }
 
+    pub fn ratio_by_cpu(&self) -> f64 {
+        self.median(|r| r.bare.cpu / r.float.cpu)
+    }
+
+    /// How much faster int8 is.
+    pub fn times(&self) -> f64 {
+        self.median(|r| r.int8.rows_per_second / r.float.rows_per_second)
+    }
+
+    pub fn times_by_cpu(&self) -> f64 {
+        self.median(|r| r.float.cpu / r.int8.cpu)
+    }
+
+    /// Parts of the rate that was reached.
+    pub fn parts(&self) -> Vec<f64> {
+        self.rounds.first().map(|r| r.arrivals.iter().map(|a| a.part).collect()).unwrap_or_default()
+    }
+
+    /// All its lines of all tables.
+    pub fn lines(&self) -> String {
+        let arrivals = (0..self.parts().len()).map(|i| self.markdown_of_arrivals(i));
+        let lines = [self.markdown(), self.markdown_of_int8()].into_iter().chain(arrivals);
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
     fn markdown(&self) -> String {
+        let after_pause = self.after_pause();
         format!(
-            "| {} | {:.0} | {:.0} | {:.0} % | {:.0} % | {} | {} / {} | {} | {} |",
+            "| {} | {:.0} | {:.0} | {:.0} % | {:.0} % | {} | {} | {} / {} | {} | {} |",
             self.name,
-            self.median(|r| if self.latency_counts { r.bare.run.recip() } else { r.bare.rows_per_second }),
+            self.median(|r| r.bare.rows_per_second),
             self.median(|r| r.float.rows_per_second),
             100. * self.ratio(),
-            100. * self.median(|r| r.bare.cpu / r.float.cpu),
-            if self.latency_counts { ms(self.median(|r| r.bare.run)) } else { String::new() },
+            100. * self.ratio_by_cpu(),
+            after_pause.map(|_| ms(self.median(|r| r.bare.run))).unwrap_or_default(),
+            after_pause.map(ms).unwrap_or_default(),
             ms(self.median(|r| r.float.p50)),
             ms(self.median(|r| r.float.p95)),
             ms(self.median(|r| r.float.health)),
@@ -81,10 +135,28 @@ impl Row {
             self.name,
             self.median(|r| r.float.rows_per_second),
             self.median(|r| r.int8.rows_per_second),
-            self.median(|r| r.int8.rows_per_second / r.float.rows_per_second),
-            self.median(|r| r.float.cpu / r.int8.cpu),
+            self.times(),
+            self.times_by_cpu(),
             ms(self.median(|r| r.int8.p50)),
             ms(self.median(|r| r.int8.p95)),
+        )
+    }
+
+    fn markdown_of_arrivals(&self, i: usize) -> String {
+        let cells = |of: fn(&Arrivals) -> &Open| {
+            let median = |value: fn(&Open) -> f64| self.median(|r| value(of(&r.arrivals[i])));
+            let times = [median(|o| o.p50), median(|o| o.p95), median(|o| o.p99)].map(ms).join(" / ");
+            let refused: usize = self.rounds.iter().map(|r| of(&r.arrivals[i]).refused).sum();
+            format!("{:.0} | {times} | {refused}", median(|o| o.rate))
+        };
+        let late = |r: &Round| r.arrivals[i].float.late.max(r.arrivals[i].int8.late);
+        format!(
+            "| {:.0} % of what {} reach | {} | {} | {} |",
+            100. * self.parts()[i],
+            self.name,
+            cells(|a| &a.float),
+            cells(|a| &a.int8),
+            ms(self.median(late)),
         )
     }
 
@@ -92,10 +164,27 @@ impl Row {
         let rounds = self.rounds.iter().map(|r| {
             json!({
                 "bareRowsPerSecond": r.bare.rows_per_second, "bareRunSeconds": r.bare.run,
-                "bareCpuSeconds": r.bare.cpu, "float32": r.float.json(), "int8": r.int8.json(),
+                "bareRunAfterPauseSeconds": r.after_pause, "bareCpuSeconds": r.bare.cpu,
+                "float32": r.float.json(), "int8": r.int8.json(),
+                "arrivals": r.arrivals.iter().map(Arrivals::json).collect::<Vec<_>>(),
             })
         });
         json!({"load": self.name, "ratio": self.ratio(), "rounds": rounds.collect::<Vec<_>>()})
+    }
+}
+
+impl Arrivals {
+    fn json(&self) -> Value {
+        json!({"part": self.part, "float32": self.float.json(), "int8": self.int8.json()})
+    }
+}
+
+impl Open {
+    fn json(&self) -> Value {
+        json!({
+            "requestsPerSecond": self.rate, "p50Seconds": self.p50, "p95Seconds": self.p95,
+            "p99Seconds": self.p99, "sentLateP99Seconds": self.late, "refused": self.refused,
+        })
     }
 }
 
@@ -110,22 +199,28 @@ impl Served {
 
 impl Report {
     pub fn markdown(&self) -> String {
-        let rows: Vec<_> = self.rows.iter().map(Row::markdown).collect();
-        let int8: Vec<_> = self.rows.iter().map(Row::markdown_of_int8).collect();
+        let lines = |of: fn(&Row) -> String| self.rows.iter().map(of).collect::<Vec<_>>().join("\n");
+        let arrivals = |row: &Row| {
+            let lines = (0..row.parts().len()).map(|i| row.markdown_of_arrivals(i));
+            lines.map(|line| line + "\n").collect::<String>()
+        };
         format!(
-            "| load | bare, texts/s | pod, texts/s | ratio | ratio by CPU time | bare run, ms | p50 / p95, ms | health p99, ms | client's CPU a text, ms |\n\
-             |---|---|---|---|---|---|---|---|---|\n{}\n\n\
-             {} threads, medians of {} rounds. {} The weights are {:.0} MiB.\n\n\
+            "| load | bare, texts/s | pod, texts/s | ratio | ratio by CPU time | bare run, ms | bare run after a pause, ms | p50 / p95, ms | health p99, ms | client's CPU a text, ms |\n\
+             |---|---|---|---|---|---|---|---|---|---|\n{}\n\n\
+             {} threads, medians of {} rounds. A pause is as long as the pod's p50 is over a bare run. {} The weights are {:.0} MiB.\n\n\
              | load | float32, texts/s | int8, texts/s | times float32 | by CPU time | p50 / p95 in int8, ms |\n\
              |---|---|---|---|---|---|\n{}\n\n\
-             In int8: {}",
-            rows.join("\n"),
+             In int8: {}\n\n\
+             | requests come by chance, at | float32, texts/s | p50 / p95 / p99, ms | refused | int8, texts/s | p50 / p95 / p99, ms | refused | sent late, p99, ms |\n\
+             |---|---|---|---|---|---|---|---|\n{}",
+            lines(Row::markdown),
             self.threads,
             self.starts[0].len(),
             self.start_and_memory(0),
             self.weights,
-            int8.join("\n"),
+            lines(Row::markdown_of_int8),
             self.start_and_memory(1),
+            self.rows.iter().map(arrivals).collect::<String>(),
         )
     }
 

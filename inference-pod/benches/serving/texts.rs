@@ -66,6 +66,12 @@ impl Dice {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % sides
     }
+
+    /// A number above 0, and 1 at most.
+    pub fn part(&mut self) -> f64 {
+        const PARTS: usize = 1 << 24;
+        (self.below(PARTS) + 1) as f64 / PARTS as f64
+    }
 }
 
 /// A text of so many words.
