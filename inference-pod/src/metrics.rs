@@ -1,8 +1,9 @@
 //! What is counted and timed.
 
-use std::sync::atomic::AtomicU64;
+use std::{sync::atomic::AtomicU64, time::Instant};
 
 use kembed_queue::wire::Lane;
+use kembed_runtime::traces::Span;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{
@@ -25,11 +26,11 @@ pub struct Metrics {
     /// Requests that got no vectors, by why.
     pub refusals: Family<Refused, Counter>,
     /// Requests whose vectors are waited for.
-    pub queue_requests: Family<InLane, Gauge>,
+    pub queue_requests: ByLane,
     /// Inputs that wait for the network.
-    pub queue_inputs: Family<InLane, Gauge>,
+    pub queue_inputs: ByLane,
     /// Tokens that wait for the network.
-    pub queue_tokens: Family<InLane, Gauge>,
+    pub queue_tokens: ByLane,
     /// Inputs that were in hand already when they were asked for, and not run again.
     pub joined: Counter,
     /// From being queued to being taken into a batch.
@@ -77,6 +78,30 @@ pub struct InLane {
     pub lane: &'static str,
 }
 
+/// A gauge for each lane. Both are looked up once: that takes a lock and a hash, and they are set for every request.
+#[derive(Clone, Debug)]
+pub struct ByLane {
+    family: Family<InLane, Gauge>,
+    lanes: [Gauge; 2],
+}
+
+impl ByLane {
+    /// The gauge of a lane.
+    pub fn of(&self, lane: Lane) -> &Gauge {
+        &self.lanes[lane as usize]
+    }
+}
+
+impl Default for ByLane {
+    fn default() -> Self {
+        let family = Family::default();
+        let gauge = |lane: Lane| Gauge::clone(&family.get_or_create(&InLane::from(lane)));
+        // In the order in which lanes are numbered.
+        let lanes = [gauge(Lane::Interactive), gauge(Lane::Bulk)];
+        Self { family, lanes }
+    }
+}
+
 /// The labels of [`Metrics::busy`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByWorker {
@@ -104,9 +129,13 @@ impl Metrics {
         let m = new.clone();
         registry.register("kembed_requests", "Requests for embeddings that were answered", m.requests);
         registry.register("kembed_refusals", "Requests that got no vectors", m.refusals);
-        registry.register("kembed_queue_requests", "Requests whose vectors are waited for", m.queue_requests);
-        registry.register("kembed_queue_inputs", "Inputs that wait for the network", m.queue_inputs);
-        registry.register("kembed_queue_tokens", "Tokens that wait for the network", m.queue_tokens);
+        registry.register(
+            "kembed_queue_requests",
+            "Requests whose vectors are waited for",
+            m.queue_requests.family,
+        );
+        registry.register("kembed_queue_inputs", "Inputs that wait for the network", m.queue_inputs.family);
+        registry.register("kembed_queue_tokens", "Tokens that wait for the network", m.queue_tokens.family);
         registry.register("kembed_joined_inputs", "Inputs that waited for another's vector", m.joined);
         registry.register("kembed_queue_wait_seconds", "From queued to taken into a batch", m.queue_wait);
         registry.register("kembed_batch_inputs", "Inputs of a batch", m.batch_inputs);
@@ -132,9 +161,9 @@ impl Metrics {
         Self {
             requests: Family::default(),
             refusals: Family::default(),
-            queue_requests: Family::default(),
-            queue_inputs: Family::default(),
-            queue_tokens: Family::default(),
+            queue_requests: ByLane::default(),
+            queue_inputs: ByLane::default(),
+            queue_tokens: ByLane::default(),
             joined: Counter::default(),
             queue_wait: seconds(),
             batch_inputs: sizes(),
@@ -151,9 +180,19 @@ impl Metrics {
         }
     }
 
+    /// Times the tokenising of one request.
+    pub fn tokenising<T>(&self, span: &Span, work: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let done = work();
+        let end = Instant::now();
+        self.tokenise.observe(end.duration_since(start).as_secs_f64());
+        span.past("tokenise", start, end);
+        done
+    }
+
     /// Counts a request as waiting for its vectors, until what is given is dropped.
     pub fn waits(&self, lane: Lane) -> Waits {
-        let gauge = self.queue_requests.get_or_create(&lane.into()).clone();
+        let gauge = self.queue_requests.of(lane).clone();
         gauge.inc();
         Waits(gauge)
     }

@@ -14,7 +14,6 @@ use inference_pod::{
     batch::Ended,
     engine::{EmbedError, Input, Request as EmbedRequest, Terms},
     limits::Limits,
-    metrics::InLane,
     pod::{Identity, Pod, Stage},
 };
 use kembed_queue::{
@@ -314,8 +313,8 @@ async fn started(tested: &mut Tested) -> usize {
 }
 
 async fn waits(pod: &Pod, inputs: i64) {
-    let lanes = [Lane::Interactive, Lane::Bulk].map(InLane::from);
-    let waiting = || lanes.iter().map(|lane| pod.metrics.queue_inputs.get_or_create(lane).get()).sum::<i64>();
+    let gauges = [Lane::Interactive, Lane::Bulk].map(|lane| pod.metrics.queue_inputs.of(lane));
+    let waiting = || gauges.iter().map(|gauge| gauge.get()).sum::<i64>();
     while waiting() != inputs {
         tokio::task::yield_now().await;
     }

@@ -275,8 +275,8 @@ impl Shared {
     fn count(&self, state: &State) {
         for lane in [Lane::Interactive, Lane::Bulk] {
             let load = state.queue.load(lane);
-            self.metrics.queue_inputs.get_or_create(&lane.into()).set(load.items as i64);
-            self.metrics.queue_tokens.get_or_create(&lane.into()).set(load.tokens as i64);
+            self.metrics.queue_inputs.of(lane).set(load.items as i64);
+            self.metrics.queue_tokens.of(lane).set(load.tokens as i64);
         }
     }
 }
