@@ -2,6 +2,7 @@
 
 mod classify;
 mod every_token;
+mod tokenising;
 
 use std::{
     sync::Arc,
@@ -12,6 +13,7 @@ use kembed_queue::{Refusal, credit::PodLoad, wire::Lane};
 use kembed_runtime::traces::Span;
 use tokio::sync::Semaphore;
 
+use self::tokenising::is_short;
 pub use self::{
     classify::{Classify, Sequence, Texts},
     every_token::TokenVectors,
@@ -55,6 +57,16 @@ pub struct Request {
     pub dimensions: Option<usize>,
     /// Whether vectors are brought to length one; else as the model has it.
     pub normalize: Option<bool>,
+}
+
+impl Input {
+    /// Bytes to tokenise.
+    fn size(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Tokens(_) => 0,
+        }
+    }
 }
 
 impl Request {
@@ -304,6 +316,7 @@ impl Engine {
         let Request { inputs, input_type, prompt_name, cut, dimensions, .. } = request;
         self.check(&inputs, dimensions)?;
         let prompt = self.prompt(input_type, prompt_name.as_deref())?;
+        let is_short = is_short(inputs.iter().map(|input| prompt.len() + input.size()), cut);
         let tokenise = move |tokeniser: &Tokeniser| {
             let ids = inputs.into_iter().map(|input| match input {
                 Input::Tokens(ids) => Ok(ids),
@@ -311,7 +324,7 @@ impl Engine {
             });
             ids.map(|ids| ids.map(Row::new)).collect()
         };
-        let (start, rows) = (Instant::now(), self.blocking(tokenise).await?);
+        let (start, rows) = (Instant::now(), self.tokenise(is_short, tokenise).await?);
         effort.tokenise = start.elapsed();
         self.known(rows)
     }
@@ -436,25 +449,5 @@ impl Engine {
             Some(&id) => Err(EmbedError::UnknownToken { input: i, id, vocabulary }),
             None => Ok(()),
         }
-    }
-
-    /// Works with the tokeniser where that holds up nothing, on a bounded number of threads.
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Tokeniser) -> Result<T, TokeniseError> + Send + 'static,
-    ) -> Result<T, EmbedError> {
-        let permit = self.tokenising.clone().acquire_owned().await.map_err(|_| EmbedError::Stopped)?;
-        let (tokeniser, metrics, span) = (self.tokeniser.clone(), self.metrics.clone(), Span::current());
-        let work = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            let start = Instant::now();
-            let done = work(&tokeniser);
-            let end = Instant::now();
-            metrics.tokenise.observe(end.duration_since(start).as_secs_f64());
-            span.past("tokenise", start, end);
-            done
-        });
-        // The only ways to fail are a panic inside the tokenizer and the end of the runtime.
-        Ok(work.await.map_err(|_| EmbedError::Tokenise(TokeniseError::Text))??)
     }
 }

@@ -78,8 +78,8 @@ impl Tokeniser {
         Ok(Self { tokenizer, uncut: OnceLock::new(), lower_case, max_tokens, special, border })
     }
 
-    /// The ids of a text, special tokens included, cut at the limit. Not for async threads: it takes time in proportion
-    /// to the tokens that count, or to the text if it has no place where it can be cut.
+    /// The ids of a text, special tokens included, cut at the limit. On async threads for short texts alone: it takes
+    /// time in proportion to the tokens that count, or to the text if it has no place where it can be cut.
     ///
     /// # Errors
     /// If the tokenizer cannot take this text; the message holds none of it.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{EmbedError, Engine, Terms, WRITTEN};
+use super::{EmbedError, Engine, Terms, WRITTEN, tokenising::is_short};
 use crate::{
     batch::row::Row,
     in_hand::Held,
@@ -131,11 +131,13 @@ impl Engine {
             (Texts::Against { .. }, _) => return Err(EmbedError::OtherModel("a re-ranker")),
         }
         self.check_count(texts.count())?;
-        if let Some(empty) = texts.sizes().iter().position(|&size| size == 0) {
+        let sizes = texts.sizes();
+        if let Some(empty) = sizes.iter().position(|&size| size == 0) {
             return Err(EmbedError::Empty(empty));
         }
+        let is_short = is_short(sizes.into_iter(), cut);
         let start = Instant::now();
-        let rows = self.blocking(move |tokeniser| texts.rows(tokeniser, cut)).await?;
+        let rows = self.tokenise(is_short, move |tokeniser| texts.rows(tokeniser, cut)).await?;
         held.effort.tokenise = start.elapsed();
         self.run(self.known(rows)?, limits, &mut held.effort).await
     }
