@@ -199,6 +199,10 @@ impl Gateway {
         terms: Terms,
         exchange: &mut Exchange,
     ) -> Result<Answer, Refusal> {
+        if self.draining.is_cancelled() && self.peers.successor(&service).is_some() {
+            // Without a name: who that is may be about to end too, and they must not send it to and fro.
+            return Err(Refusal::Moved { to: None });
+        }
         let caller = self.knowledge.read(|directory| {
             let caller = directory.is_complete().then(|| directory.caller(&head.headers));
             caller.filter(|caller| directory.view_for(caller, &service).is_some())

@@ -290,6 +290,9 @@ async fn an_owner_that_ends_hands_over_what_waits() {
     let mut asking = JoinSet::new();
     let entries = [0, 1, 2].map(|entry| fleet.0[entry].bench.clone());
     line_up(&mut asking, &entries, || pod.in_hand() + fleet.0[0].bench.waiting()).await;
+    // As Kubernetes does it: first the pod is marked, which all hear of, and then the process.
+    let ending = GatewayPod { serves: false, ..fleet.0[0].pod.clone() };
+    fleet.0.iter().for_each(|member| member.learn([&ending, &fleet.0[1].pod, &fleet.0[2].pod]));
     fleet.0[0].bench.shutdown.cancel();
     eventually(|| fleet.0[0].bench.waiting() == 0).await;
     eventually(|| pod.in_hand() + fleet.0[1].bench.waiting() == LINE).await;
@@ -299,6 +302,7 @@ async fn an_owner_that_ends_hands_over_what_waits() {
     eventually(|| fleet.0[0].bench.server.is_finished()).await;
 }
 
+/// Nor do the others hear of it from anybody but the gateway itself, as when a process alone is ended.
 #[tokio::test]
 async fn gateways_may_end_one_after_the_other_under_load() {
     let pod = StubPod::start(4).await;
