@@ -98,7 +98,8 @@ async fn send(
 fn arrivals(dice: &mut Dice, rate: f64, time: Duration) -> Vec<Duration> {
     let mut now = Duration::ZERO;
     std::iter::from_fn(|| {
-        now += Duration::from_secs_f64(-dice.part().ln() / rate);
+        // At no rate nothing ever comes.
+        now += Duration::try_from_secs_f64(-dice.part().ln() / rate).ok()?;
         Some(now)
     })
     .take_while(|now| *now < time)

@@ -137,7 +137,8 @@ fn reach(to: f64, step: f64, lines: &[Line]) -> f64 {
 }
 
 fn most(lines: &[Line]) -> f64 {
-    lines.iter().flat_map(|line| line.marks.values()).fold(0., |most: f64, value| most.max(*value))
+    let values = lines.iter().flat_map(|line| line.marks.values()).filter(|value| value.is_finite());
+    values.fold(0., |most, value| value.max(most))
 }
 
 fn lines_of_latency(row: &Row) -> Vec<Line> {
