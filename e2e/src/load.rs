@@ -14,10 +14,12 @@ use tokio::{task::JoinHandle, time::sleep};
 
 use crate::client::Client;
 
-/// Requests at the same time.
-const CLIENTS: usize = 2;
+/// Clients of a load that only watches.
+const FEW: usize = 2;
 /// Between two requests of one client: they are to notice a gap, not to use up two cores.
 const PAUSE: Duration = Duration::from_millis(20);
+/// What OpenAI's clients wait before they send a request again; then twice as long each time.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
 
 /// Clients that ask until they are told to stop.
 pub struct Load {
@@ -28,15 +30,27 @@ pub struct Load {
 #[derive(Default)]
 struct Outcome {
     answered: usize,
+    retried: usize,
     failures: Vec<String>,
 }
 
 impl Load {
     /// Begins to ask for embeddings below `base`.
     pub fn start(client: &Client, base: &str) -> Self {
+        Self::of(FEW, client, base)
+    }
+
+    /// As [`Load::start`], with so many clients at a time.
+    pub fn of(clients: usize, client: &Client, base: &str) -> Self {
+        Self::retrying(0, clients, client, base)
+    }
+
+    /// As [`Load::of`], of clients that send a request that failed so many times more, waiting as OpenAI's do.
+    pub fn retrying(retries: u32, clients: usize, client: &Client, base: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let ask = |_| tokio::spawn(ask(client.clone(), format!("{base}/v1/embeddings"), stop.clone()));
-        Self { clients: (0..CLIENTS).map(ask).collect(), stop }
+        let ask =
+            |_| tokio::spawn(ask(client.clone(), format!("{base}/v1/embeddings"), retries, stop.clone()));
+        Self { clients: (0..clients).map(ask).collect(), stop }
     }
 
     /// Ends, and returns how many requests were answered.
@@ -49,6 +63,7 @@ impl Load {
         for client in self.clients {
             let one = client.await.context("a client panicked")?;
             all.answered += one.answered;
+            all.retried += one.retried;
             all.failures.extend(one.failures);
         }
         let (failed, first) =
@@ -59,17 +74,30 @@ impl Load {
             all.answered
         );
         ensure!(all.answered > 0, "no request was sent");
+        if all.retried > 0 {
+            eprintln!("{} requests were answered, {} times after a retry", all.answered, all.retried);
+        }
         Ok(all.answered)
     }
 }
 
-async fn ask(client: Client, url: String, stop: Arc<AtomicBool>) -> Outcome {
+async fn ask(client: Client, url: String, retries: u32, stop: Arc<AtomicBool>) -> Outcome {
     let mut outcome = Outcome::default();
     while !stop.load(Ordering::Relaxed) {
         let body = json!({"model": "any", "input": format!("request {}", outcome.answered)});
-        match client.post(&url, body).await.and_then(|answer| answer.success()) {
-            Ok(_) => outcome.answered += 1,
-            Err(error) => outcome.failures.push(format!("{error:#}")),
+        let mut tried = 0;
+        loop {
+            match client.post(&url, body.clone()).await.and_then(|answer| answer.success()) {
+                Ok(_) => outcome.answered += 1,
+                Err(_) if tried < retries => {
+                    sleep(FIRST_RETRY * 2_u32.pow(tried)).await;
+                    tried += 1;
+                    outcome.retried += 1;
+                    continue;
+                }
+                Err(error) => outcome.failures.push(format!("{error:#}")),
+            }
+            break;
         }
         sleep(PAUSE).await;
     }

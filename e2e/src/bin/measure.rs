@@ -1,6 +1,7 @@
-//! Measures, on the test cluster: the time from `kubectl apply` to Ready, and the memory of kembed's programs.
+//! Measures, on the test cluster: the time from `kubectl apply` to Ready, and the memory of kembed's programs; or how
+//! long the first request waits for a service at zero.
 //!
-//! `e2e/cluster/cluster exec -- target/debug/measure`
+//! `e2e/cluster/cluster exec -- target/debug/measure [--wakes 20]`
 
 use std::{env, fs, time::Instant};
 
@@ -8,10 +9,11 @@ use anyhow::Context;
 use clap::Parser;
 use e2e::{
     TempNamespace,
-    service::{MODEL, of_model, serves_with},
+    service::{MODEL, of_model, serves_with, with},
     with_temp_ns,
 };
 use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
 
 /// Measures the time from `kubectl apply` to Ready, and the memory of kembed's programs
 #[derive(Parser)]
@@ -19,43 +21,74 @@ struct Args {
     /// How often to apply each kind of service
     #[arg(long, default_value_t = 10)]
     times: usize,
+    /// Measures instead how long a request at zero waits for its vector, so often for each kind of service
+    #[arg(long)]
+    wakes: Option<usize>,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let Args { times } = Args::parse();
-    println!("| model from | apply to Ready: median | least | most |\n|---|---|---|---|");
+    let Args { times, wakes } = Args::parse();
+    let what = if wakes.is_some() { "request at zero to vector" } else { "apply to Ready" };
+    println!("| model from | {what}: median | least | most |\n|---|---|---|---|");
     for (source, uri) in [
         ("a hub in the cluster", format!("hf://{MODEL}")),
         ("an image on the node", "image://kembed.test/minilm:1".to_owned()),
     ] {
         with_temp_ns(async move |ns| {
-            let mut seconds = Vec::new();
-            for _ in 0..times {
-                seconds.push(apply_to_ready(&ns, &uri).await?);
-            }
+            let mut seconds = match wakes {
+                Some(wakes) => zero_to_vector(&ns, &uri, wakes).await?,
+                None => apply_to_ready(&ns, &uri, times).await?,
+            };
             seconds.sort_by(f64::total_cmp);
-            let median = seconds.get(seconds.len() / 2).context("--times must be at least 1")?;
+            let median = seconds.get(seconds.len() / 2).context("once at least")?;
             let (least, most) = (seconds[0], seconds[seconds.len() - 1]);
             println!("| {source} | {median:.2} s | {least:.2} s | {most:.2} s |");
             Ok(())
         })
         .await?;
     }
-    with_temp_ns(async |ns| memory(&ns).await).await
+    if wakes.is_none() {
+        with_temp_ns(async |ns| memory(&ns).await).await?;
+    }
+    Ok(())
 }
 
 /// Seconds from the start of kubectl until the service says it is ready. Ends with nothing of it left.
-async fn apply_to_ready(ns: &TempNamespace, uri: &str) -> anyhow::Result<f64> {
-    let begun = Instant::now();
-    ns.apply(of_model("minilm", uri)).await?;
-    ns.await_service("minilm", "the service to be ready", |emb| serves_with(emb, 1)).await?;
-    let seconds = begun.elapsed().as_secs_f64();
-    ns.kubectl(&["delete", "emb/minilm"]).await?;
+async fn apply_to_ready(ns: &TempNamespace, uri: &str, times: usize) -> anyhow::Result<Vec<f64>> {
+    let mut seconds = Vec::new();
+    for _ in 0..times {
+        let begun = Instant::now();
+        ns.apply(of_model("minilm", uri)).await?;
+        ns.await_service("minilm", "the service to be ready", |emb| serves_with(emb, 1)).await?;
+        seconds.push(begun.elapsed().as_secs_f64());
+        ns.kubectl(&["delete", "emb/minilm"]).await?;
+        no_pods(ns).await?;
+    }
+    Ok(seconds)
+}
+
+/// Seconds that a request waits which finds no pod.
+async fn zero_to_vector(ns: &TempNamespace, uri: &str, times: usize) -> anyhow::Result<Vec<f64>> {
+    ns.apply(with(of_model("minilm", uri), json!({"scaling": {"minReplicas": 0}}))).await?;
+    ns.await_serving("minilm", 1).await?;
+    let base = format!("http://minilm.{}.svc", ns.name);
+    let mut seconds = Vec::new();
+    for _ in 0..times {
+        ns.to_zero("minilm").await?;
+        no_pods(ns).await?;
+        let begun = Instant::now();
+        ns.kembed.gateway.embed(&base, "minilm", &["hello"]).await?;
+        seconds.push(begun.elapsed().as_secs_f64());
+    }
+    Ok(seconds)
+}
+
+async fn no_pods(ns: &TempNamespace) -> anyhow::Result<()> {
     for pod in ns.made_for::<Pod>("minilm").await? {
         ns.await_object(&pod, "the pod to go", |pod: Option<&Pod>| pod.is_none()).await?;
     }
-    Ok(seconds)
+    Ok(())
 }
 
 /// Prints what the programs hold with one service that has answered a few requests.

@@ -88,7 +88,8 @@ async fn a_gpu_that_no_node_has() -> anyhow::Result<()> {
         ns.apply(with(minilm("minilm"), gpu)).await?;
         let short = (ConditionType::CapacityAvailable, Reason::Unschedulable, "nvidia.com/gpu");
         fails(&ns, "minilm", short).await?;
-        let refused = ns.kembed.gateway.get(&format!("http://minilm.{}/?content=hello", ns.name)).await?;
+        // A request for vectors would wait for a node.
+        let refused = ns.kembed.gateway.get(&format!("http://minilm.{}/info", ns.name)).await?;
         ensure!(refused.status == 503 && refused.body.contains("Unschedulable"), "{refused:?}");
 
         cluster(&["gpus", "1"]).await?;

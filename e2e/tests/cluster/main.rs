@@ -12,5 +12,6 @@ mod revision;
 mod rollout;
 mod scaling;
 mod serving;
+mod survival;
 mod validation;
 mod waking;

@@ -5,14 +5,13 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use e2e::{
     TempNamespace,
-    service::{condition, minilm, with},
-    wait::await_that,
+    client::vectors,
+    golden::{self, assert_right},
+    service::{minilm, with},
     with_temp_ns,
 };
-use kembed_crds::{
-    EmbeddingService,
-    conditions::{ConditionType, Reason, ScalingReason},
-};
+use futures::future::try_join_all;
+use kembed_crds::conditions::ScalingReason;
 use reqwest::Method;
 use serde_json::json;
 
@@ -23,7 +22,7 @@ async fn a_request_at_zero_brings_a_pod_and_a_look_does_not() -> anyhow::Result<
         ns.await_serving("minilm", 1).await?;
         let base = format!("http://minilm.{}.svc", ns.name);
         for round in 1..=3 {
-            to_zero(&ns).await?;
+            ns.to_zero("minilm").await?;
             look(&ns, &base).await?;
             let took = vector(&ns, &base).await?;
             eprintln!("from zero to a vector, round {round}: {took:.2} s");
@@ -33,6 +32,38 @@ async fn a_request_at_zero_brings_a_pod_and_a_look_does_not() -> anyhow::Result<
         ensure!(scaling.reason == ScalingReason::Activated.as_str(), "{scaling:?}");
         let events = ns.events().await?;
         ensure!(events.iter().any(|event| event.starts_with("Activated: ")), "{events:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn who_asks_at_zero_waits_and_is_answered() -> anyhow::Result<()> {
+    with_temp_ns(|ns| async move {
+        ns.apply(with(minilm("minilm"), json!({"scaling": {"minReplicas": 0}}))).await?;
+        ns.await_serving("minilm", 1).await?;
+        let base = format!("http://minilm.{}.svc", ns.name);
+        let golden = golden::all()?.into_iter().next().context("no golden vector")?;
+
+        // One that knows nothing of kembed, by the name that pods use.
+        ns.to_zero("minilm").await?;
+        let body = json!({"model": "minilm", "input": golden.text}).to_string();
+        let answer =
+            ns.curl(&["--fail-with-body", "--json", &body, &format!("{base}/v1/embeddings")]).await?;
+        assert_right(&golden, vectors(&answer)?.first().context("no vector")?);
+
+        // Many at once, at whichever gateway they get to.
+        ns.to_zero("minilm").await?;
+        let gateways = ns.kembed.gateways().await?;
+        let own = format!("http://minilm.{}.svc:8080", ns.name);
+        let asked = gateways.iter().cycle().take(20).map(|gateway| {
+            let texts = [golden.text.as_str()];
+            let own = &own;
+            async move { gateway.embed(own, "minilm", &texts).await }
+        });
+        for vectors in try_join_all(asked).await.context("one of those who waited")? {
+            assert_right(&golden, vectors.first().context("no vector")?);
+        }
         Ok(())
     })
     .await
@@ -54,23 +85,6 @@ async fn the_load_is_for_the_controller_alone() -> anyhow::Result<()> {
     .await
 }
 
-/// Takes the last pod away, and waits until all know.
-async fn to_zero(ns: &TempNamespace) -> anyhow::Result<()> {
-    ns.kubectl(&["scale", "emb/minilm", "--replicas=0"]).await?;
-    let asleep = |emb: &EmbeddingService| {
-        let ready = condition(emb, ConditionType::Ready);
-        ready.is_some_and(|ready| ready.status == "True" && ready.reason == Reason::ScaledToZero.as_str())
-            && emb.status.as_ref().is_some_and(|status| status.replicas == 0)
-    };
-    ns.await_service("minilm", "the service to sleep", asleep).await?;
-    let url = format!("http://minilm.{}.svc:8080/info", ns.name);
-    for gateway in ns.kembed.gateways().await? {
-        let refuses = async || Ok(gateway.get(&url).await?.body.contains("ScaledToZero").then_some(()));
-        await_that("each gateway to know that it sleeps", refuses).await?;
-    }
-    Ok(())
-}
-
 async fn look(ns: &TempNamespace, base: &str) -> anyhow::Result<()> {
     for path in ["/", "/health", "/health/ready", "/info", "/v1/models", "/metrics"] {
         for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
@@ -83,15 +97,9 @@ async fn look(ns: &TempNamespace, base: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Asks again and again until there is a vector; tells how many seconds that took.
+/// Asks once, and waits; tells how many seconds that took.
 async fn vector(ns: &TempNamespace, base: &str) -> anyhow::Result<f64> {
     let began = Instant::now();
-    let request = json!({"model": "minilm", "input": "hello"});
-    await_that("a vector", || async {
-        let answer = ns.kembed.gateway.post(&format!("{base}/v1/embeddings"), request.clone()).await?;
-        ensure!(answer.status == 200 || answer.header("x-should-retry") == Some("true"), "{answer:?}");
-        Ok((answer.status == 200).then_some(()))
-    })
-    .await?;
+    ns.kembed.gateway.embed(base, "minilm", &["hello"]).await?;
     Ok(began.elapsed().as_secs_f64())
 }
