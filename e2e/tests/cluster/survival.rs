@@ -34,7 +34,7 @@ async fn under_load(
     let answered = load.stop().await.with_context(|| format!("during {what}"))?;
     ended.with_context(|| format!("during {what}"))?;
     eprintln!("during {what}: {answered} requests, all answered");
-    ensure!(answered > 3 * CLIENTS, "only {answered} requests went through: {what} was not watched");
+    ensure!(answered > 2 * CLIENTS, "only {answered} requests went through: {what} was not watched");
     Ok(())
 }
 
