@@ -6,5 +6,7 @@ pub mod cli;
 pub mod controller;
 pub mod gateway;
 
+mod pauses;
+
 #[cfg(test)]
 mod documentation;

@@ -25,6 +25,7 @@ use super::{
     metrics::Metrics,
     stream::{self, Dialer},
 };
+use crate::pauses::Pauses;
 
 /// What the streams tell.
 #[derive(Clone, Debug)]
@@ -63,7 +64,7 @@ pub async fn follow(
     let selected = watcher::Config::default().labels(&whereabouts.selector);
     let mut events = std::pin::pin!(
         watcher(pods, selected)
-            .default_backoff()
+            .backoff(Pauses::new())
             .modify(|pod| pod.metadata.managed_fields = None)
             .reflect(writer)
     );

@@ -47,12 +47,15 @@ use self::{
     metrics::Metrics,
     reconcile::{Context, Error, reconcile},
 };
-use crate::autoscaler::{
-    self,
-    decisions::Decisions,
-    stream::Dialer,
-    streams::Whereabouts,
-    wake::{self, Waker},
+use crate::{
+    autoscaler::{
+        self,
+        decisions::Decisions,
+        stream::Dialer,
+        streams::Whereabouts,
+        wake::{self, Waker},
+    },
+    pauses::Pauses,
 };
 
 /// How long after a failure a service is tried again.
@@ -138,7 +141,7 @@ async fn control(
     let (pods, writer) = reflector::store();
     let ours = watcher::Config::default().labels(&observe::pod_selector());
     let pod_changes = watcher(Api::<Pod>::all(client.clone()), ours)
-        .default_backoff()
+        .backoff(Pauses::new())
         .modify(|pod| pod.metadata.managed_fields = None) // half of a pod's size, and never read
         .reflect(writer)
         .touched_objects();
@@ -165,6 +168,7 @@ async fn control(
     let autoscaling = autoscaler::run(waker, whereabouts, Dialer::new(args.gateway_token.clone()));
     let reconciling = controller
         .with_config(ControllerConfig::default().concurrency(args.concurrency).debounce(DEBOUNCE))
+        .trigger_backoff(Pauses::new())
         .owns(Api::<Deployment>::all(client), deployments)
         .watches_stream(pod_changes, |pod| service_ref(&pod))
         .graceful_shutdown_on(shutdown.cancelled_owned())

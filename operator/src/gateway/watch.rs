@@ -15,12 +15,13 @@ use kube::{
 };
 
 use super::{directory::Update, knowledge::Knowledge, objects, peers::Peers};
+use crate::pauses::Pauses;
 
 /// Follows all EmbeddingServices; never ends by itself.
 pub async fn services(client: Client, knowledge: Arc<Knowledge>) {
     let resource = ApiResource::erase::<EmbeddingService>(&());
     let api = Api::<objects::WatchedService>::all_with(client, &resource);
-    let events = watcher(api, Config::default()).default_backoff();
+    let events = watcher(api, Config::default()).backoff(Pauses::new());
     let learn = |update| knowledge.update(|directory| directory.update_services(update));
     follow("EmbeddingServices", events, objects::service, learn).await;
 }
@@ -29,7 +30,7 @@ pub async fn services(client: Client, knowledge: Arc<Knowledge>) {
 pub async fn pods(client: Client, knowledge: Arc<Knowledge>) {
     // A pod that loses one of the labels is told as deleted.
     let selector = format!("{MANAGED_BY_LABEL}={MANAGED_BY},{SERVICE_LABEL}");
-    let events = watcher(Api::<Pod>::all(client), Config::default().labels(&selector)).default_backoff();
+    let events = watcher(Api::<Pod>::all(client), Config::default().labels(&selector)).backoff(Pauses::new());
     let learn = |update| knowledge.update(|directory| directory.update_pods(update));
     follow("pods", events, objects::pod, learn).await;
 }
@@ -37,7 +38,7 @@ pub async fn pods(client: Client, knowledge: Arc<Knowledge>) {
 /// Follows the gateways, which are the pods of a namespace with these labels; never ends by itself.
 pub async fn gateways(client: Client, namespace: &str, labels: &str, peers: &Arc<Peers>) {
     let api = Api::<Pod>::namespaced(client, namespace);
-    let events = watcher(api, Config::default().labels(labels)).default_backoff();
+    let events = watcher(api, Config::default().labels(labels)).backoff(Pauses::new());
     follow("gateways", events, objects::gateway, |update| peers.update(update)).await;
 }
 
