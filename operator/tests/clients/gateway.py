@@ -163,10 +163,11 @@ def ask(program, url, key, slow_key):
     began = time.monotonic()
     once_more.refused(openai.InternalServerError, "Starting", 2, "team/absent")
     assert time.monotonic() - began >= 5, "Retry-After is 5"
+    # A pod that breaks off once is asked again by the gateway itself; what kills pods is not sent to one after the other.
     once_more.tries = 0
     once_more.embed("team/open", "stumble")
-    assert once_more.tries == 2, once_more.tries
-    once_more.refused(openai.InternalServerError, "pod_failed", 2, "team/open", "poison")
+    assert once_more.tries == 1, once_more.tries
+    once_more.refused(openai.InternalServerError, "pods_died", 1, "team/open", "poison")
     stranger.refused(openai.APIStatusError, "body_too_large", 1, "team/open", "x" * 100_000)
 
 
@@ -174,7 +175,8 @@ def main(program):
     pods = serve(Pod)
     key, listed = make_key(program, "--name", "quick")
     slow_key, slow_listed = make_key(program, "--name", "slow", "--requests-per-second", "1")
-    services = [service("closed", [listed, slow_listed]), service("open"), service("off", replicas=0), service("absent")]
+    absent = service("absent", traffic={"queueTimeout": "1s"})
+    services = [service("closed", [listed, slow_listed]), service("open"), service("off", replicas=0), absent]
     api = api_server(services, [pod("closed", pods.server_port), pod("open", pods.server_port)])
     with tempfile.TemporaryDirectory() as work:
         config, log = pathlib.Path(work, "kubeconfig"), pathlib.Path(work, "log")
@@ -190,8 +192,9 @@ def main(program):
                 }
             )
         )
-        listen, health = free_port(), free_port()
+        listen, health, internal = free_port(), free_port(), free_port()
         flags = [f"--listen=127.0.0.1:{listen}", f"--health-listen=127.0.0.1:{health}"]
+        flags += [f"--internal-listen=127.0.0.1:{internal}"]
         flags += ["--access-log", "--body-limit=65536", "--drain-delay=0s"]
         environment = {"KUBECONFIG": str(config), "KEMBED_LOG": "debug"}
         with log.open("w") as output:
