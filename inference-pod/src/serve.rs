@@ -27,6 +27,10 @@ const LINGER: Duration = Duration::from_secs(1);
 /// flags say otherwise, it is less than the 30 s after which Kubernetes kills unless told otherwise.
 const ENDING: Duration = Duration::from_secs(2);
 
+/// For work that blocks a thread, such as loading a model, to end. What ONNX Runtime holds goes when the process ends, and
+/// a thread that is inside it just then brings the process down.
+const BLOCKED: Duration = Duration::from_secs(5);
+
 /// Serves until a signal comes or something fails; the exit code says which.
 pub fn serve(args: ServeArgs) -> ExitCode {
     let termination_message = args.termination_message.clone();
@@ -35,8 +39,7 @@ pub fn serve(args: ServeArgs) -> ExitCode {
             let config = args.into_config()?;
             run(config, shutdown::on_signal().map_err(StartError::System)?).await
         });
-        // Work that still blocks, such as loading a model, is not waited for.
-        runtime.shutdown_background();
+        runtime.shutdown_timeout(BLOCKED);
         ended
     });
     let Err(error) = ended else { return ExitCode::SUCCESS };
