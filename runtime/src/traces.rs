@@ -130,11 +130,6 @@ impl Span {
         )
     }
 
-    /// Whether anything comes of it.
-    pub fn is_on(&self) -> bool {
-        self.0.is_some()
-    }
-
     /// Names this span to whom the headers are sent, so that they continue the trace. Leaves them alone where traces are
     /// off: what a client sent is passed on.
     pub fn propagate(&self, headers: &mut HeaderMap) {

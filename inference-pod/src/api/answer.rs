@@ -10,13 +10,18 @@ use std::{
 use axum::{
     body::{Body, Bytes, HttpBody},
     http::{HeaderValue, header::CONTENT_TYPE},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use http_body::{Frame, SizeHint};
+use kembed_queue::wire::SPACE_HEADER;
 use serde::Serialize;
 
 use super::ApiError;
-use crate::{engine::EmbedError, in_hand::Held, pod::Pod};
+use crate::{
+    engine::EmbedError,
+    in_hand::Held,
+    pod::{Pod, Serving},
+};
 
 /// Bytes that are handed over at once. The server takes more only when these are on their way.
 const PIECE: usize = 64 * 1024;
@@ -37,6 +42,19 @@ pub(super) fn json(pod: &Pod, answer: &impl Serialize, held: Held) -> Result<Res
     }
     response.extensions_mut().insert(effort);
     Ok(response)
+}
+
+/// The same, and names the space that the answer belongs to.
+///
+/// # Errors
+/// As [`json`].
+pub(super) fn in_space(
+    pod: &Pod,
+    serving: &Serving,
+    answer: &impl Serialize,
+    held: Held,
+) -> Result<Response, ApiError> {
+    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(pod, answer, held)?).into_response())
 }
 
 struct Answer {

@@ -10,15 +10,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use kembed_queue::wire::SPACE_HEADER;
 use serde::Serialize;
 
 use super::{
     ApiError,
-    answer::json,
+    answer::in_space,
     openai_body::{BodyError, Format, parse},
-    read::read,
-    terms::terms,
+    read::{Received, receive},
 };
 use crate::pod::Pod;
 
@@ -56,10 +54,7 @@ pub(super) async fn embeddings(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let terms = terms(&headers)?;
-    let serving = pod.serving().map_err(ApiError::not_ready)?;
-    let mut held = serving.engine.admit()?;
-    let bytes = read(body, pod.limits.body, &mut held).await?;
+    let Received { terms, serving, mut held, bytes } = receive(&pod, &headers, body).await?;
     let (request, format) = parse(&bytes)?;
     drop(bytes);
     serving.engine.make_room(&mut held, &request)?;
@@ -71,7 +66,7 @@ pub(super) async fn embeddings(
         model: &pod.name,
         usage: Usage { prompt_tokens: embeddings.tokens, total_tokens: embeddings.tokens },
     };
-    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(&pod, &answer, held)?).into_response())
+    in_space(&pod, serving, &answer, held)
 }
 
 impl From<BodyError> for ApiError {

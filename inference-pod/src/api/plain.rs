@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     extract::{RawQuery, State},
     http::{HeaderMap, HeaderName, Method, header::RETRY_AFTER},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use kembed_queue::wire::SPACE_HEADER;
 use serde::Serialize;
 use tower_http::cors::{Any, CorsLayer};
 
-use super::{ApiError, answer::json, query::parameter, terms::terms};
+use super::{ApiError, answer::in_space, query::parameter, terms::terms};
 use crate::{
     engine::{Input, Request},
     pod::Pod,
@@ -65,6 +65,5 @@ async fn embed(
     serving.engine.make_room(&mut held, &request)?;
     let mut embeddings = serving.engine.embed_in(terms, &mut held, request.without_empty_texts()?).await?;
     let vector = embeddings.vectors.pop().unwrap_or_default();
-    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(pod, &Answer { vector }, held)?)
-        .into_response())
+    in_space(pod, serving, &Answer { vector }, held)
 }

@@ -1,10 +1,17 @@
 //! A request's body, within a limit.
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    http::HeaderMap,
+};
 use http_body_util::BodyExt;
 
-use super::ApiError;
-use crate::{engine::EmbedError, in_hand::Held};
+use super::{ApiError, terms::terms};
+use crate::{
+    engine::{EmbedError, Terms},
+    in_hand::Held,
+    pod::{Pod, Serving},
+};
 
 /// Bytes that are read of a body that is too large, and thrown away: a client that is still sending would not see
 /// why it is refused.
@@ -12,6 +19,30 @@ const DRAINED: usize = 64 << 20;
 
 /// Times that a body is in memory: as it came, and as it is read.
 const COPIES: usize = 2;
+
+/// A request that leads to the network, in hand.
+pub(super) struct Received<'a> {
+    pub(super) terms: Terms,
+    pub(super) serving: &'a Serving,
+    pub(super) held: Held,
+    pub(super) bytes: Bytes,
+}
+
+/// Takes a request in hand, if the pod serves and has room, and reads its body.
+///
+/// # Errors
+/// If its terms mean nothing, the pod does not serve, or as [`read`].
+pub(super) async fn receive<'a>(
+    pod: &'a Pod,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Received<'a>, ApiError> {
+    let terms = terms(headers)?;
+    let serving = pod.serving().map_err(ApiError::not_ready)?;
+    let mut held = serving.engine.admit()?;
+    let bytes = read(body, pod.limits.body, &mut held).await?;
+    Ok(Received { terms, serving, held, bytes })
+}
 
 /// Reads a body.
 ///

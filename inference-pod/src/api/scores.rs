@@ -2,27 +2,19 @@
 
 use std::sync::Arc;
 
-use axum::{
-    body::Body,
-    extract::State,
-    http::HeaderMap,
-    response::{IntoResponse, Response},
-};
-use kembed_queue::wire::SPACE_HEADER;
+use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
 use serde::Serialize;
 
 use super::{
     ApiError,
-    answer::json,
-    read::read,
+    answer::in_space,
+    read::{Received, receive},
     scores_body::{Predict, Rerank},
     tei_body::parse,
-    terms::terms,
 };
 use crate::{
     engine::{Classify, EmbedError},
-    in_hand::Held,
-    pod::{Pod, Serving},
+    pod::Pod,
     scores::{best_first, shares},
 };
 
@@ -41,10 +33,7 @@ pub(super) async fn rerank(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let terms = terms(&headers)?;
-    let serving = pod.serving().map_err(ApiError::not_ready)?;
-    let mut held = serving.engine.admit()?;
-    let bytes = read(body, pod.limits.body, &mut held).await?;
+    let Received { terms, serving, mut held, bytes } = receive(&pod, &headers, body).await?;
     let rerank = parse::<Rerank>(&bytes).map_err(ApiError::bad_request)?;
     let mut texts = Vec::new();
     if rerank.return_text() {
@@ -59,7 +48,7 @@ pub(super) async fn rerank(
     let scores: Vec<f32> = scores.flat_map(|numbers| told(numbers, raw)).collect();
     let rank = |index| Rank { index, text: texts.get_mut(index).map(std::mem::take), score: scores[index] };
     let ranks: Vec<_> = best_first(&scores).into_iter().map(rank).collect();
-    answer(&pod, serving, &ranks, held)
+    in_space(&pod, serving, &ranks, held)
 }
 
 /// How much a label fits.
@@ -83,10 +72,7 @@ pub(super) async fn predict(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let terms = terms(&headers)?;
-    let serving = pod.serving().map_err(ApiError::not_ready)?;
-    let mut held = serving.engine.admit()?;
-    let bytes = read(body, pod.limits.body, &mut held).await?;
+    let Received { terms, serving, mut held, bytes } = receive(&pod, &headers, body).await?;
     let predict = parse::<Predict>(&bytes).map_err(ApiError::bad_request)?;
     drop(bytes);
     let (raw, one) = (predict.raw_scores(), predict.is_one());
@@ -102,7 +88,7 @@ pub(super) async fn predict(
             Predictions::Several(predictions)
         }
     };
-    answer(&pod, serving, &predictions, held)
+    in_space(&pod, serving, &predictions, held)
 }
 
 fn predictions(labels: &[String], scores: Vec<f32>) -> Vec<Prediction<'_>> {
@@ -116,8 +102,4 @@ fn told(mut numbers: Vec<f32>, raw: bool) -> Vec<f32> {
         shares(&mut numbers);
     }
     numbers
-}
-
-fn answer(pod: &Pod, serving: &Serving, answer: &impl Serialize, held: Held) -> Result<Response, ApiError> {
-    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(pod, answer, held)?).into_response())
 }

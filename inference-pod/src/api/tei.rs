@@ -3,22 +3,15 @@
 
 use std::sync::Arc;
 
-use axum::{
-    body::Body,
-    extract::State,
-    http::HeaderMap,
-    response::{IntoResponse, Response},
-};
-use kembed_queue::wire::SPACE_HEADER;
+use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
 use serde::Serialize;
 
 use super::{
     ApiError,
-    answer::json,
-    read::read,
+    answer::{in_space, json},
+    read::{Received, read, receive},
     scores,
     tei_body::{Decode, Embed, EmbedAll, Similarity, Tokenize, parse},
-    terms::terms,
 };
 use crate::{
     engine::{EmbedError, Engine, Request},
@@ -55,7 +48,7 @@ pub(super) async fn embed(
 ) -> Result<Response, ApiError> {
     let read = |bytes: &[u8]| parse::<Embed>(bytes).map(Request::from).map_err(ApiError::bad_request);
     let (serving, vectors, held) = vectors(&pod, &headers, body, read).await?;
-    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(&pod, &vectors, held)?).into_response())
+    in_space(&pod, serving, &vectors, held)
 }
 
 /// `POST /embed_all`: the vectors of all tokens.
@@ -64,15 +57,12 @@ pub(super) async fn embed_all(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let terms = terms(&headers)?;
-    let serving = pod.serving().map_err(ApiError::not_ready)?;
-    let mut held = serving.engine.admit()?;
-    let bytes = read(body, pod.limits.body, &mut held).await?;
+    let Received { terms, serving, mut held, bytes } = receive(&pod, &headers, body).await?;
     let request = Request::from(parse::<EmbedAll>(&bytes).map_err(ApiError::bad_request)?);
     drop(bytes);
     let request = request.without_empty_texts()?;
     let vectors = serving.engine.embed_every_token_in(terms, &mut held, request).await?;
-    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(&pod, &vectors, held)?).into_response())
+    in_space(&pod, serving, &vectors, held)
 }
 
 /// `POST /similarity`: the cosine of the first sentence and each of the others.
@@ -89,7 +79,7 @@ pub(super) async fn similarity(
     // There are two at least.
     let (first, others) = vectors.split_first().ok_or(EmbedError::Failed)?;
     let cosines: Vec<f32> = others.iter().map(|other| dot(first, other)).collect();
-    Ok(([(SPACE_HEADER, serving.space.digest.as_str())], json(&pod, &cosines, held)?).into_response())
+    in_space(&pod, serving, &cosines, held)
 }
 
 async fn vectors<'a>(
@@ -98,10 +88,9 @@ async fn vectors<'a>(
     body: Body,
     request: impl FnOnce(&[u8]) -> Result<Request, ApiError>,
 ) -> Result<(&'a Serving, Vec<Vec<f32>>, Held), ApiError> {
-    let terms = terms(headers)?;
-    let serving = pod.serving().map_err(ApiError::not_ready)?;
-    let mut held = serving.engine.admit()?;
-    let request = request(&read(body, pod.limits.body, &mut held).await?)?;
+    let Received { terms, serving, mut held, bytes } = receive(pod, headers, body).await?;
+    let request = request(&bytes)?;
+    drop(bytes);
     serving.engine.make_room(&mut held, &request)?;
     let embeddings = serving.engine.embed_in(terms, &mut held, request.without_empty_texts()?).await?;
     Ok((serving, embeddings.vectors, held))
