@@ -51,6 +51,10 @@ impl Board {
 
     /// A pod told how many tokens a second it computes.
     pub fn rate(&self, service: &ServiceName, pod: &str, tokens_per_second: u64) {
+        // It was not measured yet, or the pod is of a release that does not tell.
+        if tokens_per_second == 0 {
+            return;
+        }
         self.tally().rate(&service.to_string(), pod, tokens_per_second, Instant::now());
     }
 

@@ -288,6 +288,9 @@ impl Owner {
             if !queue.refresh(&self.knowledge) {
                 self.queues.write().unwrap_or_else(PoisonError::into_inner).remove(&name);
             }
+            let view = self.view(&name).ok();
+            let pods = view.iter().flat_map(|view| view.endpoints.iter().flatten());
+            self.load.keep_rates(&name, |pod| pods.clone().any(|endpoint| endpoint.pod == pod));
         }
     }
 

@@ -25,13 +25,17 @@ use hyper_util::{
 };
 use kembed_queue::report::{LOAD_PATH, Level, Report, ServiceReport};
 use operator::gateway::{
+    directory::Update,
     internal::{self, Internal},
     reviews::Reviews,
 };
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
 
-use crate::support::*;
+use crate::{
+    stub::{StubPod, load},
+    support::*,
+};
 
 /// Tokens by whose they are: this one is the controller's, one called `other` somebody else's.
 const GOOD: &str = "good";
@@ -234,6 +238,27 @@ async fn what_requests_do_is_told() {
     assert!(counts.in_hand_time.interactive > 0);
     assert_eq!(gone.expect("it was told").counts.failed, 1);
     assert!(port.bench.metrics().contains("kembed_gateway_wakes_total 0\n"));
+}
+
+#[tokio::test]
+async fn how_fast_a_pod_is_is_told_until_it_is_gone() {
+    let port = port().await;
+    let measured = StubPod::with(Some(load(1, 4000)), Semaphore::MAX_PERMITS).await;
+    port.bench.add(service("team/minilm"), &[measured.address]);
+    assert_eq!(port.bench.ask(post("minilm.team", "/embed", "{}")).await.status, 200);
+    let mut lines = port.lines().await;
+    let rates = lines.next().await.services.remove("team/minilm").expect("it is told").rates;
+    assert_eq!(rates, [("minilm-pod-0".to_owned(), 4000)].into());
+    let gone = Update::Gone(pod(&name("team/minilm"), "pod-0", measured.address));
+    port.bench.knowledge.update(|directory| directory.update_pods(gone));
+    // The line that is due may have been written just before.
+    for _ in 0..10 {
+        let told = lines.next().await.services.remove("team/minilm");
+        if told.is_some_and(|told| told.rates.is_empty()) {
+            return;
+        }
+    }
+    panic!("it is still told");
 }
 
 /// Between two lines lies a second: one that comes for somebody who waits at zero does not wait for it.
