@@ -8,6 +8,7 @@ const PURE: &[&str] = &[
     "crds/src/*",
     "int8/src/*",
     "queue/src/*",
+    "scaling/src/*",
     "operator/src/autoscaler/activation.rs",
     "operator/src/autoscaler/gateways.rs",
     "operator/src/controller/build/*",
