@@ -1,8 +1,12 @@
 //! The command line.
 
+use std::future::Future;
+
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use kembed_crds::{conditions, crd_yaml};
-use kembed_runtime::{logging::LogArgs, shutdown};
+use kembed_runtime::{logging::LogArgs, shutdown, traces};
+use tokio::runtime::Runtime;
 
 use crate::{
     apikey::{self, ApiKeyArgs},
@@ -38,20 +42,30 @@ impl Cli {
     ///
     /// # Errors
     /// Whatever the command could not handle.
-    pub async fn run(self) -> anyhow::Result<()> {
+    pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Apikey(args) => print!("{}", apikey::run(&args)?),
             Command::Crds => print!("{}", crd_yaml()),
             Command::Docs => print!("{}", conditions::documentation()),
             Command::Controller(args) => {
                 self.log.init()?;
-                controller::run(args, kube::Config::infer().await?, shutdown::on_signal()?).await?;
+                to_end(async {
+                    controller::run(args, kube::Config::infer().await?, shutdown::on_signal()?).await
+                })?;
             }
             Command::Gateway(args) => {
                 self.log.init()?;
-                gateway::run(args, kube::Client::try_default().await?, shutdown::on_signal()?).await?;
+                let _traces = traces::start("kembed-gateway")?;
+                to_end(async {
+                    gateway::run(args, kube::Client::try_default().await?, shutdown::on_signal()?).await
+                })?;
             }
         }
         Ok(())
     }
+}
+
+/// Runs a part of the program that waits.
+fn to_end(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    Runtime::new().context("failed to start threads")?.block_on(work)
 }

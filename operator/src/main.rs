@@ -5,12 +5,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use operator::cli::Cli;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     rustls::crypto::ring::default_provider()
         .install_default()
         .expect("nothing else has installed a provider");
-    match Cli::parse().run().await {
+    match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

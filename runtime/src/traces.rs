@@ -123,11 +123,17 @@ impl Span {
 
     /// A span inside this one, of a request that this program sends.
     pub fn of_sent_request(&self, name: &'static str) -> Self {
-        let builder = SpanBuilder::from_name(name).with_kind(SpanKind::Client);
-        Self(
-            self.parts()
-                .map(|(tracer, context)| context.with_span(tracer.build_with_context(builder, context))),
-        )
+        self.inner(|| SpanBuilder::from_name(name).with_kind(SpanKind::Client))
+    }
+
+    /// A span inside this one.
+    pub fn part(&self, name: &'static str) -> Self {
+        self.inner(|| SpanBuilder::from_name(name))
+    }
+
+    fn inner(&self, builder: impl FnOnce() -> SpanBuilder) -> Self {
+        let parts = self.parts();
+        Self(parts.map(|(tracer, context)| context.with_span(tracer.build_with_context(builder(), context))))
     }
 
     /// Names this span to whom the headers are sent, so that they continue the trace. Leaves them alone where traces are
@@ -161,6 +167,11 @@ impl Span {
         opentelemetry::trace::Span::end_with_timestamp(&mut span, real(end));
     }
 
+    /// Whether there is anything to say about this span.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Says something about this span. Never an input.
     pub fn set(&self, key: &'static str, value: impl Into<Value>) {
         if let Some(context) = &self.0 {
@@ -186,7 +197,7 @@ impl Span {
 mod tests {
     use super::*;
 
-    /// On, they are tested with the inference pod, whose process has an environment of its own.
+    /// On, they are tested with the inference pod and the gateway, whose processes have environments of their own.
     #[tokio::test]
     async fn nothing_happens_where_traces_are_off() {
         let mut headers = HeaderMap::new();

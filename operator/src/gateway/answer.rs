@@ -30,6 +30,7 @@ use super::{
     inference::{Terms, is_inference},
     keys::Charge,
     knowledge::Knowledge,
+    leg::Leg,
     load::{Board, Underway},
     metrics::{Exchange, Metrics},
     model_body::{service_of_body, unknown},
@@ -146,9 +147,9 @@ impl Gateway {
 
     /// Answers one request.
     pub async fn answer(&self, request: Request<Incoming>) -> Response<AnswerBody> {
-        let mut exchange = self.metrics.begin(request.method().clone());
-        let version = request.version();
-        let answer = self.dispatch(request, &mut exchange).await;
+        let mut exchange = self.metrics.begin(request.method().clone(), request.headers());
+        let (version, span) = (request.version(), exchange.span.clone());
+        let answer = span.around(self.dispatch(request, &mut exchange)).await;
         let mut response = self.told(answer, exchange);
         // HTTP/2 has its own way of saying so, which the server sees to.
         if version < Version::HTTP_2 && self.draining.is_cancelled() {
@@ -184,10 +185,10 @@ impl Gateway {
             *response.status_mut() = StatusCode::NOT_FOUND;
             return response;
         };
-        let mut exchange = self.metrics.begin(head.method.clone());
+        let mut exchange = self.metrics.begin(head.method.clone(), &head.headers);
         exchange.route = "forwarded";
-        let terms = Terms { waited, ..terms };
-        let answer = self.take(service, head, body, terms, &mut exchange).await;
+        let (terms, span) = (Terms { waited, ..terms }, exchange.span.clone());
+        let answer = span.around(self.take(service, head, body, terms, &mut exchange)).await;
         self.told(answer, exchange)
     }
 
@@ -376,7 +377,7 @@ impl Gateway {
         &self,
         view: &View,
         name: &ServiceName,
-        head: request::Parts,
+        mut head: request::Parts,
         target: &PathAndQuery,
         body: Either<Bytes, Incoming>,
     ) -> Result<Answer, Refusal> {
@@ -387,12 +388,15 @@ impl Gateway {
         let pods = view.endpoints.as_deref().map_err(|why| Refusal::Unavailable(why.clone()))?;
         let limit = self.time(view);
         let deadline = Instant::now() + limit;
+        let leg = Leg::attempt(None, &mut head.headers);
         let sent = self.upstream.send(view.rotation.order(pods), head, target, body);
-        match timeout_at(deadline, sent).await {
+        let answer = match timeout_at(deadline, sent).await {
             Ok(Ok(response)) => Ok(Answer::Pods(response, deadline, None)),
             Ok(Err(error)) => Err(refusal_of(error, name)),
             Err(_) => Err(Refusal::TimedOut { limit }),
-        }
+        };
+        leg.ended(answer.as_ref().map_or_else(Refusal::label, |_| "answered"), answer.is_err());
+        answer
     }
 }
 

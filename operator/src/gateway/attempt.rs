@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     directory::View,
+    leg::Leg,
     owner::Asked,
     service_queue::Granted,
     timing,
@@ -67,8 +68,16 @@ impl<'a> Attempt<'a> {
 
     /// Makes it.
     pub async fn make(self, upstream: &Upstream) -> Outcome {
+        let mut head = self.head();
+        let leg = Leg::attempt(Some(&self.granted.pod.endpoint.pod), &mut head.headers);
+        let outcome = self.give(head, upstream).await;
+        leg.ended(outcome.label(), matches!(outcome, Outcome::Failed(..) | Outcome::TimedOut));
+        outcome
+    }
+
+    async fn give(self, head: request::Parts, upstream: &Upstream) -> Outcome {
         let pod = &self.granted.pod;
-        let sent = upstream.give(&pod.endpoint, self.head(), &self.asked.target, self.asked.body.clone());
+        let sent = upstream.give(&pod.endpoint, head, &self.asked.target, self.asked.body.clone());
         let response = tokio::select! {
             response = timeout_at(self.deadline, sent) => response,
             // Whatever took it away, it was not this request, whose connection would have broken.

@@ -17,6 +17,7 @@ use super::{
     headers::strip_hop_by_hop,
     hop::{self, Hop},
     internal,
+    leg::Leg,
     link::{Link, LinkError},
     metrics::Exchange,
     peers::{Journey, Place},
@@ -80,18 +81,20 @@ impl Gateway {
                     Err(Refusal::Moved { to }) => journey.moved(None, to),
                     answer => return answer,
                 },
-                Place::There { name, link } => match self.forward(&link, &errand, body.clone()).await {
-                    Outcome::Answered(answer) => return Ok(*answer),
-                    Outcome::Moved(to) => journey.moved(Some(name), to),
-                    Outcome::Failed(error) => {
-                        tracing::debug!(
-                            gateway = name,
-                            error = &error as &dyn Error,
-                            "chose another gateway"
-                        );
-                        journey.broke(name);
+                Place::There { name, link } => {
+                    match self.forward(&name, &link, &errand, body.clone()).await {
+                        Outcome::Answered(answer) => return Ok(*answer),
+                        Outcome::Moved(to) => journey.moved(Some(name), to),
+                        Outcome::Failed(error) => {
+                            tracing::debug!(
+                                gateway = name,
+                                error = &error as &dyn Error,
+                                "chose another gateway"
+                            );
+                            journey.broke(name);
+                        }
                     }
-                },
+                }
             }
             self.peers.catch_up(&journey).await;
             errand.terms.waited = came.elapsed();
@@ -119,19 +122,22 @@ impl Gateway {
         }
     }
 
-    async fn forward(&self, link: &Link, errand: &Errand, body: Bytes) -> Outcome {
+    async fn forward(&self, name: &str, link: &Link, errand: &Errand, body: Bytes) -> Outcome {
         let hop = Hop { service: errand.service.clone(), waited: errand.terms.waited };
         let left = errand.terms.deadline.map(|at| at.saturating_duration_since(Instant::now().into_std()));
-        let head = hop::outward(&errand.head, &errand.target, &hop, left);
+        let mut head = hop::outward(&errand.head, &errand.target, &hop, left);
+        let leg = Leg::forward(name, &mut head.headers);
         let outcome = match link.send(Request::from_parts(head, Full::new(body))).await {
             Ok(response) => read(response).await,
             Err(error) => Outcome::Failed(error),
         };
-        self.metrics.forwarded(match outcome {
+        let label = match outcome {
             Outcome::Answered(_) => "answered",
             Outcome::Moved(_) => "moved",
             Outcome::Failed(_) => "failed",
-        });
+        };
+        self.metrics.forwarded(label);
+        leg.ended(label, matches!(outcome, Outcome::Failed(_)));
         outcome
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -10,6 +10,7 @@ use prometheus_client::{
 };
 
 use kembed_queue::wire::Lane;
+use kembed_runtime::traces::Span;
 use tracing::field::display;
 
 use super::{load::Underway, name::ServiceName};
@@ -162,9 +163,10 @@ impl Metrics {
         self
     }
 
-    /// A request has come.
-    pub fn begin(&self, method: Method) -> Exchange {
+    /// A request has come, with these headers.
+    pub fn begin(&self, method: Method, headers: &HeaderMap) -> Exchange {
         self.in_flight.inc();
+        let span = Span::of_request(headers, || method.to_string());
         Exchange {
             metrics: self.clone(),
             began: Instant::now(),
@@ -174,6 +176,7 @@ impl Metrics {
             key: None,
             status: None,
             load: None,
+            span,
         }
     }
 
@@ -280,7 +283,7 @@ impl Drop for Stay {
     }
 }
 
-/// One request and its answer; counted and logged when dropped, which is when the last byte is sent or the client has gone.
+/// One request and its answer; counted, logged and traced when dropped, which is when the last byte is sent or the client has gone.
 #[derive(Debug)]
 pub struct Exchange {
     metrics: Metrics,
@@ -296,9 +299,28 @@ pub struct Exchange {
     pub status: Option<StatusCode>,
     /// How it counts in the service's load, if it does.
     pub load: Option<Underway>,
+    /// Its part of a trace.
+    pub span: Span,
 }
 
 impl Exchange {
+    /// As in the log, and no more.
+    fn trace(&self) {
+        let Self { method, route, service, status, span, .. } = self;
+        if !span.is_on() {
+            return;
+        }
+        span.set("http.request.method", method.to_string());
+        span.set("kembed.route", *route);
+        if let Some(service) = service {
+            span.set("kembed.service", service.to_string());
+        }
+        if let Some(status) = status {
+            span.set("http.response.status_code", i64::from(status.as_u16()));
+        }
+        span.end(status.is_some_and(|status| status.is_server_error()));
+    }
+
     /// An input may stand in the URL and a key in the headers, neither of which is therefore logged.
     fn log(&self, seconds: f64) {
         let Self { method, route, service, key, .. } = self;
@@ -315,6 +337,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let (code, seconds) = (class(self.status), self.began.elapsed().as_secs_f64());
         self.log(seconds);
+        self.trace();
         self.metrics.in_flight.dec();
         self.metrics.requests.get_or_create(&RequestLabels { route: self.route, code }).inc();
         self.metrics.request_seconds.observe(seconds);
@@ -359,12 +382,12 @@ mod tests {
             encode(&mut text, &registry).expect("a String takes all");
             text
         };
-        let mut exchange = metrics.begin(Method::GET);
+        let mut exchange = metrics.begin(Method::GET, &HeaderMap::new());
         assert!(text().contains("kembed_gateway_requests_in_flight 1\n"));
         exchange.route = "host";
         exchange.status = Some(StatusCode::OK);
         drop(exchange);
-        drop(metrics.begin(Method::POST));
+        drop(metrics.begin(Method::POST, &HeaderMap::new()));
         metrics.refused("unavailable");
         metrics.known(2, 3);
         for line in [

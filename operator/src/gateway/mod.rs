@@ -25,6 +25,7 @@ pub mod internal;
 pub mod key_index;
 pub mod keys;
 pub mod knowledge;
+pub mod leg;
 pub mod link;
 pub mod load;
 pub mod metrics;

@@ -28,6 +28,7 @@ use super::{
     directory::View,
     inference::{self, Terms},
     knowledge::Knowledge,
+    leg::Leg,
     load::{Board, Underway},
     metrics::Metrics,
     name::ServiceName,
@@ -252,7 +253,10 @@ impl Owner {
             return word;
         }
         self.someone_waits.notify_one();
-        turn.wait().await
+        let leg = Leg::hold();
+        let word = turn.wait().await;
+        leg.ended(if word.is_ok() { "granted" } else { "refused" }, false);
+        word
     }
 
     fn view(&self, service: &ServiceName) -> Result<Arc<View>, Refusal> {

@@ -31,8 +31,8 @@ use tokio_util::sync::CancellationToken;
 use crate::support::*;
 
 /// An API server that has one service and one pod.
-struct ApiServer {
-    address: SocketAddr,
+pub struct ApiServer {
+    pub address: SocketAddr,
     /// Sends the pods' watch an event.
     pods: mpsc::UnboundedSender<Bytes>,
     /// Makes it answer nothing more but 503.
@@ -40,7 +40,7 @@ struct ApiServer {
     /// How often it did.
     refused: Arc<AtomicUsize>,
     /// The gateways' pods.
-    gateways: Arc<Mutex<Vec<Value>>>,
+    pub gateways: Arc<Mutex<Vec<Value>>>,
 }
 
 #[derive(Deserialize)]
@@ -70,7 +70,7 @@ impl Stored {
     }
 }
 
-async fn api_server(pod: SocketAddr) -> ApiServer {
+pub async fn api_server(pod: SocketAddr) -> ApiServer {
     let (pods, events) = mpsc::unbounded();
     let (dead, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let gateways = Arc::<Mutex<Vec<Value>>>::default();
@@ -140,9 +140,9 @@ fn stored_service() -> Value {
 }
 
 /// Labels of the gateways' pods.
-const GATEWAYS: &str = "app.kubernetes.io/name=kembed,app.kubernetes.io/component=gateway";
+pub const GATEWAYS: &str = "app.kubernetes.io/name=kembed,app.kubernetes.io/component=gateway";
 
-fn stored_gateway(name: &str, internal: SocketAddr) -> Value {
+pub fn stored_gateway(name: &str, internal: SocketAddr) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"namespace": "kembed", "name": name, "uid": name, "resourceVersion": "4"},

@@ -16,4 +16,5 @@ mod routes;
 mod space;
 mod stub;
 mod support;
+mod traces;
 mod wake;
