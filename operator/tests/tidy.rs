@@ -9,6 +9,8 @@ const PURE: &[&str] = &[
     "int8/src/*",
     "queue/src/*",
     "scaling/src/*",
+    "scaling/src/simulate/*",
+    "scaling/src/simulate/peers/*",
     "operator/src/autoscaler/activation.rs",
     "operator/src/autoscaler/gateways.rs",
     "operator/src/controller/build/*",

@@ -19,11 +19,20 @@ pub fn bound(bucket: usize) -> Option<Duration> {
     (bucket + 1 < BUCKETS).then(|| Duration::from_micros(((4 + bucket as u64 % 4) * 250) << (bucket / 4)))
 }
 
+/// The first bucket whose bound is not shorter.
+fn bucket(took: Duration) -> usize {
+    // In quarters of a millisecond, rounded up, the bounds are 4, 5, 6, 7, then twice these, and so on: what is one less has
+    // the bucket before in its first three bits.
+    let below = took.as_nanos().div_ceil(250_000).saturating_sub(1);
+    let Some(doublings) = below.checked_ilog2().and_then(|bits| bits.checked_sub(2)) else { return 0 };
+    let quarter = (below >> doublings) as usize - 4;
+    (4 * doublings as usize + quarter + 1).min(BUCKETS - 1)
+}
+
 impl Histogram {
     /// Counts one.
     pub fn observe(&mut self, took: Duration) {
-        let inside = |bucket: &usize| bound(*bucket).is_none_or(|bound| took <= bound);
-        let bucket = (0..BUCKETS).find(inside).expect("the last bucket has no end");
+        let bucket = bucket(took);
         self.0[bucket] = self.0[bucket].saturating_add(1);
     }
 

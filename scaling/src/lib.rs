@@ -7,6 +7,7 @@
 pub mod decision;
 pub mod observation;
 pub mod policy;
+pub mod simulate;
 
 pub use decision::{Decision, Reason, Terms};
 pub use observation::{Load, Observation, Pods, Speed};

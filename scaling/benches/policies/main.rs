@@ -1,0 +1,77 @@
+//! How good the policies are: see `--help`.
+
+mod cases;
+mod table;
+
+use std::{
+    process::ExitCode,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use clap::Parser;
+
+use crate::cases::{Case, Outcome};
+
+/// Plays every kind of traffic to our policy, to its peers at their defaults and to each of their settings in a grid.
+#[derive(Parser, Debug)]
+pub struct Args {
+    /// A trace in addition to the generated ones: its requests cloned 40 times and half as long.
+    #[arg(long, env = "KEMBED_TRACE")]
+    trace: Option<std::path::PathBuf>,
+    /// Only cases in whose name this is found, as in `step` or `20 s`.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// One seed, and the peers at their defaults alone.
+    #[arg(long)]
+    quick: bool,
+    /// Seeds of each generated kind.
+    #[arg(long, default_value_t = 3)]
+    seeds: u64,
+    /// One line of JSON for each result instead of tables.
+    #[arg(long)]
+    json: bool,
+    /// Given by cargo.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let cases = match cases::all(&args) {
+        Ok(cases) => cases,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcomes = play(&cases, args.quick);
+    match args.json {
+        true => table::print_lines(&outcomes),
+        false => table::print(&outcomes),
+    }
+    ExitCode::SUCCESS
+}
+
+/// Plays all cases on all cores.
+fn play(cases: &[Case], is_quick: bool) -> Vec<Outcome> {
+    let (next, outcomes) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let outcome = case.play(is_quick);
+            eprintln!("{}", case.name);
+            outcomes.lock().expect("nobody panics while holding it").push(outcome);
+        }
+    };
+    std::thread::scope(|scope| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        (0..cores).for_each(|_| {
+            scope.spawn(work);
+        });
+    });
+    let mut outcomes = outcomes.into_inner().expect("nobody panics while holding it");
+    outcomes.sort_by(|a, b| a.case.cmp(&b.case));
+    outcomes
+}
