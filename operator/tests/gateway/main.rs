@@ -18,3 +18,4 @@ mod stub;
 mod support;
 mod traces;
 mod wake;
+mod zero;
