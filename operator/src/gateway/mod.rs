@@ -17,6 +17,7 @@ pub mod body;
 pub mod bucket;
 pub mod buffers;
 pub mod caller;
+pub mod credit;
 pub mod directory;
 pub mod forward;
 pub mod hop;
@@ -65,6 +66,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     activation::Activation,
     answer::{Gateway, Limits},
+    credit::PodCredit,
     internal::Internal,
     knowledge::Knowledge,
     metrics::Metrics,
@@ -194,6 +196,7 @@ pub async fn run(args: Args, client: Client, shutdown: CancellationToken) -> any
     };
     let gateway = Gateway::new(knowledge.clone(), peers, metrics, limits, activation, shutdown.clone());
     let gateway = Arc::new(gateway);
+    registry.register_collector(Box::new(PodCredit::new(gateway.owner().clone())));
     let reviews = Reviews::new(client.clone(), args.controller_user);
     let internal = Arc::new(Internal::new(gateway.load().clone(), knowledge.clone(), reviews));
 

@@ -25,6 +25,7 @@ use super::{
     activation::Activation,
     admission,
     attempt::{Attempt, Outcome},
+    credit::Credit,
     directory::View,
     inference::{self, Terms},
     knowledge::Knowledge,
@@ -194,6 +195,13 @@ impl Owner {
     /// What each service that was asked for has waiting and in hand, and what came and went.
     pub fn figures(&self) -> Vec<(ServiceName, Figures)> {
         self.queues().into_iter().map(|(name, queue)| (name, queue.figures())).collect()
+    }
+
+    /// How much the pods of all services that were asked for may be given, and have.
+    pub fn credit(&self) -> Credit {
+        let mut sum = Credit::default();
+        self.queues().iter().for_each(|(_, queue)| sum += queue.credit());
+        sum
     }
 
     /// Bytes of the bodies that wait.

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     availability::{Endpoint, Unavailable},
+    credit::Credit,
     directory::View,
     knowledge::Knowledge,
     metrics::Metrics,
@@ -160,6 +161,13 @@ impl ServiceQueue {
     /// Whether somebody waits for a pod.
     pub fn has_waiting(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// How much the service's pods may be given, and have.
+    pub fn credit(&self) -> Credit {
+        let mut sum = Credit::default();
+        self.lock().dispatcher.pods().for_each(|(_, pod)| sum += Credit::of(pod));
+        sum
     }
 
     /// Bytes of the bodies that wait.

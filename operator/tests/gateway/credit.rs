@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use http::{Request, header::HOST};
 use http_body_util::Full;
+use operator::gateway::credit::{Credit, PodCredit};
 use tokio::task::JoinSet;
 
 use crate::{stub::*, support::*};
@@ -138,4 +139,45 @@ async fn what_pod_and_gateway_tell_each_other_stays_between_them() {
     let straight = Request::get("/info").header(HOST, "minilm.team").header("x-kembed-granted", "mine");
     let told = bench.ask(straight.body(Full::<bytes::Bytes>::default()).expect("a request")).await.json();
     assert!(told["headers"].get("x-kembed-granted").is_none());
+}
+
+#[tokio::test]
+async fn what_pods_may_be_given_and_have_is_told() {
+    let (gated, other) = (StubPod::gated(3).await, StubPod::gated(3).await);
+    let mut bench = Bench::start().await;
+    let owner = bench.gateway.owner().clone();
+    bench.registry.register_collector(Box::new(PodCredit::new(owner.clone())));
+    bench.add(service("team/minilm"), &[gated.address]);
+    bench.add(service("team/other"), &[other.address]);
+    assert_eq!(owner.credit(), Credit::default(), "nobody has told anything");
+    let bench = std::sync::Arc::new(bench);
+    gated.stub.gate.add_permits(1);
+    assert_eq!(bench.ask(embed("1")).await.status, 200);
+    let told = load(3, 0).credit;
+    assert_eq!(owner.credit(), Credit { tokens: told, ..Credit::default() });
+
+    let mut asking = JoinSet::new();
+    for request in [embed("2"), embed("3"), post("other.team", "/embed", "4")] {
+        let bench = bench.clone();
+        asking.spawn(async move { bench.ask(request).await });
+    }
+    eventually(|| gated.in_hand() + other.in_hand() == 3).await;
+    assert_eq!(owner.credit(), Credit { tokens: told, interactive: 3 * SHORT, ..Credit::default() });
+    let metrics = bench.metrics();
+    for line in [
+        format!("kembed_gateway_credit_tokens {told}\n"),
+        format!("kembed_gateway_in_hand_tokens{{lane=\"interactive\"}} {}\n", 3 * SHORT),
+        "kembed_gateway_in_hand_tokens{lane=\"bulk\"} 0\n".to_owned(),
+        "kembed_gateway_ejected_pods 0\n".to_owned(),
+    ] {
+        assert!(metrics.contains(&line), "{line} is missing in\n{metrics}");
+    }
+
+    // A pod that dies is given nothing for a while.
+    other.die();
+    other.open();
+    gated.open();
+    asking.join_all().await;
+    eventually(|| owner.credit().interactive == 0).await;
+    assert!(bench.metrics().contains("kembed_gateway_ejections_total 1\n"));
 }
