@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Makes the small models beside this file: random weights, and what the reference implementation says of some texts.
 
-    python3 -m venv venv && venv/bin/pip install torch==2.15.0 transformers==5.23.0
+    python3 -m venv venv
+    venv/bin/pip install torch==2.15.0 transformers==5.23.0 onnx==1.23.2 onnxruntime==1.31.1
     venv/bin/python make.py [NAME...]
 
 Each folder holds a whole model as a hub has it (config.json, tokenizer.json, weights, sentence-transformers' files) and
 golden.json: for each text its token ids, cut at the model's limit, and its vector, from transformers in float32, one
 text at a time and so without padding. Pooling, dense layers and normalisation are written out below as
 sentence-transformers does them. For models that classify, the vector holds the logits, and there are pairs of texts,
-too, with the type of each token. tests/architectures.rs compares.
+too, with the type of each token. A model that is shipped as graphs has "quantized" too: what ONNX Runtime makes of the
+one in eight bits. tests/architectures.rs compares.
 
 Weights are far larger than a trained model's, and so is what a mistake in a mask, a position or a norm does to vectors.
 """
@@ -19,8 +21,10 @@ import shutil
 import sys
 from pathlib import Path
 
+import onnxruntime
 import torch
 import transformers
+from onnxruntime.quantization import QuantType, quantize_dynamic
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -209,12 +213,64 @@ def make(
         pair = {"pair": texts[1], "type_ids": encoding.type_ids} if len(texts) > 1 else {}
         vector = [float(f"{x:.7g}") for x in vector.tolist()]
         cases.append({"text": texts[0], **pair, "input_ids": encoding.ids, "vector": vector})
-    lines = ",\n".join(json.dumps(case, ensure_ascii=False, separators=(",", ":")) for case in cases)
     about = f"torch {torch.__version__.split('+')[0]}, transformers {transformers.__version__}"
-    (folder / "golden.json").write_text(f'{{"about": "{about}", "limit": {limit}, "cases": [\n{lines}\n]}}\n')
+    save(folder, about, limit, cases)
     spread = torch.tensor([case["vector"] for case in cases]).std(0).mean()
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     print(f"{name}: {size >> 10} KiB, dimension {len(cases[0]['vector'])}, spread {spread:.3f}")
+
+
+def save(folder, about, limit, cases):
+    lines = ",\n".join(json.dumps(case, ensure_ascii=False, separators=(",", ":")) for case in cases)
+    (folder / "golden.json").write_text(f'{{"about": "{about}", "limit": {limit}, "cases": [\n{lines}\n]}}\n')
+
+
+class Hidden(torch.nn.Module):
+    """A network with the inputs and the output that exporters give it."""
+
+    INPUTS = ["input_ids", "attention_mask", "token_type_ids"]
+    OUTPUT = "last_hidden_state"
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, *inputs):
+        return self.model(**dict(zip(self.INPUTS, inputs)))[self.OUTPUT]
+
+
+def shipped(name, of):
+    """The model `of` as graphs instead of weights, as peers ship them: one as PyTorch exports it, one quantised."""
+    source, folder = HERE / of, HERE / name
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("model.safetensors", "golden.json"))
+    model = transformers.AutoModel.from_pretrained(source, attn_implementation="eager").eval()
+    plain, quantized = folder / "onnx/model.onnx", folder / "onnx/model_quantized.onnx"
+    plain.parent.mkdir()
+    # Two rows of different lengths, so that nothing of them is taken for a constant.
+    ids, mask = torch.tensor([[2, 9, 5, 3], [2, 9, 3, 0]]), torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    names = [*Hidden.INPUTS, Hidden.OUTPUT]
+    torch.onnx.export(
+        Hidden(model),
+        (ids, mask, torch.zeros_like(ids)),
+        plain,
+        input_names=Hidden.INPUTS,
+        output_names=[Hidden.OUTPUT],
+        dynamic_axes={name: {0: "batch_size", 1: "sequence_length"} for name in names},
+        opset_version=14,
+        dynamo=False,
+    )
+    # Unsigned: products of signed numbers overflow on processors without VNNI.
+    quantize_dynamic(plain, quantized, weight_type=QuantType.QUInt8)
+    session = onnxruntime.InferenceSession(quantized)
+    golden = json.loads((source / "golden.json").read_text())
+    for case in golden["cases"]:
+        ids = [case["input_ids"]]
+        ones, zeros = [[1] * len(ids[0])], [[0] * len(ids[0])]
+        (hidden,) = session.run([Hidden.OUTPUT], dict(zip(Hidden.INPUTS, (ids, ones, zeros))))
+        vector = torch.nn.functional.normalize(pool("mean", torch.tensor(hidden[0])), dim=0)
+        case["quantized"] = [float(f"{x:.7g}") for x in vector.tolist()]
+    save(folder, f"{golden['about']}, onnxruntime {onnxruntime.__version__}", golden["limit"], golden["cases"])
 
 
 BERT = {"model_type": "bert", "hidden_act": "gelu", "layer_norm_eps": 1e-12, "type_vocab_size": 2} | SMALL
@@ -364,6 +420,7 @@ MODELS = {
         dtype=torch.float16,
         shards="20KB",
     ),
+    "shipped": lambda name: shipped(name, "bert"),
 }
 
 if __name__ == "__main__":
