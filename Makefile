@@ -28,7 +28,8 @@ check: setup ## formatting, lints, licences, scripts and the chart
 unit: deps s3 ## tests that need no cluster
 	$(cargo_test)
 
-e2e: images cluster ## tests on a real Kubernetes
+e2e: images s3 cluster ## tests on a real Kubernetes
+	@scripts/images s3
 	$(cargo_test) $(e2e_tests) --no-run
 	@scripts/load
 	@# More of them at a time than there are cores: most of the time they wait.
@@ -57,7 +58,7 @@ setup: ## install what this machine lacks (Debian 12)
 deps: setup ## fetch ONNX Runtime and the model of tests and demo
 	@scripts/deps
 
-# Only the unit tests need an S3 server.
+# Tests alone need an S3 server, with and without a cluster.
 s3: setup
 	@scripts/minio >/dev/null
 

@@ -15,9 +15,38 @@ pub const LEAST_COSINE: f64 = 0.99999;
 pub struct Golden {
     /// What is embedded.
     pub text: String,
+    /// Its tokens.
+    #[serde(rename = "input_ids")]
+    pub tokens: Vec<u32>,
+    /// The mean of the vectors of these.
+    #[serde(rename = "mean_pooled")]
+    pub mean: Vec<f64>,
     /// What must come out, up to its length.
     #[serde(rename = "normalized")]
     pub vector: Vec<f64>,
+}
+
+/// One text, and its vectors by the graphs of the small model that is shipped as such.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Shipped {
+    /// What is embedded.
+    pub text: String,
+    /// By the graph in 32-bit floats.
+    pub vector: Vec<f64>,
+    /// By the one in eight bits.
+    pub quantized: Vec<f64>,
+}
+
+/// One text or two, and what the small classifier gives them.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Classified {
+    /// The text.
+    pub text: String,
+    /// The second one, if there is.
+    pub pair: Option<String>,
+    /// A number for each label, as the model has it.
+    #[serde(rename = "vector")]
+    pub scores: Vec<f64>,
 }
 
 /// A question, a text, and what the small reranker gives them.
@@ -56,6 +85,24 @@ pub fn pairs() -> anyhow::Result<Vec<Pair>> {
     // The file has texts alone too, and a pod refuses what is empty.
     let pairs = all.into_iter().filter(|case| case["pair"].is_string() && case["text"] != "");
     pairs.map(|case| serde_json::from_value(case).context("not a pair")).collect()
+}
+
+/// The golden scores of the [`CLASSIFIER`](crate::service::CLASSIFIER), but for what is empty.
+///
+/// # Errors
+/// If their file cannot be read.
+pub fn classified() -> anyhow::Result<Vec<Classified>> {
+    let all: Vec<Classified> = cases("bert-classifier/golden.json")?;
+    Ok(all.into_iter().filter(|case| !case.text.is_empty()).collect())
+}
+
+/// The golden vectors of the model that is [`SHIPPED`](crate::service::SHIPPED) as graphs, but for what is empty.
+///
+/// # Errors
+/// If their file cannot be read.
+pub fn shipped() -> anyhow::Result<Vec<Shipped>> {
+    let all: Vec<Shipped> = cases("shipped/golden.json")?;
+    Ok(all.into_iter().filter(|case| !case.text.is_empty()).collect())
 }
 
 fn cases<T: DeserializeOwned>(file: &str) -> anyhow::Result<Vec<T>> {

@@ -1,4 +1,4 @@
-//! kembed and the model hub in the test cluster, installed as a user would: by helm.
+//! kembed, the model hub and a collector of traces in the test cluster, installed as a user would: by helm.
 
 use std::net::IpAddr;
 
@@ -9,6 +9,7 @@ use tokio::sync::OnceCell;
 
 use crate::{
     client::Client,
+    collector_client::CollectorClient,
     command::{helm, kubectl, repository, run},
     hub_client::HubClient,
 };
@@ -19,6 +20,8 @@ pub const NAMESPACE: &str = "kembed-system";
 pub const RELEASE: &str = "kembed";
 /// Namespace of the model hub.
 const HUB_NAMESPACE: &str = "model-hub";
+/// Namespace of the collector of traces.
+const COLLECTOR_NAMESPACE: &str = "traces";
 
 /// The release's namespace.
 const RESTRICTED: &str = r#"{
@@ -36,6 +39,8 @@ pub struct Installation {
     pub gateway: Client,
     /// Where models come from.
     pub hub: HubClient,
+    /// Where traces go to of programs that are told so.
+    pub collector: CollectorClient,
 }
 
 impl Installation {
@@ -61,9 +66,10 @@ fn ready_address(pod: Pod) -> Option<IpAddr> {
 struct Addresses {
     gateway: IpAddr,
     hub: IpAddr,
+    collector: IpAddr,
 }
 
-/// Installs kembed and the hub unless an earlier test of this process did, and connects to them. Connections belong to
+/// Installs kembed, the hub and the collector unless an earlier test of this process did, and connects to them. Connections belong to
 /// the runtime of the test that made them, so each test has its own.
 ///
 /// # Errors
@@ -79,18 +85,26 @@ pub async fn installation() -> anyhow::Result<Installation> {
         kube: Kube::try_default().await.context("failed to connect to the cluster; is KUBECONFIG set?")?,
         gateway: Client::to(addresses.gateway)?,
         hub: HubClient(Client::to(addresses.hub)?),
+        collector: CollectorClient(Client::to(addresses.collector)?),
     })
 }
 
 async fn set_up() -> anyhow::Result<Addresses> {
-    kubectl(&["apply", "--filename", &repository("e2e/manifests/hub.yaml")]).await?;
+    for manifest in ["hub", "collector"] {
+        kubectl(&["apply", "--filename", &repository(&format!("e2e/manifests/{manifest}.yaml"))]).await?;
+    }
     // Pods of the release must be such as the strictest of the Pod Security Standards allows.
     run("kubectl", &["apply", "--filename=-"], RESTRICTED).await?;
     install(&[]).await?;
-    kubectl(&["--namespace", HUB_NAMESPACE, "rollout", "status", "deployment/hub", "--timeout=90s"]).await?;
+    for (namespace, name) in
+        [(HUB_NAMESPACE, "deployment/hub"), (COLLECTOR_NAMESPACE, "deployment/collector")]
+    {
+        kubectl(&["--namespace", namespace, "rollout", "status", name, "--timeout=90s"]).await?;
+    }
     Ok(Addresses {
         gateway: address(NAMESPACE, "kembed-gateway").await?,
         hub: address(HUB_NAMESPACE, "hub").await?,
+        collector: address(COLLECTOR_NAMESPACE, "collector").await?,
     })
 }
 

@@ -6,9 +6,12 @@
 //! `make e2e` sees to that.
 
 pub mod client;
+pub mod collector;
+pub mod collector_client;
 pub mod command;
 pub mod container;
 pub mod golden;
+pub mod hex;
 pub mod hub;
 pub mod hub_client;
 pub mod installation;

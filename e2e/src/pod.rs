@@ -3,7 +3,7 @@
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt, api::PostParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::namespace::TempNamespace;
 
@@ -45,6 +45,28 @@ impl TempNamespace {
             .context("failed to read curl's output")?;
         ensure!(ended.as_ref().and_then(ended_well) == Some(true), "curl {args:?} failed: {log}");
         Ok(log)
+    }
+
+    /// Asks one URL after the other from a pod of its own, with `POST` where there is a body, and gives the answers.
+    ///
+    /// # Errors
+    /// If one of them is no success, or no JSON.
+    pub async fn ask(&self, requests: &[(&str, Option<Value>)]) -> anyhow::Result<Vec<Value>> {
+        let bodies: Vec<_> = requests.iter().map(|(_, body)| body.as_ref().map(Value::to_string)).collect();
+        let mut args = Vec::new();
+        for ((url, _), body) in requests.iter().zip(&bodies) {
+            args.extend(if args.is_empty() { &[][..] } else { &["--next", "--silent", "--show-error"] });
+            // No answer has a line break, so that each is one line.
+            args.extend(["--fail-with-body", "--write-out", "\n", url]);
+            args.extend(body.iter().flat_map(|body| ["--json", body]));
+        }
+        let output = self.curl(&args).await?;
+        let lines = output.lines().filter(|line| !line.is_empty());
+        let answers =
+            lines.map(|line| serde_json::from_str(line).with_context(|| format!("no JSON: {line}")));
+        let answers = answers.collect::<anyhow::Result<Vec<_>>>()?;
+        ensure!(answers.len() == requests.len(), "{} answers: {output}", answers.len());
+        Ok(answers)
     }
 }
 

@@ -13,6 +13,12 @@ pub const MODEL: &str = "sentence-transformers/all-MiniLM-L6-v2";
 /// The small reranker that the test hub serves.
 pub const RERANKER: &str = "test/reranker";
 
+/// The small classifier that the test hub serves.
+pub const CLASSIFIER: &str = "test/classifier";
+
+/// The small model of vectors that the test hub serves as graphs alone.
+pub const SHIPPED: &str = "test/shipped";
+
 /// An EmbeddingService of the test model.
 pub fn minilm(name: &str) -> Value {
     of_model(name, &format!("hf://{MODEL}"))

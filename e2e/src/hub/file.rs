@@ -1,7 +1,6 @@
 //! The files of a model and the names that the hub gives their content.
 
 use std::{
-    fmt::Write as _,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -10,6 +9,7 @@ use sha1::{Digest, Sha1};
 use sha2::Sha256;
 
 use super::repo::{Access, Repo, Repos, Tree};
+use crate::hex;
 
 /// Extensions that the hub keeps in large-file storage, as its `.gitattributes` say.
 const LARGE: [&str; 5] = ["safetensors", "onnx", "onnx_data", "bin", "model"];
@@ -89,17 +89,9 @@ fn name(path: &Path) -> String {
 fn oid(path: &str, bytes: &[u8]) -> String {
     let extension = Path::new(path).extension().and_then(|e| e.to_str()).unwrap_or_default();
     if LARGE.contains(&extension) {
-        return hex(&Sha256::digest(bytes));
+        return hex::digits(&Sha256::digest(bytes));
     }
-    hex(&Sha1::new_with_prefix(format!("blob {}\0", bytes.len())).chain_update(bytes).finalize())
-}
-
-/// Lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String takes any write");
-        text
-    })
+    hex::digits(&Sha1::new_with_prefix(format!("blob {}\0", bytes.len())).chain_update(bytes).finalize())
 }
 
 #[cfg(test)]

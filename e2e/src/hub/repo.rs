@@ -131,7 +131,7 @@ impl Repo {
         for (path, file) in &tree {
             hash.update(format!("{path} {}\n", file.oid));
         }
-        let sha = super::file::hex(&hash.finalize());
+        let sha = crate::hex::digits(&hash.finalize());
         self.commits.insert(sha.clone(), tree);
         self.branches.insert(branch.to_owned(), sha.clone());
         sha

@@ -17,7 +17,7 @@ use serde_json::json;
 
 /// Waits until both the condition of this type and `Ready` are false for this reason, and checks that the message
 /// holds `words`.
-async fn fails(
+pub(crate) async fn fails(
     ns: &TempNamespace,
     name: &str,
     (kind, reason, words): (ConditionType, Reason, &str),

@@ -1,6 +1,7 @@
 //! What kembed does for one EmbeddingService, on a real cluster. Each test has a namespace of its own, and all run at
 //! the same time.
 
+mod bucket;
 mod claim;
 mod conflict;
 mod deletion;
@@ -10,8 +11,11 @@ mod image_volume;
 mod install;
 mod revision;
 mod rollout;
+mod routes;
 mod scaling;
 mod serving;
+mod shipped;
 mod survival;
+mod traces;
 mod validation;
 mod waking;

@@ -1,0 +1,174 @@
+//! A model in a bucket of a private S3 server, read with the credentials of a Secret.
+
+use anyhow::{Context, ensure};
+use e2e::{
+    TempNamespace,
+    command::{repository, run},
+    golden::{self, assert_right},
+    service::{of_model, with},
+    with_temp_ns,
+};
+use k8s_openapi::api::{apps::v1::Deployment, networking::v1::NetworkPolicy};
+use kembed_crds::conditions::{ConditionType, Reason};
+use serde_json::{Value, json};
+
+use crate::failures::fails;
+
+const KEY: &str = "kembed-test";
+const SECRET: &str = "kembed-test-secret";
+/// Also in the values of the chart: inference pods may connect to it.
+const PORT: u16 = 9000;
+
+/// Where pods find the server of this namespace.
+fn endpoint(ns: &TempNamespace) -> String {
+    format!("http://minio.{}.svc:{PORT}", ns.name)
+}
+
+/// A server whose only bucket, `models`, has the test model in its folder `some/minilm`.
+async fn with_bucket(ns: &TempNamespace) -> anyhow::Result<()> {
+    let labels = json!({"app": "minio"});
+    ns.apply(json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "minio"},
+        "spec": {"selector": labels, "ports": [{"port": PORT, "targetPort": "http"}]},
+    }))
+    .await?;
+    let variables = [
+        ("MINIO_ROOT_USER", KEY),
+        ("MINIO_ROOT_PASSWORD", SECRET),
+        ("MINIO_BROWSER", "off"),
+        ("HOME", "/data"),
+    ];
+    let container = json!({
+        "name": "minio", "image": "kembed.test/minio:dev",
+        "args": ["server", "--quiet", "--address", format!(":{PORT}"), "/data/drive"],
+        "env": variables.map(|(name, value)| json!({"name": name, "value": value})),
+        "ports": [{"name": "http", "containerPort": PORT}],
+        "readinessProbe": {"httpGet": {"path": "/minio/health/ready", "port": "http"}, "periodSeconds": 1},
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+        "securityContext": {"readOnlyRootFilesystem": true, "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+    });
+    ns.apply(json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "minio"},
+        "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": {
+            "automountServiceAccountToken": false,
+            "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [container],
+            "volumes": [{"name": "data", "emptyDir": {}}],
+        }}},
+    }))
+    .await?;
+    let ready = |deployment: Option<&Deployment>| {
+        let status = deployment.and_then(|deployment| deployment.status.as_ref());
+        status.is_some_and(|status| status.ready_replicas == Some(1))
+    };
+    ns.await_object("minio", "the S3 server", ready).await?;
+    fill(ns).await
+}
+
+/// Puts the model there as a person would who has curl alone.
+async fn fill(ns: &TempNamespace) -> anyhow::Result<()> {
+    let address = ns.kubectl(&["get", "service/minio", "--output=jsonpath={.spec.clusterIP}"]).await?;
+    let bucket = format!("http://{address}:{PORT}/models");
+    let user = format!("{KEY}:{SECRET}");
+    let signed = [
+        "--fail-with-body",
+        "--silent",
+        "--show-error",
+        "--aws-sigv4",
+        "aws:amz:us-east-1:s3",
+        "--user",
+        &user,
+    ];
+    run("curl", &[&signed[..], &["--request", "PUT", &bucket]].concat(), "").await?;
+    let mut args = signed.map(str::to_owned).to_vec();
+    for file in [
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "modules.json",
+        "sentence_bert_config.json",
+        "1_Pooling/config.json",
+        "model.safetensors",
+    ] {
+        let (from, to) =
+            (repository(&format!(".build/model/{file}")), format!("{bucket}/some/minilm/{file}"));
+        args.extend(["--upload-file".to_owned(), from, to]);
+    }
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    run("curl", &args, "").await?;
+    Ok(())
+}
+
+/// An EmbeddingService of the model at `uri`, with what is in a Secret of the service's own name.
+async fn apply(ns: &TempNamespace, name: &str, uri: &str, secret: &[(&str, &str)]) -> anyhow::Result<()> {
+    let given: Vec<_> = secret.iter().map(|(key, value)| format!("--from-literal={key}={value}")).collect();
+    let given: Vec<_> = given.iter().map(String::as_str).collect();
+    ns.kubectl(&[&["create", "secret", "generic", name][..], &given].concat()).await?;
+    let credentials = json!({"model": {"credentials": {"secretName": name}}});
+    ns.apply(with(of_model(name, uri), with_endpoint(ns, credentials))).await
+}
+
+/// What is not secret stands in the pod's environment.
+fn with_endpoint(ns: &TempNamespace, mut spec: Value) -> Value {
+    spec["podTemplate"] = json!({"env": [{"name": "AWS_ENDPOINT_URL", "value": endpoint(ns)}]});
+    spec
+}
+
+#[tokio::test]
+async fn its_model_is_served_to_who_has_the_key() -> anyhow::Result<()> {
+    with_temp_ns(|ns| async move {
+        with_bucket(&ns).await?;
+        let uri = "s3://models/some/minilm";
+        let keys = |secret| [("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", secret)];
+        apply(&ns, "minilm", uri, &keys(SECRET)).await?;
+        apply(&ns, "wrong-key", uri, &keys("not-the-secret")).await?;
+        apply(&ns, "lost", "s3://models/some/other", &keys(SECRET)).await?;
+        ns.apply(with(of_model("no-key", uri), with_endpoint(&ns, json!({})))).await?;
+
+        let available = ConditionType::ModelAvailable;
+        let refused = (available, Reason::CredentialsRefused, "SignatureDoesNotMatch");
+        let service = fails(&ns, "wrong-key", refused).await?;
+        ensure!(
+            !format!("{service:?}").contains("not-the-secret"),
+            "the key stands in the object: {service:?}"
+        );
+        fails(&ns, "lost", (available, Reason::ModelNotFound, uri.trim_end_matches("minilm"))).await?;
+        fails(&ns, "no-key", (available, Reason::CredentialsMissing, "AWS_ACCESS_KEY_ID")).await?;
+
+        let service = ns.await_serving("minilm", 1).await?;
+        let space = service.status.and_then(|status| status.space).context("no recorded space")?;
+        ensure!(space.revision.is_some(), "a bucket's listing has a revision: {space:?}");
+        right(&ns, "minilm").await?;
+        may_be_reached(&ns).await?;
+
+        // Corrected, it serves, and is the same space. A new pod has the new Secret at once.
+        let right_one = json!({"stringData": {"AWS_SECRET_ACCESS_KEY": SECRET}}).to_string();
+        ns.kubectl(&["patch", "secret", "wrong-key", "--patch", &right_one]).await?;
+        ns.kubectl(&["delete", "pods", "--selector=kembed.dev/service=wrong-key", "--wait=false"]).await?;
+        let corrected = ns.await_serving("wrong-key", 1).await?;
+        let corrected = corrected.status.and_then(|status| status.space).context("no recorded space")?;
+        ensure!(corrected == space, "of the same files came {corrected:?} and {space:?}");
+        right(&ns, "wrong-key").await
+    })
+    .await
+}
+
+async fn right(ns: &TempNamespace, name: &str) -> anyhow::Result<()> {
+    let golden = golden::all()?.into_iter().next().context("no golden vector")?;
+    let base = format!("http://{name}.{}.svc", ns.name);
+    let vectors = ns.kembed.gateway.embed(&base, name, &[&golden.text]).await?;
+    assert_right(&golden, vectors.first().context("no vector")?);
+    Ok(())
+}
+
+/// The network of the test cluster obeys no policies, so what one says is all that can be looked at.
+async fn may_be_reached(ns: &TempNamespace) -> anyhow::Result<()> {
+    let policy = ns.api::<NetworkPolicy>().get("minilm").await?;
+    let policy = serde_json::to_value(policy)?;
+    let rules = policy["spec"]["egress"].as_array().context("a policy without rules")?;
+    let to_server = |rule: &&Value| {
+        rule["ports"][0]["port"] == PORT && rule["to"][0]["podSelector"]["matchLabels"]["app"] == "minio"
+    };
+    ensure!(rules.iter().any(|rule| to_server(&rule)), "no rule lets a pod reach the server: {rules:?}");
+    Ok(())
+}
