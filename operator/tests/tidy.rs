@@ -9,6 +9,7 @@ const PURE: &[&str] = &[
     "int8/src/*",
     "queue/src/*",
     "scaling/src/*",
+    "scaling/src/core/*",
     "scaling/src/simulate/*",
     "scaling/src/simulate/peers/*",
     "operator/src/autoscaler/activation.rs",

@@ -1,5 +1,7 @@
 //! What is decided, and why.
 
+use std::time::Duration;
+
 /// The count that a service should have.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
@@ -9,6 +11,9 @@ pub struct Decision {
     pub reason: Reason,
     /// What it was drawn from.
     pub terms: Terms,
+    /// What one request alone takes, if that is longer than the target: then no count can keep the objective, and none is
+    /// added for its sake.
+    pub unattainable: Option<Duration>,
 }
 
 /// What each term asks for, in replicas, before bounds; for metrics and plots.
@@ -24,9 +29,54 @@ pub struct Terms {
     pub slo: f64,
 }
 
-/// Why a count is what it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reason {
-    /// The count is right for the arriving work.
-    Steady,
+impl Terms {
+    /// What the term asks for that asks for most.
+    pub fn most(&self) -> f64 {
+        self.rate.max(self.backlog).max(self.queue).max(self.slo)
+    }
+}
+
+macro_rules! reasons {
+    ($($name:ident = $meaning:literal,)*) => {
+        /// Why a count is what it is. It changes with the count, or when something stood in the way for a while, so that it can
+        /// be written where others read it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason {
+            $(#[doc = $meaning] $name,)*
+        }
+
+        impl Reason {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Its name, as it is written.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+
+            /// One sentence for users.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$name => $meaning,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    Steady = "The count is right for the arriving work.",
+    Activated = "Somebody asked for vectors while the service had no pod: one was asked for.",
+    Burst = "Twice as much work or more came than the pods can take: the count was raised at once.",
+    MoreWork = "More work arrives: the count was raised to keep the objective.",
+    Backlog = "Requests wait that the pods cannot drain in time: the count was raised.",
+    QueueDepth = "More requests wait for each pod than spec.scaling.queueDepth: the count was raised.",
+    Latency = "Answers take longer than the target, and fewer requests for each pod would shorten them: the count was raised.",
+    LessWork = "Less work arrives, and fewer pods keep the objective: the count was lowered.",
+    Idle = "Nobody asked for long enough: the last pod went.",
+    Replacing = "A pod that was asked for does not come: one more was asked for in its place.",
+    Bounds = "The count was outside minReplicas and maxReplicas.",
+    Measuring = "The first pod of the service has not been measured yet, and nothing is changed until it is.",
+    AtMaximum = "More pods are needed than spec.scaling.maxReplicas allows.",
+    LoadUnknown = "A gateway is silent, so that the load is not known: the count is left.",
+    CrashLooping = "More pods are needed, but the last one ends again and again: see the condition Ready.",
+    NoCapacity = "More pods are needed, but no node can come for one: see the condition CapacityAvailable.",
 }

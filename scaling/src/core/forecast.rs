@@ -1,0 +1,140 @@
+//! What will come, from what came after moments like this.
+
+use super::history::History;
+
+/// Seconds over which the work is a level.
+const LEVEL: u64 = 4;
+
+/// Moments that are asked.
+const ASKED: usize = 48;
+
+/// Fewer moments than this tell nothing.
+const ENOUGH: usize = 120;
+
+/// The shares of the cases in which less came than is told.
+pub const SHARES: [f64; 3] = [0.5, 0.8, 0.95];
+
+/// The moments of the last hour by their level.
+#[derive(Clone, Debug, Default)]
+pub struct Forecast {
+    /// Seconds from when a pod is asked for until it serves, and for how long from then on it should be of use.
+    window: (u64, u64),
+    /// The seconds whose future is known by now, the lowest level first.
+    order: Vec<u64>,
+    /// The first whose future is not.
+    next: u64,
+}
+
+/// Tokens a second, the most of them that come when a pod that is asked for now serves, by [`SHARES`].
+pub type Futures = [f64; SHARES.len()];
+
+impl Forecast {
+    /// What came after the moments of the past hour that were most like this one; `lead` is what a pod takes to start, in
+    /// seconds. `None` if too few are known.
+    pub fn futures(&mut self, history: &History, lead: f64) -> Option<Futures> {
+        let lead = lead.clamp(0., 900.).round();
+        self.follow(history, (lead as u64, lead.clamp(5., 30.) as u64));
+        if self.order.len() < ENOUGH {
+            return None;
+        }
+        let now = level(history, history.seconds().end.checked_sub(1)?);
+        let mut peaks: Vec<f64> =
+            self.nearest(history, now).iter().map(|&second| self.future(history, second)).collect();
+        peaks.sort_by(f64::total_cmp);
+        Some(SHARES.map(|share| peaks[((peaks.len() - 1) as f64 * share).round() as usize]))
+    }
+
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        self.order.capacity() * size_of::<u64>()
+    }
+
+    /// Takes in the seconds whose future has come, and drops those that are forgotten.
+    fn follow(&mut self, history: &History, window: (u64, u64)) {
+        let seconds = history.seconds();
+        if window != self.window || self.next > seconds.end {
+            *self = Self { window, order: Vec::new(), next: 0 };
+        }
+        let first = seconds.start + LEVEL - 1;
+        if self.order.len() as u64 > self.next.saturating_sub(first) {
+            self.order.retain(|&second| second >= first);
+        }
+        self.next = self.next.max(first);
+        while self.next + window.0 + window.1 < seconds.end {
+            let at = level(history, self.next);
+            let place = self.order.partition_point(|&second| level(history, second) < at);
+            self.order.insert(place, self.next);
+            self.next += 1;
+        }
+    }
+
+    fn nearest(&self, history: &History, now: f64) -> &[u64] {
+        let distance = |place: usize| (level(history, self.order[place]) - now).abs();
+        let (mut from, mut to) = {
+            let place = self.order.partition_point(|&second| level(history, second) < now);
+            (place, place)
+        };
+        while to - from < ASKED.min(self.order.len()) {
+            let lower = from > 0 && (to == self.order.len() || distance(from - 1) <= distance(to));
+            if lower { from -= 1 } else { to += 1 }
+        }
+        &self.order[from..to]
+    }
+
+    /// The most that came after a second, when a pod asked for in it would have served.
+    fn future(&self, history: &History, second: u64) -> f64 {
+        let from = second + self.window.0;
+        (from..=from + self.window.1).map(|second| level(history, second)).fold(0., f64::max)
+    }
+}
+
+/// Tokens a second at that time.
+fn level(history: &History, second: u64) -> f64 {
+    (0..LEVEL).map(|back| history.at(second.saturating_sub(back))).sum::<f64>() / LEVEL as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(seconds: impl Iterator<Item = f64>) -> History {
+        let mut history = History::default();
+        seconds.for_each(|tokens| history.add(1., tokens));
+        history
+    }
+
+    #[test]
+    fn too_little_is_known_of_a_young_service() {
+        assert_eq!(Forecast::default().futures(&after((0..100).map(|_| 5.)), 2.), None);
+        assert_eq!(Forecast::default().futures(&History::default(), 2.), None);
+    }
+
+    #[test]
+    fn what_was_followed_by_much_is_expected_to_be_again() {
+        // Each 100 s ten seconds of 50 announce twenty of 1000, 20 s later.
+        let wave = |second: u32| match second % 100 {
+            0..10 => 50.,
+            25..50 => 1000.,
+            _ => 10.,
+        };
+        let mut forecast = Forecast::default();
+        let announced = after((0..1006).map(wave));
+        assert_eq!(forecast.futures(&announced, 20.), Some([1000.; 3]));
+        let over = after((0..1056).map(wave));
+        assert!(forecast.futures(&over, 20.).is_some_and(|futures| futures[0] <= 50.));
+    }
+
+    #[test]
+    fn it_knows_the_same_whether_it_followed_or_not() {
+        let noise = |second: u64| ((second * 2_654_435_761) % 1000) as f64;
+        let (mut history, mut followed) = (History::default(), Forecast::default());
+        for second in 0..8000 {
+            history.add(1., noise(second));
+            let futures = followed.futures(&history, 7.);
+            if second % 777 == 0 {
+                assert_eq!(futures, Forecast::default().futures(&history, 7.), "{second}");
+            }
+        }
+        assert!(followed.order.len() < 3600);
+    }
+}

@@ -1,0 +1,328 @@
+//! From look to look: what is remembered of a service, and the decision.
+
+use std::time::Duration;
+
+use super::{
+    capacity::{Capacity, Shape},
+    correction::{Correction, Counted},
+    count::{Situation, Step},
+    forecast::{Futures, SHARES},
+    guard::Guard,
+    knobs::{Expect, Knobs},
+    look::{Known, Measured, Supply},
+    need::{self, Demand, Frame},
+    peak::Peak,
+    recent::{Rate, Recent},
+    replay::Service,
+    sizes::Sizes,
+    why::Why,
+};
+use crate::{
+    decision::{Decision, Reason, Terms},
+    observation::Observation,
+    policy::{Objective, Settings},
+};
+
+/// Seconds that a pod takes to start, where that was never measured.
+pub const USUAL_START: f64 = 30.;
+
+/// Seconds in which a pod that was asked for must answer, or three times what it takes to start. As long as a wake holds
+/// without one.
+const DEADLINE: f64 = 600.;
+
+/// Seconds that a look lets pass at most for what is remembered: who was stopped has not watched meanwhile.
+const LATEST: f64 = 5.;
+
+/// Seconds over which what waits is averaged.
+const WAITS: f64 = 5.;
+
+/// Seconds over which it is averaged what pods have in hand.
+const STAYS: f64 = 60.;
+
+/// What is remembered of a service, but for its history.
+#[derive(Clone, Debug, Default)]
+pub struct Mind {
+    last: Option<Duration>,
+    /// Seconds that were watched.
+    watched: f64,
+    /// Seconds that were watched with a pod that answers.
+    served: f64,
+    /// Seconds since anything came or was there, with a pod that answered.
+    quiet: f64,
+    /// Seconds since work has been coming without a pause.
+    busy: f64,
+    recent: Recent,
+    sizes: Sizes,
+    /// Requests that wait, on average.
+    waiting: f64,
+    /// Requests in hand times seconds, and requests that came, both of about the last minute.
+    stays: (f64, f64),
+    capacity: Capacity,
+    correction: Correction,
+    guard: Guard,
+    peak: Peak,
+    why: Why,
+    terms: Terms,
+    unattainable: bool,
+}
+
+/// What the objective comes to.
+struct Goal {
+    objective: Option<Objective>,
+    slack: f64,
+    late: f64,
+    busy: f64,
+}
+
+impl Mind {
+    /// Decides. `known` is the load that was looked at, if it is known, and `futures` what is expected.
+    pub fn decide(
+        &mut self,
+        seen: &Observation,
+        known: Option<&Known>,
+        futures: Option<Futures>,
+        knobs: &Knobs,
+        settings: &Settings,
+    ) -> Decision {
+        let measured = Measured::from(&seen.speed);
+        let start = measured.start.unwrap_or(USUAL_START);
+        let deadline = DEADLINE.max(3. * start);
+        let supply = Supply::of(&seen.pods, start, deadline);
+        let passed = self.pass(seen.now, &supply);
+        if passed.is_none() {
+            // What was needed before the first look is not known: what there is may not go until it is.
+            self.peak.push(self.watched, supply.wanted, knobs.hold);
+        }
+        let situation = match known {
+            Some(known) => {
+                self.remember(known);
+                let goal = self.goal(settings, &measured);
+                let idle = (settings.zero_after.as_secs_f64()).max(knobs.idle * start);
+                let came = supply.ready > 0
+                    || seen.pods.starting.first().is_none_or(|age| age.as_secs_f64() >= deadline);
+                let situation = self.weigh(known, futures, &supply, &measured, &goal, knobs, settings);
+                Situation { idle: came && self.quiet >= idle, ..situation }
+            }
+            None => {
+                self.waiting = 0.;
+                self.peak.push(self.watched, supply.wanted, knobs.hold);
+                let wanted = seen.load.as_ref().is_some_and(|load| load.wanted);
+                Situation { wanted, ..unknown(supply, settings) }
+            }
+        };
+        self.conclude(&situation.with(&seen.pods), seen, &measured)
+    }
+
+    /// Lets time pass; `None` at the first look.
+    fn pass(&mut self, now: Duration, supply: &Supply) -> Option<f64> {
+        let passed = self.last.replace(now).map(|last| now.saturating_sub(last).as_secs_f64());
+        let watched = passed.unwrap_or(0.).min(LATEST);
+        self.watched += watched;
+        if supply.ready > 0 {
+            self.served += watched;
+        } else {
+            self.quiet = 0.;
+        }
+        self.guard.pass(self.watched);
+        passed
+    }
+
+    fn remember(&mut self, known: &Known) {
+        let Known { over, .. } = *known;
+        self.recent.add(over, known.tokens);
+        self.sizes.add(over, known.arrived, known.tokens, known.squares);
+        self.waiting += (known.waiting - self.waiting) * (1. - (-over / WAITS).exp());
+        let kept = (-over / STAYS).exp();
+        self.stays = (self.stays.0 * kept + known.in_hand * over, self.stays.1 * kept + known.arrived);
+        self.quiet = if known.is_quiet() { self.quiet + over } else { 0. };
+        self.busy = if known.tokens > 0. || known.waits() { self.busy + over } else { 0. };
+    }
+
+    /// Seconds that a request stays with its pod.
+    fn stay(&self, floor: f64) -> f64 {
+        if self.stays.1 > 0. { (self.stays.0 / self.stays.1).max(floor) } else { floor }
+    }
+
+    /// A target that one request alone takes longer for is none; without a target, one second, and pods that have time left.
+    fn goal(&mut self, settings: &Settings, measured: &Measured) -> Goal {
+        let floor = measured.floor.unwrap_or(0.);
+        let target = settings.objective.map(|objective| objective.target.as_secs_f64());
+        // A floor that is as long as the target, give or take, would change what is told again and again.
+        self.unattainable =
+            target.is_some_and(|target| floor > target * if self.unattainable { 0.9 } else { 1. });
+        let objective = settings.objective.filter(|_| !self.unattainable);
+        let target = if objective.is_some() { target.unwrap_or(1.) } else { (5. * floor).max(1.) };
+        let share = objective.map_or(0.95, |objective| objective.share.clamp(0., 1.));
+        Goal {
+            objective,
+            slack: (target - self.stay(floor)).max(target / 4.),
+            late: 0.2 * (1. - share),
+            busy: if objective.is_some() { 0.98 } else { 0.8 },
+        }
+    }
+
+    /// How many it takes, and what stands against fewer.
+    #[expect(clippy::too_many_arguments, reason = "what there is to weigh")]
+    fn weigh(
+        &mut self,
+        known: &Known,
+        futures: Option<Futures>,
+        supply: &Supply,
+        measured: &Measured,
+        goal: &Goal,
+        knobs: &Knobs,
+        settings: &Settings,
+    ) -> Situation {
+        let size = self.sizes.mean();
+        if let Some(rate) = measured.rate {
+            let (service, variation) = (size / rate, self.sizes.variation());
+            let Goal { slack, late, busy, .. } = *goal;
+            self.capacity.fit(Shape { rate, service, variation, slack, late, busy });
+        }
+        let rate = self.recent.rate(self.sizes.lump());
+        let stands = self.stands(known, supply, measured, goal, settings);
+        self.learn(known, supply, measured, goal, stands);
+        let frame = Frame {
+            most: settings.max.max(settings.min).saturating_add(1),
+            depth: f64::from(settings.queue_depth.max(1)),
+            lead: measured.start.unwrap_or(USUAL_START),
+        };
+        let mut demand = self.demand(known, &rate, futures, knobs, size);
+        let mut terms = |demand: &Demand| match measured.rate {
+            Some(_) => need::terms(demand, supply, &frame, knobs, &mut self.capacity),
+            None => Terms { queue: self.waiting / frame.depth, ..Terms::default() },
+        };
+        let standing =
+            if knobs.standing > 1 && supply.wanted > 0 && self.quiet < 60. { knobs.standing } else { 0 };
+        let asked = terms(&demand);
+        demand.rate += self.guard.errors() * rate.error;
+        let (need, least) = (whole(&asked).max(standing), whole(&terms(&demand)).max(standing));
+        self.terms = asked;
+        let peak = self.peak.push(self.watched, least, knobs.hold);
+        Situation {
+            need: (need, why(&asked)),
+            peak,
+            wanted: known.waits(),
+            stands,
+            known: true,
+            measured: measured.rate.is_some() || self.served >= DEADLINE,
+            sure: measured.rate.is_some() && measured.start.is_some() && self.busy >= 2.,
+            ..unknown(*supply, settings)
+        }
+    }
+
+    fn demand(
+        &self,
+        known: &Known,
+        rate: &Rate,
+        futures: Option<Futures>,
+        knobs: &Knobs,
+        size: f64,
+    ) -> Demand {
+        let expected = match (knobs.expect, futures) {
+            (Expect::Quantile(share), Some(futures)) => {
+                let place = SHARES.iter().position(|&known| known >= share).unwrap_or(SHARES.len() - 1);
+                futures[place].max(rate.present / 2.)
+            }
+            _ => rate.present,
+        };
+        let factor = self.correction.factor();
+        Demand {
+            rate: expected,
+            present: rate.present,
+            waiting: self.waiting,
+            queued: known.waiting_tokens,
+            size,
+            corrected: if factor > 1. { rate.mean * factor } else { 0. },
+        }
+    }
+
+    /// Whether so much waits that nobody may go: more than each pod may have waiting, or than they drain in a quarter of the time
+    /// that a request may wait.
+    fn stands(
+        &self,
+        known: &Known,
+        supply: &Supply,
+        measured: &Measured,
+        goal: &Goal,
+        settings: &Settings,
+    ) -> bool {
+        let ready = f64::from(supply.ready);
+        let drained = measured.rate.map_or(0., |rate| rate * ready * goal.slack / 4.);
+        known.waiting_tokens > drained || self.waiting > ready * f64::from(settings.queue_depth.max(1))
+    }
+
+    fn learn(&mut self, known: &Known, supply: &Supply, measured: &Measured, goal: &Goal, stands: bool) {
+        let Some(objective) = goal.objective else {
+            self.correction = Correction::default();
+            return;
+        };
+        let floor = measured.floor.unwrap_or(0.);
+        let waits =
+            if self.stays.1 > 0. { self.waiting * STAYS.min(self.watched) / self.stays.1 } else { 0. };
+        let shortened = waits + self.stay(floor) - floor;
+        let counted = Counted {
+            over: known.over,
+            counted: known.counted,
+            late: known.late,
+            settled: supply.ready == supply.wanted && supply.ready > 0 && !stands,
+            can_help: shortened > objective.target.as_secs_f64() / 5.,
+        };
+        self.correction.learn(counted, 1. - objective.share);
+    }
+
+    /// The count, with its reason.
+    fn conclude(&mut self, situation: &Situation, seen: &Observation, measured: &Measured) -> Decision {
+        let step = situation.step();
+        let wanted = situation.supply.wanted;
+        let replicas = if let Step::To(replicas, _) = step { replicas } else { wanted };
+        if replicas != wanted {
+            let rate = self.recent.rate(self.sizes.lump());
+            if replicas < wanted {
+                self.guard.lowered(self.watched, rate.mean);
+            } else {
+                self.guard.raised(self.watched, rate.mean, rate.error);
+            }
+        }
+        let told = self.why.tell(step, seen.now.as_secs_f64());
+        let floor = measured.floor.filter(|_| self.unattainable).map(Duration::from_secs_f64);
+        Decision { replicas, reason: told, terms: self.terms, unattainable: floor }
+    }
+
+    /// What requests and pods are like, to live through the past with.
+    pub fn service(&mut self, rate: f64, start: f64, settings: &Settings, measured: &Measured) -> Service {
+        let slack = self.goal(settings, measured).slack;
+        Service { rate, start, size: self.sizes.mean(), lump: self.sizes.lump(), slack }
+    }
+}
+
+/// What is so if nothing is known of the load.
+fn unknown(supply: Supply, settings: &Settings) -> Situation {
+    Situation {
+        bounds: (settings.min, settings.max.max(settings.min)),
+        supply,
+        crash_looping: false,
+        no_capacity: false,
+        need: (supply.wanted, Reason::Steady),
+        peak: supply.wanted,
+        wanted: false,
+        stands: false,
+        known: false,
+        measured: false,
+        sure: false,
+        idle: false,
+    }
+}
+
+fn whole(terms: &Terms) -> u32 {
+    (terms.most() - 1e-9).ceil().max(0.) as u32
+}
+
+/// The term that asks for most, and of those that ask for as much the first.
+fn why(terms: &Terms) -> Reason {
+    let reasons = [Reason::MoreWork, Reason::Backlog, Reason::QueueDepth, Reason::Latency];
+    let asked = [terms.rate, terms.backlog, terms.queue, terms.slo];
+    let most = whole(terms);
+    let first = asked.iter().position(|asked| asked.ceil() as u32 >= most).unwrap_or(0);
+    reasons[first]
+}

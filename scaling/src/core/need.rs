@@ -1,0 +1,119 @@
+//! How many replicas it takes.
+
+use super::{capacity::Capacity, knobs::Knobs, look::Supply};
+use crate::decision::Terms;
+
+/// What waits is to be drained within this part of the time that a pod takes to start, but not sooner than [`SOONEST`].
+const DRAINED_WITHIN: f64 = 1. / 6.;
+
+/// Seconds.
+const SOONEST: f64 = 0.5;
+
+/// What there is to do.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Demand {
+    /// Tokens a second that the count is made for.
+    pub rate: f64,
+    /// Tokens a second that arrive now.
+    pub present: f64,
+    /// Requests that wait, as a mean of the last seconds.
+    pub waiting: f64,
+    /// Tokens that wait.
+    pub queued: f64,
+    /// Tokens of a request.
+    pub size: f64,
+    /// Tokens a second that the measured latency asks to make room for.
+    pub corrected: f64,
+}
+
+/// Where the bounds of the service are, and how long a pod takes to start.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame {
+    /// More than this many need not be told apart.
+    pub most: u32,
+    /// Requests that may wait for each replica.
+    pub depth: f64,
+    /// Seconds from when a pod is asked for until it serves.
+    pub lead: f64,
+}
+
+/// What each term asks for.
+pub fn terms(
+    demand: &Demand,
+    supply: &Supply,
+    frame: &Frame,
+    knobs: &Knobs,
+    capacity: &mut Capacity,
+) -> Terms {
+    let left = left(demand, supply, frame, capacity.one());
+    let drain = (frame.lead * DRAINED_WITHIN).max(SOONEST);
+    let most = f64::from(frame.most);
+    let backlog =
+        if left > 0. && knobs.drains { (demand.present + left / drain) / capacity.one() } else { 0. };
+    // Of those that wait now some are gone before a new pod could help them.
+    let waits = demand.waiting.min(left / demand.size);
+    Terms {
+        rate: capacity.replicas(demand.rate * knobs.factor, frame.most),
+        backlog: backlog.min(most),
+        queue: (waits / frame.depth).min(most),
+        slo: capacity.replicas(demand.corrected, frame.most),
+    }
+}
+
+/// Tokens that will wait when a pod that is asked for now begins to serve, if as many arrive as now: without those that are
+/// drained by the pods that are ready and, from when they are, by those that come.
+fn left(demand: &Demand, supply: &Supply, frame: &Frame, one: f64) -> f64 {
+    let served = one * (f64::from(supply.ready) * frame.lead + supply.head_start);
+    (demand.queued + demand.present * frame.lead - served).max(0.)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::capacity::Shape, *};
+
+    const FRAME: Frame = Frame { most: 50, depth: 16., lead: 20. };
+
+    fn capacity() -> Capacity {
+        let mut capacity = Capacity::default();
+        let shape = Shape { rate: 1000., service: 0.01, variation: 1., slack: 0.1, late: 0.01, busy: 0.98 };
+        capacity.fit(shape);
+        capacity
+    }
+
+    fn ask(demand: Demand, supply: Supply) -> Terms {
+        terms(&Demand { size: 10., ..demand }, &supply, &FRAME, &Knobs::default(), &mut capacity())
+    }
+
+    fn ready(ready: u32) -> Supply {
+        Supply { wanted: ready, ready, ..Supply::default() }
+    }
+
+    #[test]
+    fn nothing_to_do_takes_nobody() {
+        assert_eq!(ask(Demand::default(), ready(3)), Terms::default());
+    }
+
+    #[test]
+    fn the_rate_takes_a_little_more_than_its_work() {
+        let terms = ask(Demand { rate: 2500., present: 2500., ..Demand::default() }, ready(4));
+        assert_eq!((terms.rate.ceil(), terms.backlog, terms.queue), (3., 0., 0.));
+    }
+
+    #[test]
+    fn what_will_be_drained_when_a_new_pod_could_serve_asks_for_none() {
+        let demand = Demand { present: 1000., queued: 19_000., waiting: 1900., ..Demand::default() };
+        assert_eq!(ask(demand, ready(2)).most(), 0.);
+        // 1000 more stay, to be drained in 20 / 6 s.
+        let terms = ask(Demand { queued: 21_000., ..demand }, ready(2));
+        assert!((terms.backlog - 1.3).abs() < 1e-9, "{terms:?}");
+        assert!((terms.queue - 100. / 16.).abs() < 1e-9, "{terms:?}");
+    }
+
+    #[test]
+    fn those_that_come_drain_from_when_they_are_there() {
+        let demand = Demand { present: 1000., queued: 19_000., ..Demand::default() };
+        assert!(ask(demand, ready(1)).backlog > 1.);
+        let coming = Supply { wanted: 2, coming: 1, head_start: 19., ..ready(1) };
+        assert_eq!(ask(demand, coming).backlog, 0.);
+    }
+}

@@ -1,0 +1,137 @@
+//! What arrived in the last half minute.
+
+use std::collections::VecDeque;
+
+/// Seconds of the windows from which a rise is seen, the shorter the sooner.
+const WINDOWS: [f64; 5] = [1., 2., 4., 8., 16.];
+
+/// Seconds of the window that is believed as it is.
+const LONGEST: f64 = 30.;
+
+/// Standard errors that are taken off what a short window shows: steady traffic shows less than that in all of them.
+const ERRORS: f64 = 3.;
+
+/// Looks that are closer to each other than this many seconds are drawn together, which bounds how many there are.
+const SHORTEST: f64 = 0.25;
+
+/// The tokens of the last half minute, by look.
+#[derive(Clone, Debug, Default)]
+pub struct Recent {
+    /// The newest last.
+    pieces: VecDeque<Piece>,
+    /// Seconds in all of them.
+    known: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    over: f64,
+    tokens: f64,
+}
+
+/// Tokens a second that arrive, and how far off that may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rate {
+    /// What there is to serve.
+    pub present: f64,
+    /// The mean of the longest window that is full.
+    pub mean: f64,
+    /// Its standard error.
+    pub error: f64,
+}
+
+impl Recent {
+    /// So many tokens came in the `over` seconds since the last call.
+    pub fn add(&mut self, over: f64, tokens: f64) {
+        match self.pieces.back_mut() {
+            _ if over <= 0. => return,
+            Some(last) if last.over < SHORTEST => {
+                last.over += over;
+                last.tokens += tokens;
+            }
+            _ => self.pieces.push_back(Piece { over, tokens }),
+        }
+        self.known += over;
+        while let Some(first) = self.pieces.front().filter(|first| self.known - first.over >= LONGEST) {
+            self.known -= first.over;
+            self.pieces.pop_front();
+        }
+    }
+
+    /// The rate, if requests have `lump` tokens as they are counted by [`Sizes::lump`](super::sizes::Sizes::lump): of traffic
+    /// without memory, the variance of the tokens that come in a time is the lump times their number.
+    pub fn rate(&self, lump: f64) -> Rate {
+        let mut rate = Rate::default();
+        let mut windows = WINDOWS.iter().chain([&LONGEST]).peekable();
+        let (mut over, mut tokens) = (0., 0.);
+        for piece in self.pieces.iter().rev() {
+            while let Some(&&window) = windows.peek().filter(|&&&window| window <= over + piece.over + 1e-6) {
+                let part = ((window - over) / piece.over).clamp(0., 1.);
+                let mean = (tokens + part * piece.tokens) / window;
+                let error = (lump * mean / window).sqrt();
+                let sure = if window == LONGEST { mean } else { mean - ERRORS * error };
+                rate = Rate { present: rate.present.max(sure), mean, error };
+                windows.next();
+            }
+            over += piece.over;
+            tokens += piece.tokens;
+        }
+        rate
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(seconds: &[f64]) -> Recent {
+        let mut recent = Recent::default();
+        seconds.iter().for_each(|&tokens| recent.add(1., tokens));
+        recent
+    }
+
+    #[test]
+    fn steady_work_is_its_mean() {
+        let rate = after(&[100.; 60]).rate(10.);
+        assert_eq!((rate.present, rate.mean), (100., 100.));
+        assert!((rate.error - (10_f64 * 100. / 30.).sqrt()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_rise_is_seen_as_soon_as_it_is_no_chance() {
+        let mut seconds = [100.; 40];
+        seconds[39] = 1000.;
+        assert!((after(&seconds).rate(10.).present - 700.).abs() < 1e-9);
+        // One large request is none.
+        assert!((after(&seconds).rate(1000.).present - 130.).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_window_that_is_not_full_says_nothing() {
+        assert_eq!(after(&[]).rate(1.), Rate::default());
+        let mut recent = Recent::default();
+        recent.add(0.5, 1000.);
+        assert_eq!(recent.rate(1.), Rate::default());
+        recent.add(0.5, 0.);
+        assert_eq!(recent.rate(0.).present, 1000.);
+    }
+
+    /// A leader that was stopped for a minute hears then what came in it.
+    #[test]
+    fn what_is_heard_late_is_no_burst() {
+        let mut recent = after(&[100.; 40]);
+        recent.add(60., 6000.);
+        assert!((recent.rate(10.).present - 100.).abs() < 1e-6);
+    }
+
+    #[test]
+    fn looks_of_any_length_keep_it_small() {
+        let mut recent = Recent::default();
+        for look in 0..100_000 {
+            recent.add(f64::from(look % 7) * 0.003, 1.);
+        }
+        assert!(recent.pieces.len() < 140, "{}", recent.pieces.len());
+        recent.add(1e9, 1.);
+        assert_eq!(recent.pieces.len(), 1);
+    }
+}

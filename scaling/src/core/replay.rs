@@ -1,0 +1,267 @@
+//! The last hour again, with other knobs.
+//!
+//! The decisions are made by the very code that makes the real ones. The pods are simpler than real ones: work is a fluid that
+//! flows second by second, what does not fit waits, and how many requests are late although all fits is what the formula says.
+
+use std::time::Duration;
+
+use super::{
+    erlang,
+    forecast::{Forecast, Futures},
+    history::History,
+    knobs::Knobs,
+    look::Known,
+    mind::Mind,
+};
+use crate::{
+    observation::{Observation, Pods, Speed},
+    policy::Settings,
+};
+
+/// Seconds over which the work that there was is smoothed to say how many replicas would have been enough.
+const IDEAL: usize = 60;
+
+/// What is lived through again.
+#[derive(Debug)]
+pub struct Past {
+    /// Tokens by second.
+    work: Vec<f64>,
+    /// What was to be expected in each.
+    futures: Vec<Option<Futures>>,
+    /// What the requests and pods are like.
+    service: Service,
+    settings: Settings,
+}
+
+/// What requests and pods are like, which is taken to have been so for all of the time.
+#[derive(Clone, Copy, Debug)]
+pub struct Service {
+    /// Tokens a second that a pod computes.
+    pub rate: f64,
+    /// Seconds that it takes to start.
+    pub start: f64,
+    /// Tokens of a request.
+    pub size: f64,
+    /// See [`Sizes::lump`](super::sizes::Sizes::lump).
+    pub lump: f64,
+    /// Seconds that a request may wait.
+    pub slack: f64,
+}
+
+/// How it went.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// Pods that there were, times seconds, over those that would have been enough.
+    pub replicas: f64,
+    /// The share of the work that was late.
+    pub late: f64,
+}
+
+impl Outcome {
+    /// What it cost, if a request that is late costs as much as `weight` requests that are served by an ideal number of pods.
+    pub fn cost(&self, weight: f64) -> f64 {
+        self.replicas + weight * self.late
+    }
+}
+
+impl Past {
+    /// What is known of the last hour.
+    pub fn new(history: &History, service: Service, settings: Settings) -> Self {
+        let work: Vec<f64> = history.seconds().map(|second| history.at(second)).collect();
+        let (mut again, mut forecast) = (History::default(), Forecast::default());
+        let futures = work.iter().map(|&tokens| {
+            again.add(1., tokens);
+            forecast.futures(&again, service.start)
+        });
+        Self { futures: futures.collect(), work, service, settings }
+    }
+
+    /// Seconds.
+    pub fn len(&self) -> usize {
+        self.work.len()
+    }
+
+    /// Lives through it with these knobs.
+    pub fn live(&self, knobs: &Knobs) -> Outcome {
+        let mut world = World::new(self);
+        let mut mind = Mind::default();
+        for (second, (&work, futures)) in self.work.iter().zip(&self.futures).enumerate() {
+            world.pass(work);
+            let seen = world.look(second);
+            let known = Known::of(seen, None);
+            let decision = mind.decide(seen, known.as_ref(), *futures, knobs, &self.settings);
+            world.ask(decision.replicas);
+        }
+        let total: f64 = self.work.iter().sum();
+        Outcome { replicas: world.replica_seconds / self.ideal(), late: world.late / total.max(1.) }
+    }
+
+    /// Replica-seconds that would have been enough for who knew all.
+    fn ideal(&self) -> f64 {
+        let minutes = self.work.chunks(IDEAL).map(|minute| {
+            let mean = minute.iter().sum::<f64>() / minute.len() as f64;
+            (mean / self.service.rate).ceil().max(f64::from(self.settings.min)) * minute.len() as f64
+        });
+        minutes.sum::<f64>().max(1.)
+    }
+}
+
+/// The service as it would have been.
+struct World {
+    service: Service,
+    seen: Observation,
+    ready: u32,
+    /// Seconds since each was asked for, the oldest first.
+    starting: Vec<f64>,
+    queued: f64,
+    work: f64,
+    served: f64,
+    late: f64,
+    replica_seconds: f64,
+}
+
+impl World {
+    fn new(past: &Past) -> Self {
+        let service = past.service;
+        let first: f64 = past.work.iter().take(IDEAL).sum::<f64>() / IDEAL as f64;
+        let ready = ((first / service.rate).ceil() as u32)
+            .clamp(past.settings.min, past.settings.max.max(past.settings.min));
+        let speed = Speed {
+            rate: Some(service.rate),
+            start: Some(Duration::from_secs_f64(service.start)),
+            floor: None,
+        };
+        let pods = Pods { wanted: ready, ready, ..Pods::default() };
+        let load = Some(Default::default());
+        Self {
+            service,
+            seen: Observation { now: Duration::ZERO, load, pods, speed },
+            ready,
+            starting: Vec::new(),
+            queued: 0.,
+            work: 0.,
+            served: 0.,
+            late: 0.,
+            replica_seconds: 0.,
+        }
+    }
+
+    /// One second, in which so much work came.
+    fn pass(&mut self, work: f64) {
+        self.starting.iter_mut().for_each(|age| *age += 1.);
+        let come = self.starting.iter().take_while(|age| **age >= self.service.start).count();
+        self.starting.drain(..come);
+        self.ready += come as u32;
+        let power = f64::from(self.ready) * self.service.rate;
+        let before = self.queued;
+        self.served = (before + work).min(power);
+        self.queued = before + work - self.served;
+        self.work = work;
+        self.late += work * self.share_late(before / power.max(1e-9), self.queued / power.max(1e-9));
+        self.replica_seconds += f64::from(self.ready) + self.starting.len() as f64;
+    }
+
+    /// Of what came in a second at whose begin and end one waited so long.
+    fn share_late(&self, from: f64, to: f64) -> f64 {
+        let slack = self.service.slack;
+        if self.work <= 0. {
+            return 0.;
+        }
+        let (least, most) = (from.min(to), from.max(to));
+        let piled = if least >= slack {
+            1.
+        } else if most <= slack {
+            0.
+        } else {
+            (most - slack) / (most - least)
+        };
+        let (load, service) = (self.work / self.service.rate, self.service.size / self.service.rate);
+        let variation = (self.service.lump / self.service.size - 1.).max(0.);
+        let chance = if load < f64::from(self.ready) {
+            erlang::late(self.ready, load, service, variation, slack)
+        } else {
+            0.
+        };
+        piled + (1. - piled) * chance
+    }
+
+    fn look(&mut self, second: usize) -> &Observation {
+        let Service { size, lump, rate, .. } = self.service;
+        let requests = self.work / size;
+        if let Some(load) = &mut self.seen.load {
+            load.over = Duration::from_secs(1);
+            load.arrived = requests;
+            load.arrived_tokens = self.work;
+            load.arrived_squares = self.work * lump;
+            load.answered_tokens = self.served;
+            load.waiting = self.queued / size;
+            load.in_hand = self.served / rate;
+            load.waiting_tokens = self.queued;
+            load.wanted = self.ready == 0 && self.queued > 0.;
+        }
+        self.seen.now = Duration::from_secs(second as u64 + 1);
+        self.seen.pods.ready = self.ready;
+        self.seen.pods.wanted = self.ready + self.starting.len() as u32;
+        self.seen.pods.starting.clear();
+        self.seen.pods.starting.extend(self.starting.iter().map(|age| Duration::from_secs_f64(*age)));
+        &self.seen
+    }
+
+    /// So many are wanted. Those that are not ready go first.
+    fn ask(&mut self, replicas: u32) {
+        let there = self.ready + self.starting.len() as u32;
+        for _ in there..replicas {
+            self.starting.push(0.);
+        }
+        for _ in replicas..there {
+            if self.starting.pop().is_none() {
+                self.ready -= 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Objective;
+
+    const SERVICE: Service = Service { rate: 1000., start: 20., size: 10., lump: 10., slack: 0.1 };
+
+    fn settings() -> Settings {
+        let target = Duration::from_millis(200);
+        let zero_after = Duration::from_secs(60);
+        let objective = Some(Objective { share: 0.95, target });
+        Settings { min: 0, max: 20, queue_depth: 16, objective, zero_after, tunes: true }
+    }
+
+    fn past(work: impl Fn(u32) -> f64) -> Past {
+        let mut history = History::default();
+        (0..3600).for_each(|second| history.add(1., work(second)));
+        Past::new(&history, SERVICE, settings())
+    }
+
+    #[test]
+    fn steady_work_costs_little_more_than_it_must() {
+        let lived = past(|_| 3500.).live(&Knobs::default());
+        assert!((1. ..1.02).contains(&lived.replicas) && lived.late < 0.005, "{lived:?}");
+    }
+
+    #[test]
+    fn what_comes_suddenly_is_late_and_less_so_with_pods_that_stand_by() {
+        let past = past(|second| if second % 600 < 60 { 2900. } else { 10. });
+        let few = past.live(&Knobs::default());
+        let many = past.live(&Knobs { standing: 3, ..Knobs::default() });
+        assert!(few.late > 0.2 && many.late < 0.1, "{few:?} {many:?}");
+        assert!(few.replicas < many.replicas);
+        assert!(many.cost(8.) < few.cost(8.) && many.cost(0.) > few.cost(0.));
+    }
+
+    /// It is lived through within a budget, so it may not take any other time the second time.
+    #[test]
+    fn it_goes_the_same_again() {
+        let past = past(|second| f64::from((second * 7919) % 4000 + 1));
+        assert_eq!(past.live(&Knobs::default()), past.live(&Knobs::default()));
+        assert_eq!(past.len(), 3600);
+    }
+}

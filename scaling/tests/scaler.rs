@@ -1,0 +1,165 @@
+//! What the autoscaler of a service does, seen from outside.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{SETTINGS, World};
+use kembed_scaling::{Objective, Reason, Settings, Speed};
+
+#[test]
+fn a_service_goes_from_zero_up_and_back_to_zero() {
+    let mut world = World::new(SETTINGS, 0, 5.);
+    assert_eq!(world.run(60, 0.).replicas, 0);
+    let woken = world.pass(1.);
+    assert_eq!((woken.replicas, woken.reason), (1, Reason::Activated));
+    assert_eq!(world.run(60, 350.).replicas, 4);
+    let mut seconds = 0;
+    while world.wanted() > 0 {
+        world.pass(0.);
+        seconds += 1;
+        assert!(seconds < 400, "{}", world.wanted());
+    }
+    assert!(seconds >= 300, "not before the user said: {seconds}");
+    assert_eq!(world.pass(0.).reason, Reason::Idle);
+}
+
+#[test]
+fn ten_times_the_work_gets_its_pods_at_once() {
+    let mut world = World::new(SETTINGS, 1, 2.);
+    assert_eq!(world.run(120, 40.).replicas, 1);
+    world.pass(400.);
+    let raised = world.pass(400.);
+    assert!(raised.replicas >= 4 && raised.reason == Reason::Burst, "{raised:?}");
+    world.run(6, 400.);
+    assert_eq!(world.queued, 0., "it is served again after three times what a pod takes to start");
+}
+
+#[test]
+fn steady_work_is_left_alone() {
+    for requests in [20., 72., 95., 190., 250., 333., 500., 640.] {
+        let mut world = World::new(SETTINGS, 1, 20.);
+        let mut counts = Vec::new();
+        for _ in 0..2 * 3600 {
+            let requests = world.chance(requests);
+            counts.push(world.pass(requests).replicas);
+        }
+        let changes = counts[3600..].windows(2).filter(|pair| pair[0] != pair[1]).count();
+        assert_eq!(changes, 0, "{requests} requests a second: {:?}", counts.last());
+    }
+}
+
+#[test]
+fn what_is_not_known_is_not_nothing() {
+    let mut world = World::new(SETTINGS, 1, 5.);
+    let before = world.run(120, 500.).replicas;
+    world.silent = true;
+    let unknown = world.run(1000, 0.);
+    assert_eq!((unknown.replicas, unknown.reason), (before, Reason::LoadUnknown));
+    world.silent = false;
+    // What was counted meanwhile comes with the first word.
+    world.queued = 0.;
+    let seen = world.look(500. * 1000., 1000.);
+    world.queued = 0.;
+    let told = world.scaler.decide(&kembed_scaling::Observation {
+        load: seen.load.map(|load| kembed_scaling::Load { waiting: 0., waiting_tokens: 0., ..load }),
+        ..seen
+    });
+    assert_eq!(told.replicas, before);
+    assert_eq!(world.run(100, 500.).replicas, before);
+}
+
+#[test]
+fn a_leader_that_was_stopped_lowers_nothing_and_raises_nothing() {
+    let mut world = World::new(SETTINGS, 1, 5.);
+    let before = world.run(120, 350.).replicas;
+    let seen = world.look(350. * 60., 60.);
+    assert_eq!(world.scaler.decide(&seen).replicas, before);
+    assert_eq!(world.run(120, 350.).replicas, before);
+    // And one that knows nothing of the time before it led.
+    world.scaler = kembed_scaling::Scaler::new(SETTINGS);
+    let lowest = (0..120).map(|_| world.pass(350.).replicas).min();
+    assert_eq!(lowest, Some(before));
+}
+
+#[test]
+fn nobody_goes_while_a_backlog_stands() {
+    let mut world = World::new(SETTINGS, 10, 5.);
+    world.run(60, 900.);
+    world.queued = 500_000.;
+    while world.queued > 1000. {
+        assert_eq!(world.pass(10.).replicas, 10, "{} wait", world.queued);
+    }
+    assert!(world.run(120, 10.).replicas <= 1);
+}
+
+#[test]
+fn none_is_added_that_cannot_come() {
+    for (blocks, reason) in [
+        ((|world, on| world.crash_looping = on) as fn(&mut World, bool), Reason::CrashLooping),
+        (|world, on| world.no_capacity = on, Reason::NoCapacity),
+    ] {
+        let mut world = World::new(SETTINGS, 1, 5.);
+        world.run(60, 50.);
+        blocks(&mut world, true);
+        let blocked = world.run(60, 500.);
+        assert_eq!((blocked.replicas, blocked.reason), (1, reason));
+        blocks(&mut world, false);
+        assert!(world.pass(500.).replicas > 4);
+    }
+}
+
+#[test]
+fn a_pod_that_never_comes_is_replaced_but_not_without_end() {
+    let mut world = World::new(SETTINGS, 2, f64::INFINITY);
+    world.measured = false;
+    let mut most = 0;
+    for _ in 0..1300 {
+        let mut seen = world.look(197., 1.);
+        seen.speed = Speed { rate: Some(common::RATE), ..seen.speed };
+        let decision = world.scaler.decide(&seen);
+        world.queued = 0.;
+        world.ask(decision.replicas);
+        most = most.max(decision.replicas);
+    }
+    assert!((4..=5).contains(&most), "one at a time, each ten minutes: {most}");
+}
+
+#[test]
+fn the_first_pod_stays_until_it_is_measured() {
+    let mut world = World::new(Settings { zero_after: Duration::from_secs(10), ..SETTINGS }, 1, 5.);
+    world.measured = false;
+    let unmeasured = world.run(300, 0.);
+    assert_eq!((unmeasured.replicas, unmeasured.reason), (1, Reason::Measuring));
+    world.measured = true;
+    assert_eq!(world.run(30, 0.).replicas, 0);
+}
+
+#[test]
+fn an_objective_that_no_count_keeps_is_told_and_not_paid_for() {
+    let objective = Some(Objective { share: 0.95, target: Duration::from_millis(5) });
+    let mut world = World::new(Settings { objective, ..SETTINGS }, 1, 5.);
+    let decision = world.run(120, 150.);
+    assert_eq!(decision.unattainable, Some(Duration::from_millis(10)));
+    assert_eq!(decision.replicas, 2);
+}
+
+#[test]
+fn without_an_objective_pods_have_time_left_and_few_requests_wait() {
+    let mut world = World::new(Settings { objective: None, ..SETTINGS }, 1, 5.);
+    assert_eq!(world.run(120, 300.).replicas, 4);
+    let mut piled = World::new(Settings { objective: None, ..SETTINGS }, 1, 5.);
+    piled.queued = 200_000.;
+    assert!(piled.run(30, 10.).replicas > 2);
+}
+
+#[test]
+fn new_settings_hold_from_the_next_look_on() {
+    let mut world = World::new(SETTINGS, 1, 5.);
+    world.run(60, 50.);
+    world.scaler.set(Settings { min: 3, ..SETTINGS });
+    let raised = world.pass(50.);
+    assert_eq!((raised.replicas, raised.reason), (3, Reason::Bounds));
+    world.scaler.set(Settings { max: 2, ..SETTINGS });
+    assert_eq!(world.pass(50.).replicas, 2);
+}
