@@ -230,6 +230,22 @@ fn a_stop_while_the_model_is_fetched_is_no_failure() {
     assert_eq!(code, Some(0), "{log}");
 }
 
+/// ONNX Runtime keeps an identity of the machine in its user's cache, and tells its makers, unless it is kept from that.
+#[test]
+fn nobody_is_told_what_is_served() {
+    let (_folder, model) = small_model();
+    let library = support::onnxruntime();
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let environment = [("HOME", home.path().to_str().expect("a plain path"))];
+    let pod = Running::start_with(&flags(&model, &library), &environment);
+    pod.await_ready();
+    pod.terminate();
+    let (code, log) = pod.end();
+    assert_eq!(code, Some(0), "{log}");
+    let left = std::fs::read_dir(home.path()).expect("it can be listed").next();
+    assert!(left.is_none() && !log.contains("telemetry"), "{left:?}: {log}");
+}
+
 /// What a collector of traces is sent until the pod has ended.
 fn collect(listener: &TcpListener, ended: &AtomicBool) -> Vec<TracesData> {
     listener.set_nonblocking(true).expect("it can be");
