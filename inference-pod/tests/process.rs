@@ -335,6 +335,27 @@ fn a_trace_that_its_client_does_not_record_is_not_sent() {
     assert_eq!(traced("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"), []);
 }
 
+#[test]
+fn a_collector_that_is_away_is_told_of_once() {
+    let (_folder, model) = small_model();
+    let library = support::onnxruntime();
+    // Nobody runs the discard service, which has port 9. Each span is sent by itself, and at once.
+    let environment = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "1"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1"),
+    ];
+    let pod = Running::start_with(&flags(&model, &library), &environment);
+    pod.await_ready();
+    for _ in 0..3 {
+        assert!(pod.get("/?content=a").expect("it answers").starts_with("HTTP/1.1 200"));
+    }
+    pod.terminate();
+    let (code, log) = pod.end();
+    assert_eq!(code, Some(0), "{log}");
+    assert_eq!(log.matches("failed to send traces").count(), 1, "{log}");
+}
+
 /// A web server that has the small model in its folder `m`, and, as a proxy, has it in every server's.
 struct Server {
     address: String,

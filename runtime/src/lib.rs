@@ -9,4 +9,5 @@ pub mod server;
 pub mod shutdown;
 pub mod traces;
 
+mod exporter;
 mod pulse;

@@ -23,6 +23,8 @@ use opentelemetry_sdk::{
     trace::{SdkTracer, SdkTracerProvider},
 };
 
+use crate::exporter::Outspoken;
+
 /// Only set where traces are on: without, a span costs a look at this.
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
@@ -73,8 +75,10 @@ pub fn start(program: &'static str) -> Result<Traces, TracesError> {
         .with_http_client(client()?)
         .with_protocol(Protocol::HttpBinary)
         .build()?;
-    let provider =
-        SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource(program)).build();
+    let provider = SdkTracerProvider::builder()
+        .with_batch_exporter(Outspoken::new(exporter))
+        .with_resource(resource(program))
+        .build();
     TRACER.set(provider.tracer("kembed")).map_err(|_| TracesError::Twice)?;
     tracing::info!("sending traces");
     Ok(Traces(Some(provider)))
