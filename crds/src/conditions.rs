@@ -86,6 +86,8 @@ words! {
     /// Reasons in status.scaling: why the count is what it is.
     ScalingReason {
         Activated = "Somebody asked for vectors while the service had no pod: spec.replicas was made 1.",
+        Bounds = "The count was outside minReplicas and maxReplicas, and was brought in.",
+        Steady = "The count is as it should be.",
     }
 }
 

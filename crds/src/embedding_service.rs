@@ -73,9 +73,9 @@ pub struct EmbeddingServiceSpec {
     #[x_kube(validation = Rule::new("self >= 0").message("replicas counts pods: write 0 or more"))]
     pub replicas: i32,
 
-    /// The objective that the count is meant to keep, and its bounds. Of all this, this version does one thing: it makes
-    /// `replicas` 1 when somebody asks for vectors while it is 0, and who asks waits for that pod. The rest is checked but
-    /// not acted on.
+    /// The objective that the count is meant to keep, and its bounds. Of all this, this version does two things: it keeps
+    /// `replicas` within the bounds, and makes it 1 when somebody asks for vectors while it is 0, and who asks waits for that
+    /// pod. The rest is checked but not acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<Scaling>,
 

@@ -8,6 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use kembed_crds::conditions::ScalingReason;
+
+use super::change::{Change, Written, is_later};
+
 /// How long a wake holds without a pod: longer than clouds take to bring a node with a GPU and pods to load a model.
 pub const CAPACITY_DEADLINE: Duration = Duration::from_secs(600);
 
@@ -25,24 +29,6 @@ pub struct Seen {
     pub ready: i32,
     /// Its `resourceVersion`.
     pub version: String,
-}
-
-/// One pod is to be asked for, if the service is still of this version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wake {
-    /// `<namespace>/<name>`.
-    pub service: String,
-    /// The version that this was decided from.
-    pub version: String,
-}
-
-/// How the write of a wake ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Written {
-    /// The count is 1 since the service has this version.
-    Yes(String),
-    /// The service has changed since, or could not be written.
-    No,
 }
 
 /// The wakes that hold.
@@ -73,7 +59,7 @@ impl Activations {
         wanted: &BTreeSet<&str>,
         look: impl Fn(&str) -> Option<Seen>,
         now: Instant,
-    ) -> Vec<Wake> {
+    ) -> Vec<Change> {
         for &service in wanted {
             if look(service)
                 .is_some_and(|seen| seen.scales && seen.replicas == 0 && self.is_news(service, &seen))
@@ -87,7 +73,13 @@ impl Activations {
             let Some(seen) = look(service).filter(|seen| seen.scales && !expired) else { return false };
             if seen.replicas == 0 && lease.should_write(&seen, now) {
                 lease.state = State::Writing;
-                wakes.push(Wake { service: service.clone(), version: seen.version.clone() });
+                wakes.push(Change {
+                    service: service.clone(),
+                    version: seen.version.clone(),
+                    from: 0,
+                    to: 1,
+                    reason: ScalingReason::Activated,
+                });
             }
             !lease.is_served(&seen)
         });
@@ -95,13 +87,13 @@ impl Activations {
     }
 
     /// A write that [`Activations::decide`] asked for has ended.
-    pub fn ended(&mut self, wake: Wake, written: Written, now: Instant) {
+    pub fn ended(&mut self, wake: &Change, written: Written, now: Instant) {
         // A lease may be over by now, or be another one that has not asked yet.
         let Some(lease) = self.0.get_mut(&wake.service) else { return };
         if matches!(lease.state, State::Writing) {
             lease.state = match written {
                 Written::Yes(version) => State::Written(version),
-                Written::No => State::Failed(wake.version, now),
+                Written::No => State::Failed(wake.version.clone(), now),
             };
         }
     }
@@ -109,6 +101,11 @@ impl Activations {
     /// Whether a service keeps its first pod, though nobody may wait any more.
     pub fn holds(&self, service: &str) -> bool {
         self.0.contains_key(service)
+    }
+
+    /// Whether its wake is not written yet.
+    pub fn is_writing(&self, service: &str) -> bool {
+        self.0.get(service).is_some_and(|lease| !matches!(lease.state, State::Written(_)))
     }
 
     /// Whether some wake is not written yet, so that it pays to look again soon.
@@ -152,14 +149,6 @@ impl Lease {
     }
 }
 
-/// Versions of one object grow as numbers do; where they should be none, another one is taken for later.
-fn is_later(version: &str, than: &str) -> bool {
-    match (version.parse::<u64>(), than.parse::<u64>()) {
-        (Ok(version), Ok(than)) => version > than,
-        _ => version != than,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
@@ -181,7 +170,7 @@ mod tests {
             Self { seen: RefCell::new(Some(seen)), activations: Activations::default(), now: Instant::now() }
         }
 
-        fn decide(&mut self, wanted: bool) -> Vec<Wake> {
+        fn decide(&mut self, wanted: bool) -> Vec<Change> {
             let wanted = if wanted { BTreeSet::from(["t/s"]) } else { BTreeSet::new() };
             let seen = self.seen.borrow().clone();
             self.activations.decide(&wanted, |_| seen.clone(), self.now)
@@ -194,7 +183,7 @@ mod tests {
         fn woken() -> Self {
             let mut world = Self::new();
             let wake = world.decide(true).pop().expect("a wake");
-            world.activations.ended(wake, Written::Yes("9".into()), world.now);
+            world.activations.ended(&wake, Written::Yes("9".into()), world.now);
             world
         }
     }
@@ -203,10 +192,16 @@ mod tests {
     fn who_waits_at_zero_gets_one_pod_asked_for_once() {
         let mut world = World::new();
         assert_eq!(world.decide(false), []);
-        let wake = Wake { service: "t/s".into(), version: "7".into() };
+        let wake = Change {
+            service: "t/s".into(),
+            version: "7".into(),
+            from: 0,
+            to: 1,
+            reason: ScalingReason::Activated,
+        };
         assert_eq!(world.decide(true), std::slice::from_ref(&wake));
         assert_eq!(world.decide(true), [], "it is being written");
-        world.activations.ended(wake, Written::Yes("9".into()), world.now);
+        world.activations.ended(&wake, Written::Yes("9".into()), world.now);
         assert_eq!(world.decide(true), [], "the write was not seen yet");
         world.see(|seen| (seen.replicas, seen.version) = (1, "9".into()));
         assert_eq!(world.decide(true), []);
@@ -251,13 +246,13 @@ mod tests {
     fn a_write_that_failed_is_tried_again_though_the_client_left() {
         let mut world = World::new();
         let wake = world.decide(true).pop().expect("a wake");
-        world.activations.ended(wake, Written::No, world.now);
+        world.activations.ended(&wake, Written::No, world.now);
         assert!(world.activations.is_unsettled());
         assert_eq!(world.decide(false), [], "nothing has changed");
         world.see(|seen| seen.version = "8".into());
         let again = world.decide(false).pop().expect("another try");
         assert_eq!(again.version, "8");
-        world.activations.ended(again, Written::No, world.now);
+        world.activations.ended(&again, Written::No, world.now);
         world.now += RETRY;
         assert_eq!(world.decide(false).len(), 1, "an API server that was away may be back");
     }
@@ -294,7 +289,7 @@ mod tests {
             events in proptest::collection::vec((0u8..7, any::<bool>(), 0u64..400), 1..60)
         ) {
             let mut world = World::new();
-            let mut writing: Option<Wake> = None;
+            let mut writing: Option<Change> = None;
             let mut version = 7;
             for (event, wanted, seconds) in events {
                 world.now += Duration::from_secs(seconds);
@@ -307,10 +302,10 @@ mod tests {
                     3 => world.see(|seen| (seen.scales, seen.version) = (wanted, text)),
                     4 => if let Some(wake) = writing.take() {
                         world.see(|seen| (seen.replicas, seen.version) = (1, text.clone()));
-                        world.activations.ended(wake, Written::Yes(text), world.now);
+                        world.activations.ended(&wake, Written::Yes(text), world.now);
                     },
                     5 => if let Some(wake) = writing.take() {
-                        world.activations.ended(wake, Written::No, world.now);
+                        world.activations.ended(&wake, Written::No, world.now);
                     },
                     _ => (),
                 }

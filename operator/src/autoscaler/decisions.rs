@@ -7,19 +7,41 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kembed_crds::{ScalingStatus, conditions::ScalingReason};
+use kembed_crds::{EmbeddingService, ScalingStatus, conditions::ScalingReason};
+use kube::runtime::reflector::ObjectRef;
+use tokio::sync::mpsc;
+
+/// Services that wait to be looked at for their reason alone.
+const EXPLAINED: usize = 1024;
 
 /// The last decision for each service of which one was made since this process leads. Clones share them.
-#[derive(Clone, Debug, Default)]
-pub struct Decisions(Arc<Mutex<BTreeMap<String, ScalingStatus>>>);
+#[derive(Clone, Debug)]
+pub struct Decisions {
+    all: Arc<Mutex<BTreeMap<String, ScalingStatus>>>,
+    explained: mpsc::Sender<ObjectRef<EmbeddingService>>,
+}
 
 impl Decisions {
-    /// Decides for the service `<namespace>/<name>`.
+    /// None yet, and the services whose status is to be written for their reason alone.
+    pub fn new() -> (Self, mpsc::Receiver<ObjectRef<EmbeddingService>>) {
+        let (explained, services) = mpsc::channel(EXPLAINED);
+        (Self { all: Arc::default(), explained }, services)
+    }
+
+    /// Decides for the service `<namespace>/<name>`, whose count is about to change.
     pub fn put(&self, service: &str, reason: ScalingReason, now: Timestamp) {
         // The API keeps whole seconds.
         let since = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
         let decision = ScalingStatus { reason: reason.as_str().to_owned(), since };
         self.all().insert(service.to_owned(), decision);
+    }
+
+    /// The count of the service `<namespace>/<name>` stays, for another reason than before.
+    pub fn explain(&self, service: &str, reason: ScalingReason, now: Timestamp) {
+        self.put(service, reason, now);
+        let (namespace, name) = service.split_once('/').unwrap_or_default();
+        // Where so many wait, the next look at it is soon enough.
+        let _ = self.explained.try_send(ObjectRef::new(name).within(namespace));
     }
 
     /// The last decision for the service `<namespace>/<name>`.
@@ -33,6 +55,6 @@ impl Decisions {
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<String, ScalingStatus>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{sync::atomic::AtomicU64, time::Duration};
 
+use kembed_crds::conditions::ScalingReason;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
     metrics::{
@@ -13,19 +14,20 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// How an attempt to wake a service ended.
+/// How an attempt to write a count ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Outcome {
-    /// Its count is 1.
-    Woken,
-    /// It has changed since, and is looked at again.
+    /// The count is written.
+    Written,
+    /// The service has changed since, and is looked at again.
     Changed,
     /// The write failed, and is tried again.
     Failed,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabel {
+struct WriteLabels {
+    reason: &'static str,
     outcome: Outcome,
 }
 
@@ -36,8 +38,10 @@ pub struct Metrics {
     known: Gauge<f64, AtomicU64>,
     reports: Counter,
     stream_failures: Counter,
-    wakes: Family<OutcomeLabel, Counter>,
+    writes: Family<WriteLabels, Counter>,
     wake_seconds: Histogram,
+    look_seconds: Histogram,
+    looked_at: Gauge,
 }
 
 impl Metrics {
@@ -48,9 +52,12 @@ impl Metrics {
             known: Gauge::default(),
             reports: Counter::default(),
             stream_failures: Counter::default(),
-            wakes: Family::default(),
+            writes: Family::default(),
             // 1 ms to 8 s.
             wake_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+            // 0.1 ms to 0.8 s.
+            look_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 14)),
+            looked_at: Gauge::default(),
         };
         let m = metrics.clone();
         registry.register("kembed_autoscaler_gateways", "Gateways whose load is followed", m.gateways);
@@ -61,11 +68,25 @@ impl Metrics {
             "Streams of reports that ended or could not be opened",
             m.stream_failures,
         );
-        registry.register("kembed_autoscaler_wakes", "Attempts to wake a service, by outcome", m.wakes);
+        registry.register(
+            "kembed_autoscaler_writes",
+            "Attempts to write a count, by its reason and their outcome",
+            m.writes,
+        );
         registry.register(
             "kembed_autoscaler_wake_seconds",
             "Time from a gateway's word that somebody waits to the written count",
             m.wake_seconds,
+        );
+        registry.register(
+            "kembed_autoscaler_look_seconds",
+            "Time it takes to look at all services, once a second",
+            m.look_seconds,
+        );
+        registry.register(
+            "kembed_autoscaler_services",
+            "Services that were looked at, for something happens to them",
+            m.looked_at,
         );
         metrics
     }
@@ -90,12 +111,18 @@ impl Metrics {
         self.stream_failures.inc();
     }
 
-    /// An attempt to wake a service has ended, so long after a gateway asked for it.
-    pub fn woke(&self, outcome: Outcome, after: Duration) {
-        self.wakes.get_or_create(&OutcomeLabel { outcome }).inc();
-        if outcome == Outcome::Woken {
+    /// An attempt to write a count has ended, so long after it was decided.
+    pub fn wrote(&self, reason: ScalingReason, outcome: Outcome, after: Duration) {
+        self.writes.get_or_create(&WriteLabels { reason: reason.as_str(), outcome }).inc();
+        if (reason, outcome) == (ScalingReason::Activated, Outcome::Written) {
             self.wake_seconds.observe(after.as_secs_f64());
         }
+    }
+
+    /// So many services were looked at, in that time.
+    pub fn looked(&self, services: usize, took: Duration) {
+        self.looked_at.set(i64::try_from(services).unwrap_or(i64::MAX));
+        self.look_seconds.observe(took.as_secs_f64());
     }
 }
 

@@ -1,73 +1,128 @@
-//! Writes the count of services that set `spec.scaling`, from what the gateways tell. It runs in the leader, and in this
-//! version does one thing: it wakes a service at zero when somebody asks for it.
+//! Writes the count of services that set `spec.scaling`, from what the gateways tell. It runs in the leader.
 //!
-//! [`streams`] brings what the gateways tell, [`kembed_queue::fleet`] joins it, [`activation`] decides, [`wake`] writes.
+//! [`streams`] brings what the gateways tell, [`kembed_queue::fleet`] joins it. [`activation`] wakes a service at zero at
+//! once; [`plan`] looks at each other one once a second and decides; [`write`](mod@write) writes.
 
 pub mod activation;
+pub mod change;
 pub mod decisions;
 pub mod metrics;
+pub mod plan;
+pub mod settings;
+pub mod sightings;
+pub mod starting;
 pub mod stream;
 pub mod streams;
-pub mod wake;
+pub mod traffic;
+pub mod write;
 
 mod gateways;
+mod keeper;
+mod looks;
 
-use std::time::{Duration, Instant};
-
-use futures::{StreamExt, stream::FuturesUnordered};
-use kembed_crds::EmbeddingService;
-use kembed_queue::fleet::Fleet;
-use kube::runtime::reflector::Store;
-use tokio::{sync::mpsc, time::sleep};
-
-use self::{
-    activation::{Activations, Seen, Written},
-    stream::Dialer,
-    streams::{News, Whereabouts},
-    wake::{Waker, find},
+use std::{
+    future::Future,
+    time::{Duration, Instant},
 };
 
-/// Between two looks when there is no news.
+use futures::{StreamExt, stream::FuturesUnordered};
+use k8s_openapi::api::core::v1::Pod;
+use kembed_crds::{EmbeddingService, conditions::ScalingReason};
+use kembed_queue::fleet::Fleet;
+use kube::runtime::reflector::Store;
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use self::{
+    activation::{Activations, Seen},
+    change::{Change, Written},
+    keeper::Keeper,
+    looks::Looks,
+    sightings::Sightings,
+    stream::Dialer,
+    streams::{News, Whereabouts},
+    write::{Writer, find},
+};
+
+/// Between two looks at all services.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// The same while a wake is not written: the service that changed in between is seen again within that time.
+/// Between two looks at services at zero while a wake is not written: the service that changed in between is seen again
+/// within that time.
 const SOON: Duration = Duration::from_millis(20);
 
 /// Reports that wait to be taken in.
 const INBOX: usize = 64;
 
-/// Follows the gateways and wakes services; never ends by itself.
-pub async fn run(waker: Waker, whereabouts: Whereabouts, dialer: Dialer) {
-    let (news, inbox) = mpsc::channel(INBOX);
-    let follow = streams::follow(waker.client.clone(), whereabouts, dialer, news, waker.metrics.clone());
-    tokio::join!(follow, listen(waker, inbox));
+/// What the autoscaler works with.
+#[derive(Clone)]
+pub struct Autoscaler {
+    /// Writes counts.
+    pub writer: Writer,
+    /// The pods of all services.
+    pub pods: Store<Pod>,
+    /// When they were seen.
+    pub sightings: Sightings,
 }
 
-async fn listen(waker: Waker, mut inbox: mpsc::Receiver<News>) {
-    let mut fleet = Fleet::new(Instant::now());
+/// Follows the gateways and writes counts; never ends by itself.
+pub async fn run(autoscaler: Autoscaler, whereabouts: Whereabouts, dialer: Dialer) {
+    let (news, inbox) = mpsc::channel(INBOX);
+    let (client, metrics) = (autoscaler.writer.client.clone(), autoscaler.writer.metrics.clone());
+    let follow = streams::follow(client, whereabouts, dialer, news, metrics);
+    tokio::join!(follow, listen(autoscaler, inbox));
+}
+
+async fn listen(autoscaler: Autoscaler, mut inbox: mpsc::Receiver<News>) {
+    let writer = autoscaler.writer.clone();
+    let mut fleet = Fleet::new(now());
     let mut activations = Activations::default();
-    let mut wakes = FuturesUnordered::new();
+    let mut looks = Looks::<Keeper>::new(autoscaler, now());
+    let mut writes = FuturesUnordered::new();
+    let mut ticks = interval(PERIOD);
+    // After a pause one look is as good as many.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let pause = if activations.is_unsettled() { SOON } else { PERIOD };
+        let mut changes = Vec::new();
         tokio::select! {
             news = inbox.recv() => match news {
                 Some(News::Gateways(gateways)) => fleet.follow(&gateways),
-                Some(News::Report { gateway, report }) => drop(fleet.receive(&gateway, report, Instant::now())),
+                Some(News::Report { gateway, report }) => drop(fleet.receive(&gateway, report, now())),
                 None => return,
             },
-            Some((wake, written)) = wakes.next() => {
-                let written: Written = written;
-                activations.ended(wake, written, Instant::now());
+            Some((change, written)) = writes.next() => {
+                let (change, written): (Change, Written) = (change, written);
+                match change.reason {
+                    ScalingReason::Activated => activations.ended(&change, written, now()),
+                    _ => looks.plan.ended(&change, written, now()),
+                }
             }
-            () = sleep(pause) => (),
+            _ = ticks.tick() => changes = looks.all(&mut fleet, &activations, now()),
+            () = settled_or_soon(&activations) => (),
         }
-        let now = Instant::now();
-        // What happened is of no use yet; taking it keeps it from piling up.
-        waker.metrics.knows(fleet.step(now).is_ok());
-        for wake in activations.decide(&fleet.wanted(now), |name| see(&waker.services, name), now) {
-            wakes.push(waker.clone().wake(wake, now));
-        }
+        let now = now();
+        let wanted = fleet.wanted(now);
+        changes.extend(activations.decide(&wanted, |name| see(&writer.services, name), now));
+        writes.extend(changes.into_iter().map(|change| writer.clone().write(change, now)));
     }
+}
+
+/// Ends soon while a wake is not written, and never else.
+fn settled_or_soon(activations: &Activations) -> impl Future<Output = ()> + use<> {
+    let unsettled = activations.is_unsettled();
+    async move {
+        if !unsettled {
+            std::future::pending::<()>().await;
+        }
+        sleep(SOON).await;
+    }
+}
+
+/// The moment by the clock that tests can stop.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// What is known of the service `<namespace>/<name>`; nothing of one that is being deleted.
@@ -80,3 +135,6 @@ fn see(services: &Store<EmbeddingService>, name: &str) -> Option<Seen> {
         version: object.metadata.resource_version.clone()?,
     })
 }
+
+#[cfg(test)]
+mod tests;

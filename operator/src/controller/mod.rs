@@ -9,17 +9,22 @@ mod info;
 mod leader;
 mod lease;
 mod metrics;
-mod observe;
-mod pods;
+pub(crate) mod observe;
+pub(crate) mod pods;
 mod reconcile;
 mod status;
 mod validate;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use clap::Args;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kembed_crds::{EmbeddingService, MANAGED_BY, MANAGED_BY_LABEL};
 use kembed_runtime::health;
@@ -49,11 +54,12 @@ use self::{
 };
 use crate::{
     autoscaler::{
-        self,
+        self, Autoscaler,
         decisions::Decisions,
+        sightings::Sightings,
         stream::Dialer,
         streams::Whereabouts,
-        wake::{self, Waker},
+        write::{self, Writer},
     },
     pauses::Pauses,
 };
@@ -139,18 +145,21 @@ async fn control(
     shutdown: CancellationToken,
 ) {
     let (pods, writer) = reflector::store();
+    let sightings = Sightings::default();
+    let noted = sightings.clone();
     let ours = watcher::Config::default().labels(&observe::pod_selector());
     let pod_changes = watcher(Api::<Pod>::all(client.clone()), ours)
         .backoff(Pauses::new())
         .modify(|pod| pod.metadata.managed_fields = None) // half of a pod's size, and never read
         .reflect(writer)
-        .touched_objects();
+        .touched_objects()
+        .inspect_ok(move |pod| noted.note(pod, Instant::now()));
     let deployments = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
     let reporter = Reporter { controller: FIELD_MANAGER.into(), instance: Some(args.identity.clone()) };
     let recorder = Recorder::new(client.clone(), reporter);
     let whereabouts =
         Whereabouts { namespace: args.namespace.clone(), selector: config.gateway_selector.clone() };
-    let decisions = Decisions::default();
+    let (decisions, mut explained) = Decisions::new();
     let context = Arc::new(Context {
         recorder: recorder.clone(),
         decisions: decisions.clone(),
@@ -162,15 +171,22 @@ async fn control(
     });
     let services = Api::<EmbeddingService>::all(client.clone());
     let controller = Controller::new(services, watcher::Config::default());
-    let forget = forget(context.clone(), controller.store());
-    let waker =
-        Waker { client: client.clone(), recorder, decisions, metrics: scaling, services: controller.store() };
-    let autoscaling = autoscaler::run(waker, whereabouts, Dialer::new(args.gateway_token.clone()));
+    let forget = forget(context.clone(), controller.store(), sightings.clone());
+    let writer = Writer {
+        client: client.clone(),
+        recorder,
+        decisions,
+        metrics: scaling,
+        services: controller.store(),
+    };
+    let autoscaler = Autoscaler { writer, pods, sightings };
+    let autoscaling = autoscaler::run(autoscaler, whereabouts, Dialer::new(args.gateway_token.clone()));
     let reconciling = controller
         .with_config(ControllerConfig::default().concurrency(args.concurrency).debounce(DEBOUNCE))
         .trigger_backoff(Pauses::new())
         .owns(Api::<Deployment>::all(client), deployments)
         .watches_stream(pod_changes, |pod| service_ref(&pod))
+        .reconcile_on(stream::poll_fn(move |context| explained.poll_recv(context)))
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(reconcile, retry, context)
         .for_each(|result| async {
@@ -192,13 +208,14 @@ fn service_ref(pod: &Pod) -> Option<ObjectRef<EmbeddingService>> {
 }
 
 /// Keeps what is known of pods and services from growing with every one that ever was. Never ends.
-async fn forget(context: Arc<Context>, services: Store<EmbeddingService>) {
+async fn forget(context: Arc<Context>, services: Store<EmbeddingService>, sightings: Sightings) {
     const PERIOD: Duration = Duration::from_secs(60);
     loop {
         tokio::time::sleep(PERIOD).await;
         let pods = context.pods.state();
         context.infos.retain(pods.iter().filter_map(|pod| pod.metadata.uid.as_deref()));
-        context.decisions.retain(|service| wake::find(&services, service).is_some());
+        sightings.retain(pods.iter().filter_map(|pod| pod.metadata.uid.as_deref()));
+        context.decisions.retain(|service| write::find(&services, service).is_some());
     }
 }
 

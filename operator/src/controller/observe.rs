@@ -37,7 +37,7 @@ pub async fn pods(
         .filter(|pod| pod.metadata.namespace.as_deref() == Some(namespace) && service_of(pod) == Some(name))
         .collect();
     // The oldest first, so that of several pods that become ready at once the same one is asked by every leader.
-    found.sort_by(|a, b| key(a).cmp(&key(b)));
+    found.sort_by(|a, b| age(a).cmp(&age(b)));
     let spaces = infos.spaces(found.clone()).await;
     let mut observed = Vec::with_capacity(found.len());
     for (pod, space) in found.iter().zip(spaces) {
@@ -55,7 +55,8 @@ pub fn service_of(pod: &Pod) -> Option<&str> {
     pod.metadata.labels.as_ref()?.get(SERVICE_LABEL).map(String::as_str)
 }
 
-fn key(pod: &Pod) -> (Option<jiff::Timestamp>, &str) {
+/// Orders pods as they were made.
+pub fn age(pod: &Pod) -> (Option<jiff::Timestamp>, &str) {
     (
         pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
         pod.metadata.name.as_deref().unwrap_or_default(),

@@ -27,12 +27,13 @@ use kube::runtime::{
     watcher,
 };
 use operator::autoscaler::{
-    self,
+    self, Autoscaler,
     decisions::Decisions,
     metrics::Metrics,
+    sightings::Sightings,
     stream::Dialer,
     streams::{self, News, Whereabouts},
-    wake::Waker,
+    write::Writer as CountWriter,
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde::Deserialize;
@@ -154,7 +155,7 @@ impl World {
         let token = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(token.path(), "good\n").expect("a file that can be written");
         let (_, services) = reflector::store();
-        let decisions = Decisions::default();
+        let (decisions, _) = Decisions::new();
         let mut world =
             Self { api, address, events, services, registry: Registry::default(), token, decisions };
         for name in names {
@@ -185,14 +186,15 @@ impl World {
     /// Begins to lead.
     fn lead(&mut self) -> tokio::task::JoinHandle<()> {
         let client = self.client();
-        let waker = Waker {
+        let writer = CountWriter {
             recorder: Recorder::new(client.clone(), Reporter { controller: "test".into(), instance: None }),
             client,
             decisions: self.decisions.clone(),
             metrics: Metrics::new(&mut self.registry),
             services: self.services.as_reader(),
         };
-        tokio::spawn(autoscaler::run(waker, Self::whereabouts(), Dialer::new(self.token())))
+        let autoscaler = Autoscaler { writer, pods: reflector::store().0, sightings: Sightings::default() };
+        tokio::spawn(autoscaler::run(autoscaler, Self::whereabouts(), Dialer::new(self.token())))
     }
 
     fn metrics(&self) -> String {
@@ -247,7 +249,7 @@ async fn a_request_at_zero_sets_the_count_at_once() {
     let decided = world.decisions.get("team/a").expect("a decision");
     assert_eq!(decided.reason, "Activated");
     // The patch is there before it is counted.
-    let woken = "kembed_autoscaler_wakes_total{outcome=\"Woken\"} 3\n";
+    let woken = "kembed_autoscaler_writes_total{reason=\"Activated\",outcome=\"Written\"} 3\n";
     eventually(|| world.metrics().contains(woken)).await;
     assert!(!leading.is_finished());
 }

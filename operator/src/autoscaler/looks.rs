@@ -1,0 +1,142 @@
+//! Looks at all services once a second: gathers what is known of each that it pays to look at, and passes on what comes of
+//! it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kembed_crds::conditions::ScalingReason;
+use kembed_queue::fleet::{Fleet, Step};
+
+use super::{
+    Autoscaler,
+    activation::Activations,
+    change::Change,
+    plan::{Facts, Judge, Look, Plan, Seen},
+    starting::PodSeen,
+    write::find,
+};
+use crate::controller::observe;
+
+/// Reasons that are told in one second, each of which makes the controller write a status. Counts that change are not
+/// among them.
+const TOLD: usize = 10;
+
+/// Looks from one time that what is gone is forgotten to the next.
+const SWEEP: u32 = 60;
+
+/// What looking takes.
+pub struct Looks<J> {
+    /// What is decided.
+    pub plan: Plan<J>,
+    autoscaler: Autoscaler,
+    /// Reasons that wait to be told.
+    untold: VecDeque<(String, ScalingReason)>,
+    looks: u32,
+}
+
+impl<J: Judge> Looks<J> {
+    /// Has looked at nothing yet.
+    pub fn new(autoscaler: Autoscaler, now: Instant) -> Self {
+        Self { plan: Plan::new(now), autoscaler, untold: VecDeque::new(), looks: 0 }
+    }
+
+    /// Looks at all services, and returns what is to be written.
+    pub fn all(&mut self, fleet: &mut Fleet, activations: &Activations, now: Instant) -> Vec<Change> {
+        let step = fleet.step(now).ok();
+        let concerned = self.concerned(step.as_ref(), fleet, activations, now);
+        let mut pods = self.pods(&concerned, now);
+        let mut changes = Vec::new();
+        for (service, Concerned { seen, wanted }) in &concerned {
+            let facts = Facts {
+                pods: pods.remove(service).unwrap_or_default(),
+                counted: step.as_ref().map(|step| {
+                    let counts = step.services.get(service).copied().unwrap_or_default();
+                    (counts, step.to.saturating_duration_since(step.from))
+                }),
+                level: fleet.level(service),
+                rates: fleet.rates(service).into_values().collect(),
+                wanted: *wanted,
+                busy: activations.is_writing(service),
+            };
+            let Look { change, explained, .. } = self.plan.look(service, seen, &facts, now);
+            self.untold.extend(explained.map(|reason| (service.clone(), reason)));
+            changes.extend(change);
+        }
+        self.tell();
+        self.sweep(now);
+        let metrics = &self.autoscaler.writer.metrics;
+        metrics.knows(step.is_some());
+        metrics.looked(concerned.len(), super::now().saturating_duration_since(now));
+        changes
+    }
+
+    /// The services that it pays to look at.
+    fn concerned(
+        &mut self,
+        step: Option<&Step>,
+        fleet: &Fleet,
+        activations: &Activations,
+        now: Instant,
+    ) -> BTreeMap<String, Concerned> {
+        let waited_for = fleet.wanted(now);
+        let mut concerned = BTreeMap::new();
+        for object in self.autoscaler.writer.services.state() {
+            let (Some(seen), Some(service)) = (Seen::of(&object), name(&object.metadata)) else { continue };
+            let wanted = waited_for.contains(service.as_str()) || activations.holds(&service);
+            let happened = step.map(|step| wanted || step.services.contains_key(&service));
+            if self.plan.concerns(&service, &seen, happened) {
+                concerned.insert(service, Concerned { seen, wanted });
+            }
+        }
+        concerned
+    }
+
+    /// The pods of these services, in the order in which they were made.
+    fn pods(&self, of: &BTreeMap<String, Concerned>, now: Instant) -> BTreeMap<String, Vec<PodSeen>> {
+        let mut pods: BTreeMap<String, Vec<Arc<Pod>>> = BTreeMap::new();
+        for pod in self.autoscaler.pods.state() {
+            let service = observe::service_of(&pod).zip(pod.metadata.namespace.as_deref());
+            let service = service.map(|(name, namespace)| format!("{namespace}/{name}"));
+            if let Some(service) = service.filter(|service| of.contains_key(service)) {
+                pods.entry(service).or_default().push(pod);
+            }
+        }
+        let seen = |mut pods: Vec<Arc<Pod>>| {
+            pods.sort_by(|a, b| observe::age(a).cmp(&observe::age(b)));
+            pods.iter().filter_map(|pod| self.autoscaler.sightings.of(pod, now)).collect()
+        };
+        pods.into_iter().map(|(service, pods)| (service, seen(pods))).collect()
+    }
+
+    fn tell(&mut self) {
+        for (service, reason) in self.untold.drain(..self.untold.len().min(TOLD)) {
+            self.autoscaler.writer.decisions.explain(&service, reason, Timestamp::now());
+        }
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        self.looks = (self.looks + 1) % SWEEP;
+        if self.looks == 0 {
+            let services = &self.autoscaler.writer.services;
+            let scales =
+                |name: &str| find(services, name).is_some_and(|object| object.spec.scaling.is_some());
+            self.plan.retain(scales, now);
+        }
+    }
+}
+
+/// A service that it pays to look at.
+struct Concerned {
+    seen: Seen,
+    /// Somebody waits though there is no pod, or did and it is not there yet.
+    wanted: bool,
+}
+
+fn name(meta: &kube::core::ObjectMeta) -> Option<String> {
+    Some(format!("{}/{}", meta.namespace.as_deref()?, meta.name.as_deref()?))
+}

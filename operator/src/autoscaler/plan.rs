@@ -1,0 +1,576 @@
+//! Which counts to write. Pure: what was seen and the time are arguments.
+//!
+//! A service is looked at each second while something happens to it or its count is not at its minimum. One that sleeps, or
+//! stands at its minimum with nothing to do, costs nothing until something happens.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use kembed_crds::{EmbeddingService, conditions::ScalingReason};
+use kembed_queue::report::{Counts, Level};
+use kembed_scaling::{Decision, Observation, Reason, Settings, Speed};
+
+use super::{
+    change::{Change, Written, is_later},
+    settings::settings,
+    starting::{PodSeen, Starting},
+    traffic::{self, Floor},
+};
+
+/// How long after a failed write of an unchanged service the next one follows.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How long a policy is kept of a service to which nothing happens: as long as it remembers.
+const REMEMBERED: Duration = Duration::from_secs(3600);
+
+/// What decides on one service.
+pub trait Judge {
+    /// One that has seen nothing.
+    fn new(settings: Settings) -> Self;
+
+    /// The user wants something else.
+    fn set(&mut self, settings: Settings);
+
+    /// The count that the service should have now.
+    fn decide(&mut self, seen: &Observation) -> Decision;
+}
+
+/// A service that scales.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// What the user wants.
+    pub settings: Settings,
+    /// The count in its spec.
+    pub replicas: u32,
+    /// Its `resourceVersion`.
+    pub version: String,
+    /// What its status says why.
+    pub told: Option<ScalingReason>,
+}
+
+/// What is known of a service at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Its pods that have not ended, in the order in which they were made.
+    pub pods: Vec<PodSeen>,
+    /// What was counted since the look before, and over how long; `None` if it is not known.
+    pub counted: Option<(Counts, Duration)>,
+    /// What is there now.
+    pub level: Level,
+    /// Tokens a second that pods said to compute.
+    pub rates: Vec<u64>,
+    /// Somebody waits though there is no pod, or did and it is not there yet.
+    pub wanted: bool,
+    /// Something else is about to write its count.
+    pub busy: bool,
+}
+
+/// What came of a look.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Look {
+    /// What was decided.
+    pub decision: Decision,
+    /// What is to be written.
+    pub change: Option<Change>,
+    /// What the status is to say from now on, though the count stays.
+    pub explained: Option<ScalingReason>,
+}
+
+/// All services that scale and were looked at.
+#[derive(Debug)]
+pub struct Plan<J> {
+    began: Instant,
+    services: BTreeMap<String, Entry<J>>,
+}
+
+#[derive(Debug)]
+struct Entry<J> {
+    settings: Settings,
+    judge: J,
+    starting: Starting,
+    rate: Option<f64>,
+    floor: Floor,
+    write: Write,
+    told: Option<ScalingReason>,
+    looked: Instant,
+    /// Whether something happened when it was last known what happens.
+    active: bool,
+}
+
+/// `Idle` -> `Running` -> `Done`, or `Running` -> `Failed` -> `Running`.
+#[derive(Debug)]
+enum Write {
+    Idle,
+    Running,
+    /// It was decided from this version, and failed then.
+    Failed(String, Instant),
+    /// The service has this count since this version.
+    Done(String, u32),
+}
+
+impl Seen {
+    /// `None` of a service whose count is somebody else's, or which is being deleted.
+    pub fn of(object: &EmbeddingService) -> Option<Self> {
+        let scaling =
+            object.spec.scaling.as_ref().filter(|_| object.metadata.deletion_timestamp.is_none())?;
+        let told = object.status.as_ref().and_then(|status| status.scaling.as_ref());
+        Some(Self {
+            settings: settings(scaling),
+            replicas: u32::try_from(object.spec.replicas).unwrap_or(0),
+            version: object.metadata.resource_version.clone()?,
+            told: told.and_then(|told| ScalingReason::parse(&told.reason)),
+        })
+    }
+}
+
+impl<J: Judge> Plan<J> {
+    /// Has looked at nothing yet.
+    pub fn new(now: Instant) -> Self {
+        Self { began: now, services: BTreeMap::new() }
+    }
+
+    /// Whether a service is to be looked at. `happened`: whether anything did, if that is known.
+    pub fn concerns(&mut self, service: &str, seen: &Seen, happened: Option<bool>) -> bool {
+        let entry = self.services.get_mut(service);
+        let was_active = entry.as_ref().is_some_and(|entry| entry.active);
+        let writes = entry.as_ref().is_some_and(|entry| !entry.write.is_settled(&seen.version));
+        let active = happened.unwrap_or(was_active);
+        if let Some(entry) = entry {
+            entry.active = active;
+        }
+        active || writes || seen.replicas != seen.settings.min
+    }
+
+    /// Looks at one service.
+    pub fn look(&mut self, service: &str, seen: &Seen, facts: &Facts, now: Instant) -> Look {
+        let began = self.began;
+        let entry = self.services.entry(service.to_owned()).or_insert_with(|| Entry::new(seen, now));
+        entry.learn(seen, facts);
+        let count = entry.write.count(seen);
+        let mut observation = entry.observe(count, facts, began, now);
+        if let Some(slept) = entry.slept(&observation, facts, now) {
+            entry.judge.decide(&slept);
+        }
+        entry.looked = now;
+        observation.now = now.saturating_duration_since(began);
+        let decision = entry.judge.decide(&observation);
+        let (to, reason) = bounded(&decision, seen, count, facts.wanted, observation.pods.ready);
+        let may_write = !facts.busy && entry.write.may_begin(seen, now);
+        let change = (to != count && may_write).then(|| Change {
+            service: service.to_owned(),
+            version: seen.version.clone(),
+            from: count,
+            to,
+            reason,
+        });
+        let explained = (to == count && entry.told != Some(reason)).then_some(reason);
+        if change.is_some() {
+            entry.write = Write::Running;
+            entry.starting.ask(to, now);
+        }
+        if change.is_some() || explained.is_some() {
+            entry.told = Some(reason);
+        }
+        Look { decision, change, explained }
+    }
+
+    /// A write that a look asked for has ended.
+    pub fn ended(&mut self, change: &Change, written: Written, now: Instant) {
+        let Some(entry) = self.services.get_mut(&change.service) else { return };
+        if matches!(entry.write, Write::Running) {
+            entry.write = match written {
+                Written::Yes(version) => Write::Done(version, change.to),
+                Written::No => Write::Failed(change.version.clone(), now),
+            };
+        }
+    }
+
+    /// Forgets services that do not scale any more, and those to which nothing happened for long.
+    pub fn retain(&mut self, scales: impl Fn(&str) -> bool, now: Instant) {
+        self.services.retain(|service, entry| {
+            scales(service) && now.saturating_duration_since(entry.looked) < REMEMBERED
+        });
+    }
+}
+
+impl<J: Judge> Entry<J> {
+    fn new(seen: &Seen, now: Instant) -> Self {
+        Self {
+            settings: seen.settings,
+            judge: J::new(seen.settings),
+            starting: Starting::default(),
+            rate: None,
+            floor: Floor::default(),
+            write: Write::Idle,
+            told: seen.told,
+            looked: now,
+            active: true,
+        }
+    }
+
+    fn learn(&mut self, seen: &Seen, facts: &Facts) {
+        if self.settings != seen.settings {
+            self.settings = seen.settings;
+            self.judge.set(seen.settings);
+        }
+        // Of a service that sleeps, the last pods' holds.
+        self.rate = traffic::rate(facts.rates.iter().copied()).or(self.rate);
+        if let Some((counts, over)) = &facts.counted {
+            self.floor.learn(counts, *over);
+        }
+    }
+
+    fn observe(&mut self, count: u32, facts: &Facts, began: Instant, now: Instant) -> Observation {
+        let counted = facts.counted.as_ref();
+        Observation {
+            now: now.saturating_duration_since(began),
+            load: counted.map(|(counts, over)| traffic::load(counts, &facts.level, *over, facts.wanted)),
+            pods: self.starting.look(count, &facts.pods, now),
+            speed: Speed { rate: self.rate, start: self.starting.takes(), floor: self.floor.known() },
+        }
+    }
+
+    /// The look that was left out, if nothing happened for a while: what happens now came all at its end.
+    fn slept(&self, observation: &Observation, facts: &Facts, now: Instant) -> Option<Observation> {
+        let (_, over) = facts.counted.as_ref()?;
+        let asleep = now.saturating_duration_since(self.looked).checked_sub(*over)?;
+        // Looks are not quite a second apart.
+        if asleep < 2 * Duration::from_secs(1) {
+            return None;
+        }
+        let load = traffic::load(&Counts::default(), &Level::default(), asleep, false);
+        let at = observation.now.saturating_sub(*over);
+        Some(Observation { now: at, load: Some(load), ..observation.clone() })
+    }
+}
+
+impl Write {
+    /// The count that the service has, though it may not have been seen so yet.
+    fn count(&self, seen: &Seen) -> u32 {
+        match self {
+            Self::Done(version, count) if is_later(version, &seen.version) => *count,
+            _ => seen.replicas,
+        }
+    }
+
+    /// Whether what was written was seen.
+    fn is_settled(&self, version: &str) -> bool {
+        match self {
+            Self::Idle => true,
+            Self::Running | Self::Failed(..) => false,
+            Self::Done(written, _) => !is_later(written, version),
+        }
+    }
+
+    fn may_begin(&self, seen: &Seen, now: Instant) -> bool {
+        match self {
+            Self::Idle => true,
+            Self::Running => false,
+            Self::Failed(version, at) => {
+                seen.version != *version || now.saturating_duration_since(*at) >= RETRY
+            }
+            // What is written next must be decided from that.
+            Self::Done(written, _) => !is_later(written, &seen.version),
+        }
+    }
+}
+
+/// What is decided, with what holds whatever is: the bounds, and that the first pod comes alone.
+fn bounded(decision: &Decision, seen: &Seen, count: u32, wanted: bool, ready: u32) -> (u32, ScalingReason) {
+    let Settings { min, max, .. } = seen.settings;
+    if count > max {
+        return (max, ScalingReason::Bounds);
+    }
+    if count < min {
+        // The first pod of a service proves the model and records its vector space.
+        let first = if ready == 0 { count.max(1) } else { min };
+        return (first, ScalingReason::Bounds);
+    }
+    // At zero an activation asks for the first pod, at once, and then holds it until it answers.
+    let (least, most) = match count {
+        0 => (0, 0),
+        _ if wanted => (min.max(1), max),
+        _ => (min, max),
+    };
+    (decision.replicas.clamp(least, most), reason(decision.reason))
+}
+
+fn reason(reason: Reason) -> ScalingReason {
+    match reason {
+        Reason::Steady => ScalingReason::Steady,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kembed_scaling::Terms;
+
+    use super::*;
+    use crate::autoscaler::starting::Stands;
+
+    /// Decides what it is told to, and remembers what it was shown.
+    #[derive(Debug)]
+    struct Scripted {
+        settings: Settings,
+        replicas: Option<u32>,
+        shown: Vec<Observation>,
+    }
+
+    impl Judge for Scripted {
+        fn new(settings: Settings) -> Self {
+            Self { settings, replicas: None, shown: Vec::new() }
+        }
+
+        fn set(&mut self, settings: Settings) {
+            self.settings = settings;
+        }
+
+        fn decide(&mut self, seen: &Observation) -> Decision {
+            self.shown.push(seen.clone());
+            let replicas = self.replicas.unwrap_or(seen.pods.wanted);
+            Decision { replicas, reason: Reason::Steady, terms: Terms::default() }
+        }
+    }
+
+    const NAME: &str = "t/s";
+
+    struct World {
+        plan: Plan<Scripted>,
+        seen: Seen,
+        facts: Facts,
+        now: Instant,
+    }
+
+    impl World {
+        fn new(min: u32, max: u32, replicas: u32) -> Self {
+            let scaling = serde_json::json!({"minReplicas": min, "maxReplicas": max});
+            let scaling = serde_json::from_value(scaling).expect("a spec");
+            let (settings, now) = (settings(&scaling), Instant::now());
+            let seen = Seen { settings, replicas, version: "7".into(), told: None };
+            let mut world = Self { plan: Plan::new(now), seen, facts: Facts::default(), now };
+            world.happens(0);
+            world.pods(replicas);
+            world
+        }
+
+        /// So many pods are ready.
+        fn pods(&mut self, ready: u32) {
+            let pod = |number: u32| PodSeen {
+                uid: number.to_string(),
+                stands: Stands::Ready,
+                seen: self.now,
+                ready: Some(self.now),
+                waited: None,
+            };
+            self.facts.pods = (0..ready).map(pod).collect();
+        }
+
+        fn happens(&mut self, arrived: u64) {
+            self.facts.counted = Some((Counts { arrived, ..Counts::default() }, S));
+        }
+
+        fn decides(&mut self, replicas: u32) {
+            self.plan.services.get_mut(NAME).expect("it was looked at").judge.replicas = Some(replicas);
+        }
+
+        fn look(&mut self) -> Option<Change> {
+            self.now += S;
+            self.plan.look(NAME, &self.seen, &self.facts, self.now).change
+        }
+
+        fn shown(&self) -> &[Observation] {
+            &self.plan.services[NAME].judge.shown
+        }
+    }
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn to(change: Option<Change>) -> Option<u32> {
+        change.map(|change| change.to)
+    }
+
+    #[test]
+    fn a_decision_is_written_once_and_what_follows_is_decided_from_it() {
+        let mut world = World::new(0, 8, 1);
+        assert_eq!(world.look(), None);
+        world.decides(3);
+        let change = world.look().expect("a change");
+        assert_eq!((change.from, change.to, &*change.version), (1, 3, "7"));
+        assert_eq!(world.look(), None, "it is being written");
+        world.plan.ended(&change, Written::Yes("9".into()), world.now);
+        world.decides(5);
+        assert_eq!(world.look(), None, "what was written was not seen yet");
+        assert_eq!(world.shown().last().expect("a look").pods.wanted, 3);
+        (world.seen.replicas, world.seen.version) = (3, "9".into());
+        let change = world.look().expect("a change");
+        assert_eq!((change.from, change.to, &*change.version), (3, 5, "9"));
+    }
+
+    #[test]
+    fn who_was_faster_is_looked_at_again() {
+        let mut world = World::new(0, 8, 1);
+        world.look();
+        world.decides(3);
+        let change = world.look().expect("a change");
+        world.plan.ended(&change, Written::No, world.now);
+        (world.seen.replicas, world.seen.version) = (4, "8".into());
+        let change = world.look().expect("a change");
+        assert_eq!((change.from, change.to, &*change.version), (4, 3, "8"));
+        world.plan.ended(&change, Written::No, world.now);
+        assert_eq!(world.plan.look(NAME, &world.seen, &world.facts, world.now).change, None, "not at once");
+        assert_eq!(to(world.look()), Some(3), "an API server that was away may be back");
+    }
+
+    #[test]
+    fn a_count_out_of_its_bounds_is_brought_in_though_nobody_asks() {
+        let mut world = World::new(2, 4, 7);
+        assert!(world.plan.concerns(NAME, &world.seen, Some(false)));
+        assert_eq!(to(world.look()), Some(4));
+        let mut world = World::new(2, 4, 1);
+        assert_eq!(to(world.look()), Some(2));
+        let mut world = World::new(2, 4, 2);
+        assert!(!world.plan.concerns(NAME, &world.seen, Some(false)), "there is nothing to do");
+        assert!(world.plan.concerns(NAME, &world.seen, Some(true)));
+        assert_eq!(world.look(), None);
+    }
+
+    #[test]
+    fn no_decision_leaves_the_bounds() {
+        let mut world = World::new(2, 4, 3);
+        world.look();
+        world.decides(100);
+        assert_eq!(to(world.look()), Some(4));
+        let mut world = World::new(2, 4, 3);
+        world.look();
+        world.decides(0);
+        assert_eq!(to(world.look()), Some(2));
+    }
+
+    #[test]
+    fn the_first_pod_comes_alone() {
+        let mut world = World::new(3, 8, 0);
+        let change = world.look().expect("a change");
+        assert_eq!(change.to, 1);
+        world.plan.ended(&change, Written::Yes("8".into()), world.now);
+        (world.seen.replicas, world.seen.version) = (1, "8".into());
+        assert_eq!(world.look(), None, "it is on its way");
+        world.pods(1);
+        assert_eq!(to(world.look()), Some(3));
+    }
+
+    #[test]
+    fn at_zero_an_activation_writes_and_then_holds() {
+        let mut world = World::new(0, 8, 0);
+        world.look();
+        world.decides(2);
+        assert_eq!(world.look(), None);
+        (world.seen.replicas, world.facts.wanted) = (1, true);
+        world.decides(0);
+        assert_eq!(world.look(), None, "the activation holds its pod");
+        world.facts.wanted = false;
+        assert_eq!(to(world.look()), Some(0));
+        world.facts.busy = true;
+        let mut world = World::new(1, 8, 0);
+        world.facts.busy = true;
+        assert_eq!(world.look(), None, "an activation is about to write");
+    }
+
+    #[test]
+    fn time_in_which_nothing_happened_is_shown_as_that() {
+        let mut world = World::new(1, 8, 1);
+        world.happens(5);
+        world.look();
+        world.now += 600 * S;
+        world.look();
+        let [first, slept, last] = world.shown() else { panic!("three looks: {:?}", world.shown()) };
+        let load = |seen: &Observation| seen.load.as_ref().map(|load| (load.over, load.arrived));
+        assert_eq!(load(first), Some((S, 5.)));
+        assert_eq!(load(slept), Some((600 * S, 0.)));
+        assert_eq!(load(last), Some((S, 5.)));
+        assert!(first.now < slept.now && slept.now < last.now);
+    }
+
+    #[test]
+    fn what_is_not_known_is_shown_as_that() {
+        let mut world = World::new(0, 8, 1);
+        world.look();
+        world.facts.counted = None;
+        assert!(world.plan.concerns(NAME, &world.seen, None));
+        for _ in 0..10 {
+            world.look();
+        }
+        assert!(world.shown()[1..].iter().all(|seen| seen.load.is_none()));
+        // Its gateway speaks again, and tells what it counted meanwhile.
+        world.facts.counted = Some((Counts { arrived: 110, ..Counts::default() }, 11 * S));
+        world.look();
+        assert_eq!(world.shown().len(), 12);
+        assert_eq!(world.shown()[11].load.as_ref().map(|load| load.over), Some(11 * S));
+    }
+
+    #[test]
+    fn the_speed_of_pods_that_are_gone_is_remembered() {
+        let mut world = World::new(0, 8, 1);
+        world.facts.rates = vec![900, 1100];
+        world.look();
+        world.facts.rates = Vec::new();
+        world.look();
+        assert_eq!(world.shown()[1].speed.rate, Some(1000.));
+    }
+
+    #[test]
+    fn other_settings_are_passed_on() {
+        let mut world = World::new(0, 8, 1);
+        world.look();
+        world.seen.settings.queue_depth = 4;
+        world.look();
+        assert_eq!(world.plan.services[NAME].judge.settings.queue_depth, 4);
+    }
+
+    #[test]
+    fn a_reason_is_told_once_and_not_again_by_the_next_leader() {
+        let mut world = World::new(0, 8, 1);
+        let explained = |world: &mut World| {
+            world.now += S;
+            world.plan.look(NAME, &world.seen, &world.facts, world.now).explained
+        };
+        assert_eq!(explained(&mut world), Some(ScalingReason::Steady));
+        assert_eq!(explained(&mut world), None);
+        let mut next = World::new(0, 8, 1);
+        next.seen.told = Some(ScalingReason::Steady);
+        assert_eq!(explained(&mut next), None);
+    }
+
+    #[test]
+    fn what_is_gone_or_long_asleep_is_forgotten() {
+        let mut world = World::new(0, 8, 1);
+        world.look();
+        world.plan.retain(|_| true, world.now + S);
+        assert_eq!(world.plan.services.len(), 1);
+        world.plan.retain(|_| true, world.now + REMEMBERED);
+        assert!(world.plan.services.is_empty());
+        world.look();
+        world.plan.retain(|_| false, world.now);
+        assert!(world.plan.services.is_empty());
+    }
+
+    #[test]
+    fn without_scaling_it_is_nobody_of_ours() {
+        let object = |spec: serde_json::Value| {
+            let object = serde_json::json!({"apiVersion": "kembed.dev/v1alpha1", "kind": "EmbeddingService",
+                "metadata": {"name": "s", "namespace": "t", "resourceVersion": "7"}, "spec": spec});
+            serde_json::from_value::<EmbeddingService>(object).expect("an EmbeddingService")
+        };
+        let model = serde_json::json!({"model": {"uri": "hf://a/b"}, "replicas": 9});
+        assert_eq!(Seen::of(&object(model.clone())), None);
+        let mut scales = model;
+        scales["scaling"] = serde_json::json!({"maxReplicas": 4});
+        let mut object = object(scales);
+        let seen = Seen::of(&object).expect("it scales");
+        assert_eq!((seen.replicas, seen.settings.max, &*seen.version), (9, 4, "7"));
+        object.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
+        assert_eq!(Seen::of(&object), None);
+    }
+}
