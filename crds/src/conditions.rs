@@ -1,5 +1,5 @@
 //! The conditions of an EmbeddingService and their reasons: what each means and what to do about it.
-//! `docs/conditions.md` is made from this file.
+//! `docs/conditions.md` is made from this file, but for the reasons of counts.
 
 /// Declares an enum of words that stand in a status, each with the sentence that explains it to a user.
 macro_rules! words {
@@ -82,30 +82,25 @@ words! {
     }
 }
 
-words! {
-    /// Reasons in status.scaling: why the count is what it is.
-    ScalingReason {
-        Activated = "Somebody asked for vectors while the service had no pod: spec.replicas was made 1.",
-        Bounds = "The count was outside minReplicas and maxReplicas, and was brought in.",
-        Steady = "The count is as it should be.",
-    }
-}
+/// A word and what it means.
+pub type Row = (&'static str, &'static str);
 
-/// `docs/conditions.md`: every type and every reason with its meaning.
-pub fn documentation() -> String {
-    fn table(heading: &str, rows: impl Iterator<Item = (&'static str, &'static str)>) -> String {
+/// `docs/conditions.md`: every type and every reason with its meaning, and the reasons of counts, which those who decide on
+/// counts bring.
+pub fn documentation(scaling: impl Iterator<Item = Row>) -> String {
+    fn table(heading: &str, rows: impl Iterator<Item = Row>) -> String {
         let rows: String = rows.map(|(word, meaning)| format!("| `{word}` | {meaning} |\n")).collect();
         format!("| {heading} | meaning |\n|---|---|\n{rows}")
     }
     format!(
-        "<!-- Generated from crds/src/conditions.rs by `operator docs`; `make generate` writes it again. -->\n\
+        "<!-- Generated from crds/src/conditions.rs and scaling/src/decision.rs by `operator docs`; `make generate` writes it again. -->\n\
          # Conditions of an EmbeddingService\n\n\
          `kubectl get emb` shows the reason of `Ready`; `kubectl describe emb NAME` shows all conditions with their \
          messages. While something stands in the way, `Ready` has the reason of the condition that knows why.\n\n\
          {}\n{}\n{}",
         table("type", ConditionType::ALL.iter().map(|c| (c.as_str(), c.meaning()))),
         table("reason", Reason::ALL.iter().map(|r| (r.as_str(), r.meaning()))),
-        table("status.scaling.reason", ScalingReason::ALL.iter().map(|r| (r.as_str(), r.meaning()))),
+        table("status.scaling.reason", scaling),
     )
 }
 

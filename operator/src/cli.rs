@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use kembed_crds::{conditions, crd_yaml};
 use kembed_runtime::{logging::LogArgs, shutdown, traces};
+use kembed_scaling::Reason;
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -46,7 +47,7 @@ impl Cli {
         match self.command {
             Command::Apikey(args) => print!("{}", apikey::run(&args)?),
             Command::Crds => print!("{}", crd_yaml()),
-            Command::Docs => print!("{}", conditions::documentation()),
+            Command::Docs => print!("{}", conditions_page()),
             Command::Controller(args) => {
                 self.log.init()?;
                 to_end(async {
@@ -65,7 +66,23 @@ impl Cli {
     }
 }
 
+/// `docs/conditions.md`.
+fn conditions_page() -> String {
+    conditions::documentation(Reason::ALL.iter().map(|reason| (reason.as_str(), reason.meaning())))
+}
+
 /// Runs a part of the program that waits.
 fn to_end(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     Runtime::new().context("failed to start threads")?.block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_lists_every_condition_and_reason() {
+        let found = include_str!("../../docs/conditions.md");
+        assert!(found == conditions_page(), "it is stale: run `make generate` and commit what it writes");
+    }
 }

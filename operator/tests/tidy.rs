@@ -15,7 +15,6 @@ const PURE: &[&str] = &[
     "operator/src/autoscaler/activation.rs",
     "operator/src/autoscaler/change.rs",
     "operator/src/autoscaler/gateways.rs",
-    "operator/src/autoscaler/keeper.rs",
     "operator/src/autoscaler/plan.rs",
     "operator/src/autoscaler/settings.rs",
     "operator/src/autoscaler/starting.rs",

@@ -54,6 +54,11 @@ macro_rules! reasons {
                 match self { $(Self::$name => stringify!($name),)* }
             }
 
+            /// Reads a name.
+            pub fn parse(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|known| known.as_str() == name)
+            }
+
             /// One sentence for users.
             pub fn meaning(self) -> &'static str {
                 match self { $(Self::$name => $meaning,)* }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kembed_crds::conditions::ScalingReason;
+use kembed_scaling::Reason;
 
 use super::change::{Change, Written, is_later};
 
@@ -78,7 +78,7 @@ impl Activations {
                     version: seen.version.clone(),
                     from: 0,
                     to: 1,
-                    reason: ScalingReason::Activated,
+                    reason: Reason::Activated,
                 });
             }
             !lease.is_served(&seen)
@@ -192,13 +192,8 @@ mod tests {
     fn who_waits_at_zero_gets_one_pod_asked_for_once() {
         let mut world = World::new();
         assert_eq!(world.decide(false), []);
-        let wake = Change {
-            service: "t/s".into(),
-            version: "7".into(),
-            from: 0,
-            to: 1,
-            reason: ScalingReason::Activated,
-        };
+        let wake =
+            Change { service: "t/s".into(), version: "7".into(), from: 0, to: 1, reason: Reason::Activated };
         assert_eq!(world.decide(true), std::slice::from_ref(&wake));
         assert_eq!(world.decide(true), [], "it is being written");
         world.activations.ended(&wake, Written::Yes("9".into()), world.now);

@@ -1,6 +1,6 @@
 //! A change of a count, from its decision to its end. Pure.
 
-use kembed_crds::conditions::ScalingReason;
+use kembed_scaling::Reason;
 
 /// A count that is to be written, if the service is still of this version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct Change {
     /// The count that it gets.
     pub to: u32,
     /// Why.
-    pub reason: ScalingReason,
+    pub reason: Reason,
 }
 
 /// How a write ended.

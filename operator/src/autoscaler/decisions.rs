@@ -7,7 +7,8 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kembed_crds::{EmbeddingService, ScalingStatus, conditions::ScalingReason};
+use kembed_crds::{EmbeddingService, ScalingStatus};
+use kembed_scaling::Reason;
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc;
 
@@ -29,7 +30,7 @@ impl Decisions {
     }
 
     /// Decides for the service `<namespace>/<name>`, whose count is about to change.
-    pub fn put(&self, service: &str, reason: ScalingReason, now: Timestamp) {
+    pub fn put(&self, service: &str, reason: Reason, now: Timestamp) {
         // The API keeps whole seconds.
         let since = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
         let decision = ScalingStatus { reason: reason.as_str().to_owned(), since };
@@ -37,7 +38,7 @@ impl Decisions {
     }
 
     /// The count of the service `<namespace>/<name>` stays, for another reason than before.
-    pub fn explain(&self, service: &str, reason: ScalingReason, now: Timestamp) {
+    pub fn explain(&self, service: &str, reason: Reason, now: Timestamp) {
         self.put(service, reason, now);
         let (namespace, name) = service.split_once('/').unwrap_or_default();
         // Where so many wait, the next look at it is soon enough.

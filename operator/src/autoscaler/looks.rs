@@ -9,8 +9,8 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kembed_crds::conditions::ScalingReason;
 use kembed_queue::fleet::{Fleet, Step};
+use kembed_scaling::Reason;
 
 use super::{
     Autoscaler,
@@ -35,7 +35,7 @@ pub struct Looks<J> {
     pub plan: Plan<J>,
     autoscaler: Autoscaler,
     /// Reasons that wait to be told.
-    untold: VecDeque<(String, ScalingReason)>,
+    untold: VecDeque<(String, Reason)>,
     looks: u32,
 }
 

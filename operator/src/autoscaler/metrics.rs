@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::AtomicU64, time::Duration};
 
-use kembed_crds::conditions::ScalingReason;
+use kembed_scaling::Reason;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
     metrics::{
@@ -112,9 +112,9 @@ impl Metrics {
     }
 
     /// An attempt to write a count has ended, so long after it was decided.
-    pub fn wrote(&self, reason: ScalingReason, outcome: Outcome, after: Duration) {
+    pub fn wrote(&self, reason: Reason, outcome: Outcome, after: Duration) {
         self.writes.get_or_create(&WriteLabels { reason: reason.as_str(), outcome }).inc();
-        if (reason, outcome) == (ScalingReason::Activated, Outcome::Written) {
+        if (reason, outcome) == (Reason::Activated, Outcome::Written) {
             self.wake_seconds.observe(after.as_secs_f64());
         }
     }

@@ -17,7 +17,6 @@ pub mod traffic;
 pub mod write;
 
 mod gateways;
-mod keeper;
 mod looks;
 
 use std::{
@@ -27,8 +26,9 @@ use std::{
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use k8s_openapi::api::core::v1::Pod;
-use kembed_crds::{EmbeddingService, conditions::ScalingReason};
+use kembed_crds::EmbeddingService;
 use kembed_queue::fleet::Fleet;
+use kembed_scaling::{Reason, core::Scaler};
 use kube::runtime::reflector::Store;
 use tokio::{
     sync::mpsc,
@@ -38,7 +38,6 @@ use tokio::{
 use self::{
     activation::{Activations, Seen},
     change::{Change, Written},
-    keeper::Keeper,
     looks::Looks,
     sightings::Sightings,
     stream::Dialer,
@@ -79,7 +78,7 @@ async fn listen(autoscaler: Autoscaler, mut inbox: mpsc::Receiver<News>) {
     let writer = autoscaler.writer.clone();
     let mut fleet = Fleet::new(now());
     let mut activations = Activations::default();
-    let mut looks = Looks::<Keeper>::new(autoscaler, now());
+    let mut looks = Looks::<Scaler>::new(autoscaler, now());
     let mut writes = FuturesUnordered::new();
     let mut ticks = interval(PERIOD);
     // After a pause one look is as good as many.
@@ -95,7 +94,7 @@ async fn listen(autoscaler: Autoscaler, mut inbox: mpsc::Receiver<News>) {
             Some((change, written)) = writes.next() => {
                 let (change, written): (Change, Written) = (change, written);
                 match change.reason {
-                    ScalingReason::Activated => activations.ended(&change, written, now()),
+                    Reason::Activated => activations.ended(&change, written, now()),
                     _ => looks.plan.ended(&change, written, now()),
                 }
             }

@@ -8,9 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kembed_crds::{EmbeddingService, conditions::ScalingReason};
+use kembed_crds::EmbeddingService;
 use kembed_queue::report::{Counts, Level};
-use kembed_scaling::{Decision, Observation, Reason, Settings, Speed};
+use kembed_scaling::{Decision, Observation, Reason, Settings, Speed, core::Scaler};
 
 use super::{
     change::{Change, Written, is_later},
@@ -37,6 +37,20 @@ pub trait Judge {
     fn decide(&mut self, seen: &Observation) -> Decision;
 }
 
+impl Judge for Scaler {
+    fn new(settings: Settings) -> Self {
+        Self::new(settings)
+    }
+
+    fn set(&mut self, settings: Settings) {
+        Self::set(self, settings);
+    }
+
+    fn decide(&mut self, seen: &Observation) -> Decision {
+        Self::decide(self, seen)
+    }
+}
+
 /// A service that scales.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
@@ -47,7 +61,7 @@ pub struct Seen {
     /// Its `resourceVersion`.
     pub version: String,
     /// What its status says why.
-    pub told: Option<ScalingReason>,
+    pub told: Option<Reason>,
 }
 
 /// What is known of a service at one moment.
@@ -75,7 +89,7 @@ pub struct Look {
     /// What is to be written.
     pub change: Option<Change>,
     /// What the status is to say from now on, though the count stays.
-    pub explained: Option<ScalingReason>,
+    pub explained: Option<Reason>,
 }
 
 /// All services that scale and were looked at.
@@ -93,7 +107,7 @@ struct Entry<J> {
     rate: Option<f64>,
     floor: Floor,
     write: Write,
-    told: Option<ScalingReason>,
+    told: Option<Reason>,
     looked: Instant,
     /// Whether something happened when it was last known what happens.
     active: bool,
@@ -120,7 +134,7 @@ impl Seen {
             settings: settings(scaling),
             replicas: u32::try_from(object.spec.replicas).unwrap_or(0),
             version: object.metadata.resource_version.clone()?,
-            told: told.and_then(|told| ScalingReason::parse(&told.reason)),
+            told: told.and_then(|told| Reason::parse(&told.reason)),
         })
     }
 }
@@ -278,15 +292,15 @@ impl Write {
 }
 
 /// What is decided, with what holds whatever is: the bounds, and that the first pod comes alone.
-fn bounded(decision: &Decision, seen: &Seen, count: u32, wanted: bool, ready: u32) -> (u32, ScalingReason) {
+fn bounded(decision: &Decision, seen: &Seen, count: u32, wanted: bool, ready: u32) -> (u32, Reason) {
     let Settings { min, max, .. } = seen.settings;
     if count > max {
-        return (max, ScalingReason::Bounds);
+        return (max, Reason::Bounds);
     }
     if count < min {
         // The first pod of a service proves the model and records its vector space.
         let first = if ready == 0 { count.max(1) } else { min };
-        return (first, ScalingReason::Bounds);
+        return (first, Reason::Bounds);
     }
     // At zero an activation asks for the first pod, at once, and then holds it until it answers.
     let (least, most) = match count {
@@ -294,13 +308,7 @@ fn bounded(decision: &Decision, seen: &Seen, count: u32, wanted: bool, ready: u3
         _ if wanted => (min.max(1), max),
         _ => (min, max),
     };
-    (decision.replicas.clamp(least, most), reason(decision.reason))
-}
-
-fn reason(reason: Reason) -> ScalingReason {
-    match reason {
-        Reason::Steady => ScalingReason::Steady,
-    }
+    (decision.replicas.clamp(least, most), decision.reason)
 }
 
 #[cfg(test)]
@@ -330,7 +338,7 @@ mod tests {
         fn decide(&mut self, seen: &Observation) -> Decision {
             self.shown.push(seen.clone());
             let replicas = self.replicas.unwrap_or(seen.pods.wanted);
-            Decision { replicas, reason: Reason::Steady, terms: Terms::default() }
+            Decision { replicas, reason: Reason::Steady, terms: Terms::default(), unattainable: None }
         }
     }
 
@@ -535,10 +543,10 @@ mod tests {
             world.now += S;
             world.plan.look(NAME, &world.seen, &world.facts, world.now).explained
         };
-        assert_eq!(explained(&mut world), Some(ScalingReason::Steady));
+        assert_eq!(explained(&mut world), Some(Reason::Steady));
         assert_eq!(explained(&mut world), None);
         let mut next = World::new(0, 8, 1);
-        next.seen.told = Some(ScalingReason::Steady);
+        next.seen.told = Some(Reason::Steady);
         assert_eq!(explained(&mut next), None);
     }
 
