@@ -22,6 +22,8 @@ check: setup ## formatting, lints, licences, scripts and the chart
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --workspace $(e2e_tests) -- -D warnings
+	@# fuzz/ has a lock file of its own, and nothing else here would notice that it is an old one.
+	cargo update --quiet --workspace --locked --manifest-path fuzz/Cargo.toml
 	@scripts/deny
 	@scripts/lint
 
