@@ -18,6 +18,7 @@ pub mod limits;
 pub mod load;
 pub mod metrics;
 pub mod model;
+pub mod norm;
 pub mod pod;
 pub mod pooling;
 pub mod scores;

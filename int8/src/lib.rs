@@ -5,6 +5,7 @@
 //! Sums within a block are of integers and so exact, and what is done to them afterwards is written once: every
 //! processor gives the same bits. This file says what is computed, its neighbours how.
 
+mod gelu;
 mod plain;
 mod rows;
 mod x86;
@@ -52,6 +53,8 @@ pub struct Factor {
     cells: Vec<[Cell; CELLS]>,
     /// `[outputs / WIDTH, blocks]`
     blocks: Vec<Block>,
+    /// Of each `WIDTH` outputs, what is added before their gelu is taken. Empty where products are the end.
+    biases: Vec<[f32; WIDTH]>,
 }
 
 /// The part of a factor for `WIDTH` outputs.
@@ -59,6 +62,7 @@ pub struct Factor {
 struct Panel<'a> {
     cells: &'a [[Cell; CELLS]],
     blocks: &'a [Block],
+    bias: Option<&'a [f32; WIDTH]>,
 }
 
 /// Why weights cannot be rounded.
@@ -67,6 +71,14 @@ pub enum RoundError {
     /// There are none.
     #[error("it is empty")]
     Empty,
+    /// Their biases are not theirs.
+    #[error("it has {outputs} outputs, and biases for {biases}")]
+    Biases {
+        /// Biases there are.
+        biases: usize,
+        /// Outputs there are.
+        outputs: usize,
+    },
     /// They have no scale.
     #[error("it has numbers that are not finite")]
     NotFinite,
@@ -84,11 +96,24 @@ impl Factor {
         let (to, panels) = (weights.len() / from, (weights.len() / from).div_ceil(WIDTH));
         let cells = vec![[Cell([[0; STEP]; LANES]); CELLS]; panels * from.div_ceil(STEP)];
         let blocks = vec![Block { sums: [0.; WIDTH], scales: [0.; WIDTH] }; panels * from.div_ceil(BLOCK)];
-        let mut factor = Self { from, to, cells, blocks };
+        let mut factor = Self { from, to, cells, blocks, biases: Vec::new() };
         for (output, weights) in weights.chunks(from).enumerate() {
             factor.place(output, weights)?;
         }
         Ok(factor)
+    }
+
+    /// A bias for each output, which is added to products before their gelu is taken.
+    ///
+    /// # Errors
+    /// If there are not as many as outputs.
+    pub fn with_gelu(mut self, bias: &[f32]) -> Result<Self, RoundError> {
+        if bias.len() != self.to {
+            return Err(RoundError::Biases { biases: bias.len(), outputs: self.to });
+        }
+        self.biases = vec![[0.; WIDTH]; self.to.div_ceil(WIDTH)];
+        self.biases.as_flattened_mut()[..bias.len()].copy_from_slice(bias);
+        Ok(self)
     }
 
     /// Numbers of a row that it takes.
@@ -130,7 +155,8 @@ impl Factor {
     fn panels(&self) -> impl Iterator<Item = Panel<'_>> {
         let cells = self.cells.chunks_exact(self.from.div_ceil(STEP));
         let blocks = self.blocks.chunks_exact(self.from.div_ceil(BLOCK));
-        cells.zip(blocks).map(|(cells, blocks)| Panel { cells, blocks })
+        let panels = cells.zip(blocks).enumerate();
+        panels.map(|(i, (cells, blocks))| Panel { cells, blocks, bias: self.biases.get(i) })
     }
 }
 
@@ -142,6 +168,17 @@ impl Block {
         for i in 0..WIDTH {
             let product = products[i] as f32 - row.zero * self.sums[i];
             outputs[i] += product * (row.one * self.scales[i]);
+        }
+    }
+}
+
+impl Panel<'_> {
+    /// Does what is left to do to sums of products.
+    // As above.
+    #[inline(always)]
+    fn finish(&self, sums: &mut [f32; WIDTH]) {
+        if let Some(bias) = self.bias {
+            gelu::add_and_gelu(sums, bias);
         }
     }
 }
@@ -224,6 +261,18 @@ mod tests {
     }
 
     #[test]
+    fn a_gelu_is_taken_of_products_and_their_biases() {
+        let factor = Factor::new(&[127., 0., 0., 127.], 2).expect("good weights");
+        assert_eq!(factor.with_gelu(&[1.]).err(), Some(RoundError::Biases { biases: 1, outputs: 2 }),);
+        let factor =
+            Factor::new(&[127., 0., 0., 127.], 2).and_then(|factor| factor.with_gelu(&[-127., 100.]));
+        let [near_zero, hundred] = product(&[1., 0.], &factor.expect("two"))[..] else {
+            panic!("two outputs")
+        };
+        assert!(near_zero.abs() < 1e-5 && hundred == 100., "{near_zero} {hundred}");
+    }
+
+    #[test]
     fn what_is_not_finite_gives_nothing_that_is() {
         let factor = Factor::new(&[1., 2.], 2).expect("good weights");
         for wrong in [f32::INFINITY, f32::NEG_INFINITY] {
@@ -246,10 +295,14 @@ mod tests {
         fn products_are_near_and_the_same_by_every_way((from, rows, weights) in case()) {
             let factor = Factor::new(&weights, from).expect("good weights");
             let fast = product(&rows, &factor);
-            let mut plain = vec![f32::NAN; fast.len()];
-            let factors = std::slice::from_ref(&factor);
-            plain::multiply(&rows, factors, &mut Rows::default(), &mut [&mut plain]);
-            prop_assert_eq!(&fast, &plain);
+            let bias: Vec<f32> = weights.iter().step_by(from).copied().collect();
+            let with_gelu = Factor::new(&weights, from).and_then(|factor| factor.with_gelu(&bias));
+            for factor in [&factor, &with_gelu.expect("as many as outputs")] {
+                let mut plain = vec![f32::NAN; fast.len()];
+                let factors = std::slice::from_ref(factor);
+                plain::multiply(&rows, factors, &mut Rows::default(), &mut [&mut plain]);
+                prop_assert_eq!(&product(&rows, factor), &plain);
+            }
             for (near, exact) in fast.iter().zip(exact(&rows, &weights, from)) {
                 // Each number is off by at most half a step of 6/255 or 3/127.
                 let bound = from as f32 * 3. * (3. / 255. + 1.5 / 127.);

@@ -19,6 +19,7 @@ pub(super) fn multiply(rows: &[f32], factors: &[Factor], rounded: &mut Rows, out
                 for ((bytes, cells), (block, &scale)) in cells.zip(panel.blocks.iter().zip(scales)) {
                     block.add(&products(bytes, cells), scale, &mut sums);
                 }
+                panel.finish(&mut sums);
                 out.copy_from_slice(&sums[..out.len()]);
             }
         }

@@ -115,7 +115,10 @@ fn some<const N: usize>(
         }
     }
     let left = N.min(rows - first);
-    sums[..left].iter().enumerate().for_each(|(i, sums)| put(i, sums));
+    for (i, sums) in sums[..left].iter_mut().enumerate() {
+        panel.finish(sums);
+        put(i, sums);
+    }
     left
 }
 

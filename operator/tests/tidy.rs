@@ -44,6 +44,7 @@ const PURE: &[&str] = &[
     "operator/src/gateway/refusal.rs",
     "operator/src/gateway/route.rs",
     "operator/src/gateway/timing.rs",
+    "inference-pod/src/norm.rs",
     "inference-pod/src/pooling.rs",
     "inference-pod/src/scores.rs",
     "inference-pod/src/space.rs",

@@ -8,7 +8,7 @@ use std::{
 };
 
 use inference_pod::{
-    backend::{int8::operators, onnx::load_library},
+    backend::{onnx::load_library, operators::operators},
     export::{Exported, export},
     model::{Overrides, Precision, Recipe, recipe::Texts, weights::Weights},
 };

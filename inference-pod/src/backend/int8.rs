@@ -4,31 +4,28 @@ use std::{ops::Range, sync::Arc};
 
 use kembed_int8::{Factor, multiply};
 use ort::{
-    operator::{
-        ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
-    },
+    operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput},
     value::TensorElementType,
 };
 
-use crate::export::int8::{OWN, PRODUCTS};
+use crate::export::int8::PRODUCTS;
 
-/// The operator for sessions of a graph with these factors, of which they share the one copy.
-///
-/// # Errors
-/// If ONNX Runtime does not take it.
-pub fn operators(factors: Arc<[Factor]>) -> ort::Result<OperatorDomain> {
-    if !factors.is_empty() && !kembed_int8::is_fast() {
-        tracing::warn!("int8 is slower than float32 on this processor, which has no AVX-512 VNNI");
-    }
-    OperatorDomain::new(OWN)?.add(Products { factors })
-}
-
-struct Products {
+/// Sessions of a graph with these factors share the one copy of them.
+pub(super) struct Products {
     factors: Arc<[Factor]>,
 }
 
+impl Products {
+    pub(super) fn new(factors: Arc<[Factor]>) -> Self {
+        if !factors.is_empty() && !kembed_int8::is_fast() {
+            tracing::warn!("int8 is slower than float32 on this processor, which has no AVX-512 VNNI");
+        }
+        Self { factors }
+    }
+}
+
 /// One node. Several threads may run it at once, so that nothing in it ever changes.
-struct Node {
+pub(super) struct Node {
     factors: Arc<[Factor]>,
     range: Range<usize>,
 }

@@ -1,8 +1,10 @@
 //! What runs a network: one file a kind.
 
 pub mod headed;
-pub mod int8;
+mod int8;
+mod norm;
 pub mod onnx;
+pub mod operators;
 mod shared;
 
 use crate::batch::pad::Padded;

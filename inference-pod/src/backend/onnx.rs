@@ -12,7 +12,7 @@ use ort::{
     value::{Tensor, TensorElementType, ValueType},
 };
 
-use super::{Backend, RunError, int8, shared::SharedSession};
+use super::{Backend, RunError, operators::operators, shared::SharedSession};
 use crate::{
     batch::{pad::Padded, row::Wanted},
     export::Exported,
@@ -186,13 +186,14 @@ fn session(environment: &Environment, graph: Graph) -> ort::Result<Session> {
         // Shapes change with each batch, so that a plan for one shape is of no use.
         .with_memory_pattern(false)?;
     match graph {
-        Graph::Shipped(path) => { builder }.commit_from_file(path),
+        // It may be one that was exported here, and has all of our operators but those of rounded weights.
+        Graph::Shipped(path) => builder.with_operators(operators(Arc::default())?)?.commit_from_file(path),
         Graph::Made(exported) => builder
             .with_config_entry(
                 "session.model_external_initializers_file_folder_path",
                 exported.folder.to_string_lossy(),
             )?
-            .with_operators(int8::operators(exported.factors.into())?)?
+            .with_operators(operators(exported.factors.into())?)?
             .commit_from_memory(&exported.onnx),
     }
 }

@@ -3,10 +3,11 @@
 use super::{
     activation::Activation,
     graph::{CONTRIB, Graph, ONNX, Part, Value, float, int},
+    norm::Norm,
     proto::INT32,
     rope::{self, Angles},
 };
-use crate::model::{ModelError, weights::Weights};
+use crate::model::{ModelError, Precision, weights::Weights};
 
 /// `layer_norm_eps` where `config.json` has none.
 pub(super) fn epsilon() -> f32 {
@@ -125,8 +126,7 @@ pub(super) fn layer(
     let context = attention(graph, sizes, [&names.query, &names.key, &names.value], x, view)?;
     let (y, bias) = dense(graph, &names.attended, &context, h, h)?;
     let y = add_and_normalise(graph, sizes, &names.attended_norm, [&y, x, &bias])?;
-    let (z, bias) = dense(graph, &names.up, &y, h, m)?;
-    let z = activation.of_sum(graph, &z, &bias);
+    let z = activated(graph, activation, &names.up, &y, [h, m])?;
     let (z, bias) = dense(graph, &names.down, &z, m, h)?;
     add_and_normalise(graph, sizes, &names.norm, [&z, &y, &bias])
 }
@@ -190,6 +190,22 @@ fn dense(
     Ok((product, graph.weight(&format!("{name}.bias"), &[to])?))
 }
 
+/// The activation of `x` times the weights and the bias.
+fn activated(
+    graph: &mut Graph<'_>,
+    activation: Activation,
+    name: &str,
+    x: &str,
+    [from, to]: [usize; 2],
+) -> Result<Value, ModelError> {
+    if graph.precision() == Precision::Int8 && activation == Activation::Gelu {
+        let weight = format!("{name}.weight");
+        return graph.gelu_of_product(x, Part::whole(&weight, [to, from]), &format!("{name}.bias"));
+    }
+    let (product, bias) = dense(graph, name, x, from, to)?;
+    Ok(activation.of_sum(graph, &product, &bias))
+}
+
 /// The normalised sum of a vector, what it is added to and a bias.
 fn add_and_normalise(
     graph: &mut Graph<'_>,
@@ -199,6 +215,5 @@ fn add_and_normalise(
 ) -> Result<Value, ModelError> {
     let gamma = graph.weight(&format!("{name}.weight"), &[sizes.hidden])?;
     let beta = graph.weight(&format!("{name}.bias"), &[sizes.hidden])?;
-    let epsilon = vec![float("epsilon", sizes.epsilon)];
-    Ok(graph.node(CONTRIB, "SkipLayerNormalization", &[x, skip, &gamma, &beta, bias], epsilon))
+    Ok(graph.normalised_sum([x, skip, bias], &Norm { gamma, beta, epsilon: sizes.epsilon }))
 }

@@ -6,7 +6,7 @@ use kembed_int8::Factor;
 use prost::Message;
 
 use super::{
-    Exported, int8,
+    Exported, OWN,
     proto::{
         AttributeProto, BFLOAT16, Dimension, FLOAT, FLOAT16, GraphProto, INT64, ModelProto, NodeProto,
         OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorType, TypeProto,
@@ -74,6 +74,11 @@ impl<'a> Graph<'a> {
     pub(super) fn output(&mut self, name: &str, value: Value, dims: &[&str]) {
         self.proto.output.push(value_info(name, FLOAT, dims));
         self.push(ONNX, "Identity", vec![value], name, 1, Vec::new());
+    }
+
+    /// The numbers that products are computed in.
+    pub(super) fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The weights that the graph refers to.
@@ -234,7 +239,7 @@ impl<'a> Graph<'a> {
             ir_version: 10,
             producer_name: "kembed".into(),
             graph: Some(self.proto),
-            opset_import: vec![opset(ONNX, 20), opset(CONTRIB, 1), opset(int8::OWN, 1)],
+            opset_import: vec![opset(ONNX, 20), opset(CONTRIB, 1), opset(OWN, 1)],
         };
         Exported {
             onnx: model.encode_to_vec(),

@@ -11,6 +11,7 @@ pub mod int8;
 mod modernbert;
 mod mpnet;
 mod nomic;
+pub mod norm;
 mod proto;
 mod qwen3;
 mod rope;
@@ -20,6 +21,9 @@ use self::{
     proto::INT64,
 };
 use crate::model::{ModelError, Recipe, weights::Weights};
+
+/// The domain of our own operators.
+pub const OWN: &str = "kembed";
 
 /// A graph, and where the weights that it names but does not hold are.
 #[derive(Debug)]

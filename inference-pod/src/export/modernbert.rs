@@ -6,7 +6,8 @@ use super::{
     activation::Activation,
     distance,
     encoder::{self, View},
-    graph::{CONTRIB, Graph, ONNX, Part, Value, float, int, output},
+    graph::{Graph, ONNX, Part, Value, float, int},
+    norm::Norm,
     rope::{self, Angles, Parameters},
 };
 use crate::model::{Config, ModelError};
@@ -189,12 +190,8 @@ impl Modern<'_, '_> {
     }
 
     fn add_and_normalise(&mut self, norm: &str, more: &str, sum: &str) -> Result<(Value, Value), ModelError> {
-        let gamma = self.gamma(norm)?;
-        let epsilon = vec![float("epsilon", self.own.norm_eps)];
-        let inputs = [more, sum, &gamma];
-        let x = self.graph.node_of(CONTRIB, "SkipLayerNormalization", &inputs, 4, epsilon);
-        let sum = output(&x, 3);
-        Ok((x, sum))
+        let norm = Norm { gamma: self.gamma(norm)?, beta: Value::new(), epsilon: self.own.norm_eps };
+        Ok(self.graph.normalised_sum_and_sum([more, sum], &norm))
     }
 
     fn gamma(&mut self, norm: &str) -> Result<Value, ModelError> {

@@ -6,7 +6,8 @@ use serde::Deserialize;
 use super::{
     activation::Activation,
     encoder::{self, View},
-    graph::{CONTRIB, Graph, ONNX, Part, Value, float, int},
+    graph::{Graph, ONNX, Part, Value, float, int},
+    norm::Norm,
     rope::{self, Angles, Parameters},
 };
 use crate::model::{Config, ModelError};
@@ -150,8 +151,8 @@ impl Nomic<'_, '_> {
 
     fn add_and_normalise(&mut self, norm: &str, x: &str, skip: &str) -> Result<Value, ModelError> {
         let [gamma, beta] = self.norm(norm)?;
-        let epsilon = vec![float("epsilon", self.own.layer_norm_eps)];
-        Ok(self.graph.node(CONTRIB, "SkipLayerNormalization", &[x, skip, &gamma, &beta], epsilon))
+        let norm = Norm { gamma, beta, epsilon: self.own.layer_norm_eps };
+        Ok(self.graph.normalised_sum([x, skip, ""], &norm))
     }
 
     fn norm(&mut self, norm: &str) -> Result<[Value; 2], ModelError> {
