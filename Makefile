@@ -10,7 +10,7 @@ cargo_test := cargo test --locked --workspace
 e2e_tests := --test cluster --test crash --test rbac --test recovery --test release
 
 help: ## print this
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(if $(KUBECONFIG),,images cluster) ## a cluster, kembed and a model in it, and its answers; KUBECONFIG=... uses a cluster of yours
 	@scripts/demo
@@ -46,6 +46,10 @@ clients: deps ## inference pod and gateway by the clients that users have
 bench: deps ## how close serving on this machine's CPU comes to bare ONNX Runtime; takes 9 minutes
 	@mkdir -p .build
 	cargo bench --locked --workspace --bench serving -- --json "$(CURDIR)/.build/bench.json" --svg "$(CURDIR)/.build/bench.svg"
+
+bench-gateway: setup ## how fast and how safe the gateway is, beside nginx and haproxy where they are installed; takes 10 minutes
+	@mkdir -p .build
+	cargo bench --locked --workspace --bench gateway -- --json "$(CURDIR)/.build/bench-gateway.json"
 
 soak: deps ## whether a pod's memory stays flat over 200,000 requests of mixed sizes; takes minutes
 	cargo bench --locked --workspace --bench soak
@@ -87,4 +91,4 @@ clean: down ## also remove everything that was built here
 	cargo clean
 	rm -rf .build
 
-.PHONY: help demo test check unit e2e clients bench soak fuzz setup deps s3 build images cluster down generate clean
+.PHONY: help demo test check unit e2e clients bench bench-gateway soak fuzz setup deps s3 build images cluster down generate clean

@@ -17,7 +17,7 @@ use ort::{environment::Environment, session::Session, value::Tensor};
 
 use super::{
     client::{percentile, sorted},
-    pod::cpu,
+    process::cpu,
 };
 
 /// Rows of a batch, of which the best counts.

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1::SendRequest};
+use hyper::{Method, Request, Response, StatusCode, body::Bytes, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::LocalSet};
 
@@ -33,11 +33,16 @@ impl Client {
     pub async fn ask(&mut self, method: Method, path: &str, body: Bytes) -> (StatusCode, Bytes) {
         let request = Request::builder().method(method).uri(path).header("host", "pod");
         let request = request.header("content-type", "application/json");
-        let request = request.body(Full::new(body)).expect("a good request");
-        self.0.ready().await.expect("the connection is kept open");
-        let response = self.0.send_request(request).await.expect("an answer");
-        let status = response.status();
-        (status, response.into_body().collect().await.expect("a whole answer").to_bytes())
+        let answer =
+            self.send(request.body(Full::new(body)).expect("a good request")).await.expect("an answer");
+        (answer.status(), answer.into_body())
+    }
+
+    /// The whole answer to a request of any kind.
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Bytes>> {
+        self.0.ready().await?;
+        let (head, body) = self.0.send_request(request).await?.into_parts();
+        Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
     }
 }
 

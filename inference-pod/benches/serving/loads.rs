@@ -9,7 +9,8 @@ use super::{
     ceiling::{Batch, Ceiling, Speed},
     client::percentile,
     closed, open,
-    pod::{Pod, cpu},
+    pod::Pod,
+    process::cpu,
     report::{Arrivals, Open, Round, Row, Served},
     texts::{Body, Dice},
 };

@@ -12,6 +12,7 @@ mod loads;
 mod open;
 mod picture;
 mod pod;
+mod process;
 mod report;
 mod texts;
 
