@@ -2,36 +2,62 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
-use kembed_scaling::simulate::{Contender, Kind, Score, Trace, World, clairvoyant, peers::Peer};
+use kembed_scaling::{
+    Objective, Settings,
+    simulate::{Contender, Kind, Score, Trace, World, clairvoyant, peers::Peer},
+};
 
-use crate::Args;
+use crate::{Args, notes::Notes, ours};
 
-/// Start-up times of pods in seconds, and the latency that suits each.
-const STARTS: [(f64, f64); 3] = [(2., 0.2), (20., 1.), (90., 2.)];
+/// Start-up times of pods in seconds, and the latency that suits each, in milliseconds.
+pub const STARTS: [(u64, u64); 3] = [(2, 200), (20, 1000), (90, 2000)];
 
 /// One trace with one start-up time.
 pub struct Case {
-    /// `trace/seed/start s`.
-    pub name: String,
+    name: Name,
     trace: Arc<Trace>,
+    settings: Settings,
     world: World,
+}
+
+/// `trace/seed/start s`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name {
+    /// The start-up time in seconds.
+    pub start: u64,
+    /// The kind of traffic.
+    pub trace: String,
+    /// Its seed.
+    pub seed: u64,
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&format!("{}/{}/{} s", self.trace, self.seed, self.start))
+    }
 }
 
 /// What somebody reached.
 pub struct Entry {
     /// Who.
     pub policy: &'static str,
-    /// Which settings.
+    /// With which settings; empty for ours, which has one default for everything.
     pub settings: String,
-    /// These are its defaults.
+    /// These are the defaults.
     pub is_default: bool,
+    /// How it went.
     pub score: Score,
+    /// What the score does not tell.
+    pub notes: Notes,
 }
 
 /// What came out of a case.
 pub struct Outcome {
-    pub case: String,
+    /// The case.
+    pub name: Name,
+    /// The score of whoever knows the future.
     pub clairvoyant: Score,
+    /// Those of all others.
     pub entries: Vec<Entry>,
 }
 
@@ -42,50 +68,69 @@ pub fn all(args: &Args) -> Result<Vec<Case>, String> {
     if let Some(path) = &args.trace {
         let text = fs::read_to_string(path).map_err(|error| format!("failed to read {path:?}: {error}"))?;
         let trace = Trace::parse(&text).and_then(|trace| trace.with_rate(40., 1)?.with_length(0.5));
-        traces
-            .push(("conv".to_owned(), trace.map_err(|error| format!("failed to parse {path:?}: {error}"))?));
+        let trace = trace.map_err(|error| format!("failed to parse {path:?}: {error}"))?;
+        traces.push(("conv", 1, Arc::new(trace)));
     }
     for kind in Kind::ALL {
-        traces.extend((1..=seeds).map(|seed| (format!("{}/{seed}", kind.name()), kind.generate(seed))));
+        let seeds = args.from_seed..args.from_seed + seeds;
+        traces.extend(seeds.map(|seed| (kind.name(), seed, Arc::new(kind.generate(seed)))));
     }
-    let mut cases = Vec::new();
-    for (name, trace) in traces {
-        let trace = Arc::new(trace);
-        cases.extend(STARTS.map(|(start, target)| Case {
-            name: format!("{name}/{start} s"),
-            trace: trace.clone(),
-            world: world(start, target),
-        }));
-    }
-    cases.retain(|case| case.name.contains(&args.only));
+    let mut cases: Vec<Case> = traces
+        .iter()
+        .flat_map(|(kind, seed, trace)| {
+            STARTS.map(|(start, target)| {
+                let name = Name { start, trace: kind.to_string(), seed: *seed };
+                Case::new(name, trace.clone(), Duration::from_millis(target))
+            })
+        })
+        .collect();
+    cases.retain(|case| case.name.to_string().contains(&args.only));
     Ok(cases)
 }
 
-fn world(start: f64, target: f64) -> World {
-    World {
-        pod: Default::default(),
-        start: Duration::from_secs_f64(start).as_secs_f64(),
-        nodes: None,
-        target,
-        min: 0,
-        max: 20,
-        first: None,
-    }
-}
-
 impl Case {
-    pub fn play(&self, is_quick: bool) -> Outcome {
-        let (defaults, mut entries) = (Peer::defaults(), Vec::new());
-        let peers = if is_quick { defaults.to_vec() } else { Peer::grid() };
-        for peer in peers {
-            let score = self.score(&mut *peer.contender());
-            let (settings, is_default) = (peer.to_string(), defaults.contains(&peer));
-            entries.push(Entry { policy: peer.name(), settings, is_default, score });
-        }
-        Outcome { case: self.name.clone(), clairvoyant: clairvoyant::play(&self.world, &self.trace), entries }
+    fn new(name: Name, trace: Arc<Trace>, target: Duration) -> Self {
+        let settings = Settings {
+            min: 0,
+            max: 20,
+            queue_depth: 16,
+            objective: Some(Objective { share: 0.95, target }),
+            zero_after: Duration::from_secs(300),
+            tunes: true,
+        };
+        let world = World::of(&settings, Duration::from_secs(name.start));
+        Self { name, trace, settings, world }
     }
 
-    fn score(&self, contender: &mut dyn Contender) -> Score {
-        self.world.play(&self.trace, contender, &mut ())
+    /// Plays it to everybody.
+    pub fn play(&self, args: &Args) -> Outcome {
+        let (defaults, mut entries) = (Peer::defaults(), Vec::new());
+        let peers = match (args.ours, args.quick) {
+            (true, _) => Vec::new(),
+            (false, true) => defaults.to_vec(),
+            (false, false) => Peer::grid(),
+        };
+        for (variant, mut contender) in ours::variants(&self.settings, args.quick || args.ours) {
+            let is_default = variant.is_empty();
+            entries.push(self.entry("kembed", variant, is_default, &mut *contender));
+        }
+        for peer in peers {
+            let is_default = defaults.contains(&peer);
+            entries.push(self.entry(peer.name(), peer.to_string(), is_default, &mut *peer.contender()));
+        }
+        let clairvoyant = clairvoyant::play(&self.world, &self.trace);
+        Outcome { name: self.name.clone(), clairvoyant, entries }
+    }
+
+    fn entry(
+        &self,
+        policy: &'static str,
+        settings: String,
+        is_default: bool,
+        contender: &mut dyn Contender,
+    ) -> Entry {
+        let mut notes = Notes::new(self.world.target);
+        let score = self.world.play(&self.trace, contender, &mut notes);
+        Entry { policy, settings, is_default, score, notes }
     }
 }

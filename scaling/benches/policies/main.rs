@@ -1,6 +1,9 @@
 //! How good the policies are: see `--help`.
 
 mod cases;
+mod goals;
+mod notes;
+mod ours;
 mod table;
 
 use std::{
@@ -30,6 +33,12 @@ pub struct Args {
     /// Seeds of each generated kind.
     #[arg(long, default_value_t = 3)]
     seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    from_seed: u64,
+    /// Ours alone.
+    #[arg(long)]
+    ours: bool,
     /// One line of JSON for each result instead of tables.
     #[arg(long)]
     json: bool,
@@ -47,7 +56,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let outcomes = play(&cases, args.quick);
+    let outcomes = play(&cases, &args);
     match args.json {
         true => table::print_lines(&outcomes),
         false => table::print(&outcomes),
@@ -56,12 +65,12 @@ fn main() -> ExitCode {
 }
 
 /// Plays all cases on all cores.
-fn play(cases: &[Case], is_quick: bool) -> Vec<Outcome> {
+fn play(cases: &[Case], args: &Args) -> Vec<Outcome> {
     let (next, outcomes) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || {
         while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let outcome = case.play(is_quick);
-            eprintln!("{}", case.name);
+            let outcome = case.play(args);
+            eprintln!("{}", outcome.name);
             outcomes.lock().expect("nobody panics while holding it").push(outcome);
         }
     };
@@ -72,6 +81,6 @@ fn play(cases: &[Case], is_quick: bool) -> Vec<Outcome> {
         });
     });
     let mut outcomes = outcomes.into_inner().expect("nobody panics while holding it");
-    outcomes.sort_by(|a, b| a.case.cmp(&b.case));
+    outcomes.sort_by(|a, b| a.name.cmp(&b.name));
     outcomes
 }

@@ -1,6 +1,9 @@
 //! What is printed.
 
-use crate::cases::{Entry, Outcome};
+use crate::{
+    cases::{Entry, Outcome},
+    goals,
+};
 
 /// Weight of the share of misses in the cost.
 pub const WEIGHT: f64 = 8.;
@@ -8,20 +11,17 @@ pub const WEIGHT: f64 = 8.;
 /// One line of JSON for each result.
 pub fn print_lines(outcomes: &[Outcome]) {
     for outcome in outcomes {
-        let clairvoyant = Entry {
-            policy: "clairvoyant",
-            settings: String::new(),
-            is_default: false,
-            score: outcome.clairvoyant.clone(),
-        };
-        for entry in std::iter::once(&clairvoyant).chain(&outcome.entries) {
+        for entry in &outcome.entries {
             let score = &entry.score;
             let line = serde_json::json!({
-                "case": outcome.case,
+                "trace": outcome.name.trace,
+                "seed": outcome.name.seed,
+                "start": outcome.name.start,
                 "policy": entry.policy,
                 "settings": entry.settings,
                 "default": entry.is_default,
                 "replica_seconds": score.replica_seconds,
+                "clairvoyant_replica_seconds": outcome.clairvoyant.replica_seconds,
                 "slo_miss_fraction": score.miss_share(),
                 "p50_ms": score.quantile(0.5) * 1e3,
                 "p95_ms": score.quantile(0.95) * 1e3,
@@ -37,25 +37,40 @@ pub fn print_lines(outcomes: &[Outcome]) {
 
 /// Tables for people.
 pub fn print(outcomes: &[Outcome]) {
-    println!("replica-seconds, misses, cost");
+    println!("replica-seconds, share of misses and cost with w = {WEIGHT}");
+    println!(
+        "{:18} {:>15} | ours, then each peer: at its defaults, and at its best for the trace",
+        "", "clairvoyant"
+    );
     for outcome in outcomes {
-        let clairvoyant = &outcome.clairvoyant;
-        let mut line = format!(
-            "{:16} {:>7.0} {:6.2}%",
-            outcome.case,
-            clairvoyant.replica_seconds,
-            100. * clairvoyant.miss_share()
-        );
-        for entry in outcome.entries.iter().filter(|entry| entry.is_default) {
-            let score = &entry.score;
-            let cost = score.cost(clairvoyant.replica_seconds, WEIGHT);
-            line += &format!(
-                " | {} {:.0} {:.1}% {cost:.2}",
-                entry.policy,
-                score.replica_seconds,
-                100. * score.miss_share()
-            );
-        }
-        println!("{line}");
+        println!("{:18} {} | {}", outcome.name, told(outcome, &outcome.clairvoyant), all_told(outcome));
     }
+    println!();
+    for goal in goals::all(outcomes) {
+        let is_met = if goal.is_met { "met   " } else { "MISSED" };
+        println!("{is_met} {}: {} (wanted {})", goal.what, goal.reached, goal.wanted);
+    }
+}
+
+fn all_told(outcome: &Outcome) -> String {
+    let mut policies: Vec<&str> = outcome.entries.iter().map(|entry| entry.policy).collect();
+    policies.dedup();
+    let told = policies.iter().map(|policy| {
+        let of_policy = || outcome.entries.iter().filter(|entry| entry.policy == *policy);
+        let default = of_policy().find(|entry| entry.is_default).map(|entry| told(outcome, &entry.score));
+        let best = of_policy().min_by(|a, b| cost(outcome, a).total_cmp(&cost(outcome, b)));
+        let best = best.filter(|best| !best.is_default && *policy != "kembed");
+        let best = best.map(|best| format!(" -> {}", told(outcome, &best.score)));
+        format!("{policy} {}{}", default.unwrap_or_default(), best.unwrap_or_default())
+    });
+    told.collect::<Vec<_>>().join(" | ")
+}
+
+fn cost(outcome: &Outcome, entry: &Entry) -> f64 {
+    entry.score.cost(outcome.clairvoyant.replica_seconds, WEIGHT)
+}
+
+fn told(outcome: &Outcome, score: &kembed_scaling::simulate::Score) -> String {
+    let cost = score.cost(outcome.clairvoyant.replica_seconds, WEIGHT);
+    format!("{:.0} {:.1} % {cost:.2}", score.replica_seconds, 100. * score.miss_share())
 }

@@ -12,6 +12,7 @@ pub mod peers;
 pub mod pod;
 pub mod random;
 pub mod score;
+pub mod timeline;
 pub mod trace;
 pub mod world;
 
@@ -19,5 +20,6 @@ pub use contender::{Contender, Fixed, Ours, Sight};
 pub use generate::Kind;
 pub use pod::PodModel;
 pub use score::Score;
+pub use timeline::Timeline;
 pub use trace::{Arrival, Trace, TraceError};
 pub use world::{Watch, World};
