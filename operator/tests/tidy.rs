@@ -21,6 +21,7 @@ const PURE: &[&str] = &[
     "operator/src/autoscaler/traffic.rs",
     "operator/src/controller/build/*",
     "operator/src/controller/lease.rs",
+    "operator/src/controller/memory.rs",
     "operator/src/controller/pods.rs",
     "operator/src/controller/status.rs",
     "operator/src/controller/validate.rs",

@@ -28,7 +28,7 @@ async fn it_comes_back_as_it_was() -> anyhow::Result<()> {
         let another = |deployment: Option<&Deployment>| deployment.is_some_and(|found| uid(found) != old);
         ns.await_object("minilm", "another Deployment", another).await?;
 
-        // Services are not watched: the next reconcile, for whatever reason, makes a missing one again.
+        // Services are not watched: a missing one is made again within minutes, or when the object is annotated.
         ns.kubectl(&["delete", "service/minilm"]).await?;
         ns.kubectl(&["annotate", "emb/minilm", "example.com/look=again"]).await?;
         ns.await_object("minilm", "the Service to come back", |service: Option<&Service>| service.is_some())

@@ -1,17 +1,29 @@
-//! Makes the cluster's objects as built, by server-side apply, and leaves objects of others alone.
+//! Makes the cluster's objects as built, by server-side apply, and leaves alone objects of others and what is as built
+//! already.
 
-use std::fmt::Debug;
+use std::{
+    fmt::Debug,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
 
-use k8s_openapi::{NamespaceResourceScope, api::apps::v1::Deployment};
+use k8s_openapi::{
+    NamespaceResourceScope, api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kembed_crds::conditions::Reason;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{Patch, PatchParams, PostParams},
     core::Status,
+    runtime::reflector::{ObjectRef, Store},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{build::Objects, pods::Hindrance};
+use super::{
+    build::Objects,
+    memory::{Key, Memory, Need, Print},
+    pods::Hindrance,
+};
 
 /// Name under which the controller owns fields.
 pub const FIELD_MANAGER: &str = "kembed-controller";
@@ -69,64 +81,130 @@ impl ApplyError {
     }
 }
 
-/// Applies all objects of a service. The address comes first: it costs nothing, and the rest takes time.
-///
-/// # Errors
-/// The first object that could not be applied; those before it are.
-pub async fn apply(
-    client: &Client,
-    namespace: &str,
-    owner: &str,
-    objects: &Objects,
-) -> Result<Deployment, ApplyError> {
-    let applier = Applier { client, namespace, owner };
-    applier.apply(&objects.service).await?;
-    applier.apply(&objects.pod_disruption_budget).await?;
-    if let Some(policy) = &objects.network_policy {
-        applier.apply(policy).await?;
-    }
-    if let Some(space) = &objects.space {
-        applier.apply(space).await?;
-    }
-    applier.apply(&objects.deployment).await
-}
-
-struct Applier<'a> {
-    client: &'a Client,
-    namespace: &'a str,
-    owner: &'a str,
+/// Applies the objects of one service.
+pub struct Applier<'a> {
+    /// Behind the fence.
+    pub client: &'a Client,
+    /// The service's metadata.
+    pub service: &'a ObjectMeta,
+    /// What was applied last.
+    pub memory: &'a Mutex<Memory>,
+    /// The Deployments of all services, as they were seen last, without their specs.
+    pub deployments: &'a Store<Deployment>,
 }
 
 impl Applier<'_> {
-    async fn apply<K>(&self, object: &K) -> Result<K, ApplyError>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + Serialize
-            + DeserializeOwned,
-    {
-        let name = object.name_any();
-        let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);
-        let failed = |error| classify::<K>(&name, error);
-        let Some(found) = api.get_metadata_opt(&name).await.map_err(failed)? else {
-            // Created, not applied: if somebody makes one in this moment, this is refused rather than merged into it.
-            let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-            return api.create(&params, object).await.map_err(failed);
-        };
-        if !found
-            .owner_references()
-            .iter()
-            .any(|owner| owner.uid == self.owner && owner.controller == Some(true))
-        {
-            return Err(ApplyError::NotOurs { kind: K::kind(&()).into_owned(), name });
+    /// Applies those objects that are not known to be as built. The address comes first: it costs nothing, and the rest
+    /// takes time.
+    ///
+    /// # Errors
+    /// The first object that could not be applied; those before it are.
+    pub async fn apply(&self, objects: &Objects) -> Result<Arc<Deployment>, ApplyError> {
+        self.keep(&objects.service).await?;
+        self.keep(&objects.pod_disruption_budget).await?;
+        if let Some(policy) = &objects.network_policy {
+            self.keep(policy).await?;
         }
-        // With its uid, so that an object of somebody else that has taken its place is not touched either.
-        let mut ours = object.clone();
-        ours.meta_mut().uid = found.metadata.uid;
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-        api.patch(&name, &params, &Patch::Apply(&ours)).await.map_err(failed)
+        if let Some(space) = &objects.space {
+            self.keep(space).await?;
+        }
+        self.deployment(&objects.deployment).await
     }
+
+    /// An object that is watched.
+    async fn deployment(&self, built: &Deployment) -> Result<Arc<Deployment>, ApplyError> {
+        let (key, print) = (self.key::<Deployment>(), Print::of(built, self.service));
+        let seen = self.deployments.get(&ObjectRef::from_obj(built));
+        let stands = |seen: &Arc<Deployment>| self.memory().stands(&key, print, built.meta(), seen.meta());
+        if let Some(seen) = seen.filter(stands) {
+            return Ok(seen);
+        }
+        let found = self.find::<Deployment>(&built.name_any()).await?;
+        self.put(built, found, (key, print)).await.map(Arc::new)
+    }
+
+    /// An object that is not watched.
+    async fn keep<K: Kept>(&self, built: &K) -> Result<(), ApplyError> {
+        let (key, print) = (self.key::<K>(), Print::of(built, self.service));
+        let need = self.memory().need(&key, print, Instant::now());
+        if need == Need::Nothing {
+            return Ok(());
+        }
+        let found = self.find::<K>(&built.name_any()).await?;
+        let unchanged = |found: &ObjectMeta| self.memory().is_unchanged(&key, found, Instant::now());
+        if need == Need::Look && found.as_ref().is_some_and(unchanged) {
+            return Ok(());
+        }
+        self.put(built, found, (key, print)).await.map(drop)
+    }
+
+    /// What is there of that name.
+    async fn find<K: Kept>(&self, name: &str) -> Result<Option<ObjectMeta>, ApplyError> {
+        let found = self.api::<K>().get_metadata_opt(name).await;
+        Ok(found.map_err(|error| classify::<K>(name, error))?.map(|found| found.metadata))
+    }
+
+    /// Creates it if nothing was found of its name, and applies it if what was found is ours.
+    async fn put<K: Kept>(
+        &self,
+        built: &K,
+        found: Option<ObjectMeta>,
+        (key, print): (Key, Print),
+    ) -> Result<K, ApplyError> {
+        let name = built.name_any();
+        let api = self.api::<K>();
+        let put = match found {
+            None => {
+                // Created, not applied: if somebody makes one in this moment, this is refused rather than merged into it.
+                let params =
+                    PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+                api.create(&params, built).await
+            }
+            Some(found) if self.owns(&found) => {
+                // With its uid, so that an object of somebody else that has taken its place is not touched either.
+                let mut ours = built.clone();
+                ours.meta_mut().uid = found.uid;
+                let params = PatchParams::apply(FIELD_MANAGER).force();
+                api.patch(&name, &params, &Patch::Apply(&ours)).await
+            }
+            Some(_) => return Err(ApplyError::NotOurs { kind: K::kind(&()).into_owned(), name }),
+        };
+        let put = put.map_err(|error| classify::<K>(&name, error))?;
+        self.memory().applied(key, print, put.meta(), Instant::now());
+        Ok(put)
+    }
+
+    fn owns(&self, found: &ObjectMeta) -> bool {
+        let mut owners = found.owner_references.iter().flatten();
+        owners.any(|owner| Some(&owner.uid) == self.service.uid.as_ref() && owner.controller == Some(true))
+    }
+
+    fn api<K: Kept>(&self) -> Api<K> {
+        Api::namespaced(self.client.clone(), self.service.namespace.as_deref().unwrap_or_default())
+    }
+
+    fn key<K: Kept>(&self) -> Key {
+        (self.service.uid.clone().unwrap_or_default(), std::any::type_name::<K>())
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A kind of object that is made for services.
+trait Kept:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned
+{
+}
+
+impl<K> Kept for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned
+{
 }
 
 fn classify<K: Resource<DynamicType = ()>>(name: &str, error: kube::Error) -> ApplyError {
@@ -150,9 +228,28 @@ fn namespace_terminates(status: &Status) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeMap, convert::Infallible};
+
+    use http::{Method, Request, Response, StatusCode};
+    use http_body_util::BodyExt;
     use k8s_openapi::api::core::v1::ConfigMap;
+    use kembed_crds::EmbeddingService;
+    use kube::{
+        client::Body,
+        runtime::{
+            reflector::{self, store::Writer},
+            watcher,
+        },
+    };
+    use serde_json::{Value, json};
+    use tower::service_fn;
 
     use super::*;
+    use crate::controller::{
+        build,
+        config::tests::config,
+        validate::{tests::object, validate},
+    };
 
     fn refusal(status: serde_json::Value) -> ApplyError {
         let status: Status = serde_json::from_value(status).expect("a status");
@@ -174,5 +271,138 @@ mod tests {
     #[test]
     fn a_conflict_is_worth_another_try() {
         assert!(matches!(refusal(serde_json::json!({"code": 409})), ApplyError::Failed { .. }));
+    }
+
+    /// An API server, by path of the object.
+    #[derive(Clone, Default)]
+    struct Api(Arc<Mutex<(BTreeMap<String, Value>, Vec<Method>)>>);
+
+    impl Api {
+        async fn answer(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+            let mut stored = self.0.lock().expect("no panic");
+            stored.1.push(head.method.clone());
+            let mut path = head.uri.path().to_owned();
+            let (status, answer) = if head.method == Method::GET {
+                let found = stored.0.get(&path).cloned();
+                found.map_or(
+                    (404, json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404})),
+                    |found| (200, found),
+                )
+            } else {
+                let mut object: Value = serde_json::from_slice(&body).expect("an object");
+                if head.method == Method::POST {
+                    path = format!("{path}/{}", object["metadata"]["name"].as_str().expect("a name"));
+                }
+                let next = stored.1.len().to_string();
+                object["metadata"]["uid"] = path.clone().into();
+                object["metadata"]["resourceVersion"] = next.into();
+                object["metadata"]["generation"] = 1.into();
+                stored.0.insert(path, object.clone());
+                (200, object)
+            };
+            let mut response = Response::new(Body::from(answer.to_string().into_bytes()));
+            *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+            Ok(response)
+        }
+
+        /// How many requests came since the last time, and how many of them were writes.
+        fn asked(&self) -> (usize, usize) {
+            let methods = std::mem::take(&mut self.0.lock().expect("no panic").1);
+            (methods.len(), methods.iter().filter(|method| **method != Method::GET).count())
+        }
+    }
+
+    struct World {
+        api: Api,
+        client: Client,
+        service: EmbeddingService,
+        memory: Mutex<Memory>,
+        deployments: Writer<Deployment>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let api = Api::default();
+            let answers = api.clone();
+            let client = Client::new(service_fn(move |request| answers.clone().answer(request)), "search");
+            let (_, deployments) = reflector::store();
+            Self { api, client, service: object(json!({})), memory: Mutex::default(), deployments }
+        }
+
+        /// Applies the objects of the service, and says how many requests and writes that took.
+        async fn apply(&self) -> (usize, usize) {
+            let objects = build::build(&validate(&self.service).expect("valid"), &config());
+            let applier = Applier {
+                client: &self.client,
+                service: &self.service.metadata,
+                memory: &self.memory,
+                deployments: &self.deployments.as_reader(),
+            };
+            applier.apply(&objects).await.expect("an API server that works");
+            self.api.asked()
+        }
+
+        /// The watch tells of the Deployment, as it is stored but for this.
+        fn see(&mut self, change: impl FnOnce(&mut Deployment)) {
+            let stored = self.api.0.lock().expect("no panic").0.clone();
+            let found =
+                stored.into_iter().find(|(path, _)| path.contains("/deployments/")).expect("it was made");
+            let mut deployment: Deployment = serde_json::from_value(found.1).expect("a Deployment");
+            change(&mut deployment);
+            self.deployments.apply_watcher_event(&watcher::Event::Apply(deployment));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_has_not_changed_costs_no_request() {
+        let mut world = World::new();
+        assert_eq!(world.apply().await, (8, 4), "each of four is looked for and created");
+        // The watch has not told of the Deployment yet.
+        assert_eq!(world.apply().await, (2, 1));
+        world.see(|deployment| deployment.spec = None);
+        assert_eq!(world.apply().await, (0, 0));
+        world.service.spec.replicas = 5;
+        assert_eq!(world.apply().await, (2, 1), "the Deployment alone has the count");
+    }
+
+    #[tokio::test]
+    async fn what_others_changed_is_made_right() {
+        let mut world = World::new();
+        world.apply().await;
+        world.see(|_| ());
+        world.api.asked();
+        assert_eq!(world.apply().await, (0, 0));
+        world.see(|deployment| deployment.metadata.generation = Some(2));
+        assert_eq!(world.apply().await, (2, 1), "somebody edited it");
+        world.see(|deployment| deployment.metadata.labels = None);
+        assert_eq!(world.apply().await, (2, 1), "somebody took its labels");
+        // Who annotates the service has everything looked at, also what is not watched.
+        world.see(|_| ());
+        world.service.metadata.annotations = Some([("look".to_owned(), "again".to_owned())].into());
+        assert_eq!(world.apply().await, (8, 4));
+    }
+
+    #[tokio::test]
+    async fn an_object_of_somebody_else_is_not_written_to_though_ours_was_there() {
+        let world = World::new();
+        world.apply().await;
+        let mut stored = world.api.0.lock().expect("no panic");
+        for object in stored.0.values_mut() {
+            object["metadata"]["ownerReferences"] = json!([]);
+        }
+        drop(stored);
+        world.api.asked();
+        let objects = build::build(&validate(&world.service).expect("valid"), &config());
+        let (memory, deployments) = (Mutex::default(), world.deployments.as_reader());
+        let applier = Applier {
+            client: &world.client,
+            service: &world.service.metadata,
+            memory: &memory,
+            deployments: &deployments,
+        };
+        assert!(matches!(applier.apply(&objects).await, Err(ApplyError::NotOurs { .. })));
+        assert_eq!(world.api.asked().1, 0);
     }
 }

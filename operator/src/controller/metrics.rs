@@ -43,7 +43,7 @@ impl Metrics {
     pub fn new(registry: &mut Registry) -> Self {
         let metrics = Self {
             reconciliations: Family::default(),
-            // 1 ms to 16 s: six requests to the API server, one to each new pod.
+            // 1 ms to 16 s: up to ten requests to the API server, one to each new pod.
             duration: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
             status_writes: Counter::default(),
             leading: Gauge::default(),

@@ -8,6 +8,7 @@ mod fence;
 mod info;
 mod leader;
 mod lease;
+mod memory;
 mod metrics;
 pub(crate) mod observe;
 pub(crate) mod pods;
@@ -18,7 +19,7 @@ mod validate;
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -154,7 +155,16 @@ async fn control(
         .reflect(writer)
         .touched_objects()
         .inspect_ok(move |pod| noted.note(pod, Instant::now()));
-    let deployments = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
+    let (deployments, writer) = reflector::store();
+    let managed = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
+    let deployment_changes = watcher(Api::<Deployment>::all(client.clone()), managed)
+        .backoff(Pauses::new())
+        .modify(|deployment| {
+            // What it is to be is compared by its generation.
+            (deployment.metadata.managed_fields, deployment.spec) = (None, None);
+        })
+        .reflect(writer)
+        .touched_objects();
     let reporter = Reporter { controller: FIELD_MANAGER.into(), instance: Some(args.identity.clone()) };
     let recorder = Recorder::new(client.clone(), reporter);
     let whereabouts =
@@ -166,6 +176,8 @@ async fn control(
         client: client.clone(),
         config,
         pods: pods.clone(),
+        deployments,
+        memory: Mutex::default(),
         infos: Infos::new(),
         metrics,
     });
@@ -184,7 +196,7 @@ async fn control(
     let reconciling = controller
         .with_config(ControllerConfig::default().concurrency(args.concurrency).debounce(DEBOUNCE))
         .trigger_backoff(Pauses::new())
-        .owns(Api::<Deployment>::all(client), deployments)
+        .owns_stream(deployment_changes)
         .watches_stream(pod_changes, |pod| service_ref(&pod))
         .reconcile_on(stream::poll_fn(move |context| explained.poll_recv(context)))
         .graceful_shutdown_on(shutdown.cancelled_owned())
@@ -216,6 +228,9 @@ async fn forget(context: Arc<Context>, services: Store<EmbeddingService>, sighti
         context.infos.retain(pods.iter().filter_map(|pod| pod.metadata.uid.as_deref()));
         sightings.retain(pods.iter().filter_map(|pod| pod.metadata.uid.as_deref()));
         context.decisions.retain(|service| write::find(&services, service).is_some());
+        let services = services.state();
+        let uids = services.iter().filter_map(|service| service.metadata.uid.clone()).collect();
+        context.memory.lock().unwrap_or_else(PoisonError::into_inner).retain(&uids);
     }
 }
 

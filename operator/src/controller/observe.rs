@@ -7,7 +7,11 @@ use k8s_openapi::api::{
     core::v1::{Event, Pod},
 };
 use kembed_crds::{EmbeddingService, MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL, conditions::Reason};
-use kube::{Api, Client, ResourceExt, api::ListParams, runtime::reflector::Store};
+use kube::{
+    Api, Client, ResourceExt,
+    api::ListParams,
+    runtime::reflector::{ObjectRef, Store},
+};
 
 use super::{
     info::Infos,
@@ -78,11 +82,10 @@ async fn events_about(client: &Client, pod: &Pod) -> Vec<Event> {
     }
 }
 
-/// The Deployment that was made for a service before. Failing to read it only makes the status say less.
-pub async fn deployment(client: &Client, object: &EmbeddingService) -> Option<Deployment> {
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), object.metadata.namespace.as_deref()?);
-    let found = deployments.get_opt(object.metadata.name.as_deref()?).await;
-    let found = found.inspect_err(|error| tracing::debug!(%error, "failed to read a Deployment")).ok()??;
+/// The Deployment that was made for a service before, as it was seen last.
+pub fn deployment(deployments: &Store<Deployment>, object: &EmbeddingService) -> Option<Arc<Deployment>> {
+    let (namespace, name) = (object.metadata.namespace.as_deref()?, object.metadata.name.as_deref()?);
+    let found = deployments.get(&ObjectRef::new(name).within(namespace))?;
     let owner = object.metadata.uid.as_deref()?;
     found.owner_references().iter().any(|reference| reference.uid == owner).then_some(found)
 }

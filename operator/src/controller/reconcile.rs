@@ -1,7 +1,7 @@
 //! The pipeline: fetch, validate, build, apply, observe, decide the status, write it.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -15,11 +15,12 @@ use kube::{
 };
 
 use super::{
-    apply::{self, ApplyError, FIELD_MANAGER},
+    apply::{Applier, ApplyError, FIELD_MANAGER},
     build,
     config::Config,
     events,
     info::Infos,
+    memory::Memory,
     metrics::{Metrics, Outcome},
     observe,
     pods::{Hindrance, PodState},
@@ -45,6 +46,10 @@ pub struct Context {
     pub config: Config,
     /// The pods of all services.
     pub pods: Store<Pod>,
+    /// Their Deployments, without their specs.
+    pub deployments: Store<Deployment>,
+    /// What was applied last.
+    pub memory: Mutex<Memory>,
     /// What the pods have said.
     pub infos: Infos,
     /// What the autoscaler decided.
@@ -91,7 +96,7 @@ async fn run(object: &EmbeddingService, context: &Context) -> Result<(Action, Op
         Ok(deployment) => (Some(deployment), None),
         // What was made before still runs.
         Err(MakeError::Hindered(hindrance)) => {
-            (observe::deployment(&context.client, object).await, Some(hindrance))
+            (observe::deployment(&context.deployments, object), Some(hindrance))
         }
         Err(MakeError::Again(ApplyError::NamespaceTerminating { .. })) => {
             return Ok((Action::await_change(), None));
@@ -106,8 +111,8 @@ async fn run(object: &EmbeddingService, context: &Context) -> Result<(Action, Op
         scaling: context.decisions.get(&format!("{namespace}/{name}")),
         accelerator: object.spec.accelerator.is_some(),
         pinned_digest: object.spec.model.digest.clone(),
-        hindrance: hindrance.clone().or_else(|| deployment.as_ref().and_then(observe::replica_failure)),
-        deployment: deployment.as_ref().map(observe::counts).unwrap_or_default(),
+        hindrance: hindrance.clone().or_else(|| deployment.as_deref().and_then(observe::replica_failure)),
+        deployment: deployment.as_deref().map(observe::counts).unwrap_or_default(),
         name,
         namespace,
         pods,
@@ -135,10 +140,15 @@ impl From<ApplyError> for MakeError {
     }
 }
 
-async fn make(object: &EmbeddingService, context: &Context) -> Result<Deployment, MakeError> {
-    let service = validate(object)?;
-    let objects = build::build(&service, &context.config);
-    Ok(apply::apply(&context.client, &service.namespace, &service.owner.uid, &objects).await?)
+async fn make(object: &EmbeddingService, context: &Context) -> Result<Arc<Deployment>, MakeError> {
+    let objects = build::build(&validate(object)?, &context.config);
+    let applier = Applier {
+        client: &context.client,
+        service: &object.metadata,
+        memory: &context.memory,
+        deployments: &context.deployments,
+    };
+    Ok(applier.apply(&objects).await?)
 }
 
 /// Writes the status if it changed; says whether a vector space was recorded just now.
