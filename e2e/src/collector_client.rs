@@ -4,9 +4,6 @@ use anyhow::Context;
 
 use crate::{client::Client, collector::span::Span, wait::await_that};
 
-/// Where programs of the test cluster send traces: what `OTEL_EXPORTER_OTLP_ENDPOINT` is to be.
-pub const ENDPOINT: &str = "http://collector.traces:4318";
-
 /// The collector that programs of the test cluster send traces to.
 #[derive(Clone, Debug)]
 pub struct CollectorClient(pub(crate) Client);
@@ -22,20 +19,22 @@ impl CollectorClient {
         serde_json::from_value(answer.json()?).context("the collector's answer is another")
     }
 
-    /// Waits until spans of all these names have come, and gives what has by then: programs send in their own time.
+    /// Waits until spans of all these names have come, and one that is a part of the client's, which sends none itself;
+    /// gives what has by then. Programs send in their own time.
     ///
     /// # Errors
-    /// If they do not come, with the names of those that did.
-    pub async fn await_spans(&self, trace: &str, names: &[&str]) -> anyhow::Result<Vec<Span>> {
-        let all = await_that("spans", || async {
+    /// If they do not come, with those that did.
+    pub async fn await_spans(&self, trace: &str, client: &str, names: &[&str]) -> anyhow::Result<Vec<Span>> {
+        let look = || async {
             let spans = self.spans(trace).await?;
-            let is_whole = names.iter().all(|name| spans.iter().any(|span| span.name == *name));
+            let is_whole = names.iter().all(|name| spans.iter().any(|span| span.name == *name))
+                && spans.iter().any(|span| span.parent.as_deref() == Some(client));
             Ok(is_whole.then_some(spans))
-        });
-        match all.await {
+        };
+        match await_that("spans", look).await {
             Ok(spans) => Ok(spans),
             Err(error) => {
-                Err(error.context(format!("of {names:?} only these came: {:?}", self.spans(trace).await?)))
+                Err(error.context(format!("of {names:?} came only {:?}", self.spans(trace).await?)))
             }
         }
     }

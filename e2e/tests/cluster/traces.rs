@@ -1,14 +1,16 @@
-//! A pod that is told of a collector sends it the traces of its requests.
+//! A request that its client records leaves a trace of its way: through a gateway to a pod, and in there.
 
 use anyhow::{Context, ensure};
 use e2e::{
     TempNamespace,
-    collector_client::{ENDPOINT, is_inside},
+    collector::span::Span,
+    collector_client::is_inside,
     service::{SHIPPED, of_model, with},
+    wait::await_that,
     with_temp_ns,
 };
 use kube::ResourceExt;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// The span of a client that sends none itself.
 const CLIENT: &str = "b7ad6b7169203331";
@@ -16,68 +18,86 @@ const CLIENT: &str = "b7ad6b7169203331";
 /// Nanoseconds. Two clocks are read one after the other, and a thread may have to wait in between.
 const SLACK: u64 = 100_000_000;
 
-/// A small service whose pods send traces to `endpoint` in the name of the namespace.
-async fn traced(ns: &TempNamespace, name: &str, endpoint: &str) -> anyhow::Result<String> {
-    let variables = [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
-        ("OTEL_SERVICE_NAME", &ns.name),
-        // Milliseconds; 5,000 unless told.
-        ("OTEL_BSP_SCHEDULE_DELAY", "100"),
-    ];
-    let env = variables.map(|(name, value)| json!({"name": name, "value": value}));
-    ns.apply(with(of_model(name, &format!("hf://{SHIPPED}")), json!({"podTemplate": {"env": env}}))).await?;
+/// A small service with this in its pods' environment, and a number for a trace.
+async fn traced(ns: &TempNamespace, name: &str, variable: (&str, &str)) -> anyhow::Result<String> {
+    let template = json!({"podTemplate": {"env": [{"name": variable.0, "value": variable.1}]}});
+    ns.apply(with(of_model(name, &format!("hf://{SHIPPED}")), template)).await?;
     let service = ns.await_serving(name, 1).await?;
     // An object's own number is as good for a trace as any.
     Ok(service.uid().context("an object without a UID")?.replace('-', ""))
 }
 
-/// Asks from a pod, as part of a trace that is recorded or not.
-async fn ask(ns: &TempNamespace, name: &str, trace: &str, is_recorded: bool) -> anyhow::Result<Value> {
-    let parent = format!("traceparent: 00-{trace}-{CLIENT}-0{}", u8::from(is_recorded));
-    let url = format!("http://{name}.{}.svc/embed", ns.name);
-    let answer = ns
-        .curl(&["--fail-with-body", "--header", &parent, "--json", r#"{"inputs": "a secret"}"#, &url])
-        .await?;
-    serde_json::from_str(&answer).with_context(|| format!("no JSON: {answer}"))
+/// Asks from a pod, as part of one trace after the other, each recorded by its client or not.
+async fn ask(ns: &TempNamespace, name: &str, traces: &[(&str, bool)]) -> anyhow::Result<()> {
+    let (body, url) = (r#"{"inputs": "a secret"}"#, format!("http://{name}.{}.svc/embed", ns.name));
+    let parent = |(trace, is_recorded): &(&str, bool)| {
+        format!("traceparent: 00-{trace}-{CLIENT}-0{}", u8::from(*is_recorded))
+    };
+    let parents: Vec<_> = traces.iter().map(parent).collect();
+    let one =
+        |parent| ["--fail-with-body", "--silent", "--show-error", "--header", parent, "--json", body, &url];
+    let all: Vec<_> = parents.iter().map(|parent| one(parent.as_str())).collect();
+    ns.curl(&all.join(&"--next")).await?;
+    Ok(())
 }
 
 #[tokio::test]
 async fn a_request_becomes_the_spans_of_its_way() -> anyhow::Result<()> {
     with_temp_ns(|ns| async move {
-        let trace = traced(&ns, "traced", ENDPOINT).await?;
-        // Its last digit changed; what a client does not record is not sent.
-        let other = trace.chars().rev().map(|c| if c == '0' { '1' } else { '0' }).collect::<String>();
-        ask(&ns, "traced", &other, false).await?;
-        ask(&ns, "traced", &trace, true).await?;
+        let trace = traced(&ns, "traced", ("OTEL_SERVICE_NAME", &ns.name)).await?;
+        let unrecorded: String = trace.chars().rev().collect();
+        ask(&ns, "traced", &[(&unrecorded, false), (&trace, true)]).await?;
 
-        let collector = &ns.kembed.collector;
-        let spans = collector.await_spans(&trace, &["POST /embed", "tokenise", "queue", "run"]).await?;
-        let named = |name: &str| {
-            let mut mine = spans.iter().filter(|span| span.name == name && span.service == ns.name);
-            let one = mine.next().with_context(|| format!("no {name} among {spans:?}"))?;
-            ensure!(mine.next().is_none(), "{name} twice: {spans:?}");
-            Ok(one)
-        };
-        let request = named("POST /embed")?;
-        ensure!(is_inside(request, CLIENT, &spans), "it does not continue the client's trace: {spans:?}");
-        let said = |key: &str| request.attributes.get(key).map(String::as_str);
-        let about = ["http.request.method", "http.route", "http.response.status_code"].map(said);
-        ensure!(about == [Some("POST"), Some("/embed"), Some("200")] && !request.failed, "{request:?}");
-        let mut before = request.start;
-        for name in ["tokenise", "queue", "run"] {
-            let part = named(name)?;
-            ensure!(part.parent.as_ref() == Some(&request.id), "{name} is no part of the request: {spans:?}");
-            let in_order = before <= part.start + SLACK && part.start <= part.end;
-            ensure!(
-                in_order && part.end <= request.end + SLACK,
-                "{name} is not when it should be: {spans:?}"
-            );
-            before = part.start;
-        }
+        let names = ["POST", "attempt", "POST /embed", "tokenise", "queue", "run"];
+        let spans = ns.kembed.collector.await_spans(&trace, CLIENT, &names).await?;
         ensure!(!format!("{spans:?}").contains("secret"), "an input is in them: {spans:?}");
-        let unasked = collector.spans(&other).await?;
-        ensure!(unasked.is_empty(), "spans that its client does not record: {unasked:?}");
-        Ok(())
+        let others = ns.kembed.collector.spans(&unrecorded).await?;
+        ensure!(others.is_empty(), "spans that their client does not record: {others:?}");
+        let outermost = named(&spans, "POST", "kembed-gateway")?;
+        ensure!(outermost.parent.as_deref() == Some(CLIENT), "it does not continue the client's: {spans:?}");
+        let attempt = named(&spans, "attempt", "kembed-gateway")?;
+        ensure!(is_inside(attempt, &outermost.id, &spans), "an attempt at nothing: {spans:?}");
+        in_the_pod(&spans, attempt, &ns.name)
+    })
+    .await
+}
+
+/// The first span of this name from that program: the gateway that a request came to may have given it to another.
+fn named<'a>(spans: &'a [Span], name: &str, program: &str) -> anyhow::Result<&'a Span> {
+    let mut all = spans.iter().filter(|span| span.name == name && span.service == program);
+    let first =
+        |span: &&Span| !spans.iter().any(|other| other.name == name && is_inside(span, &other.id, spans));
+    all.find(first).with_context(|| format!("no {name} of {program}: {spans:?}"))
+}
+
+/// What a pod tells of one request.
+fn in_the_pod(spans: &[Span], attempt: &Span, program: &str) -> anyhow::Result<()> {
+    let request = named(spans, "POST /embed", program)?;
+    ensure!(request.parent.as_ref() == Some(&attempt.id), "it is no part of the attempt: {spans:?}");
+    let said = |key: &str| request.attributes.get(key).map(String::as_str);
+    let about = ["http.request.method", "http.route", "http.response.status_code"].map(said);
+    ensure!(about == [Some("POST"), Some("/embed"), Some("200")] && !request.failed, "{request:?}");
+    let mut before = request.start;
+    for name in ["tokenise", "queue", "run"] {
+        let part = named(spans, name, program)?;
+        ensure!(part.parent.as_ref() == Some(&request.id), "{name} is no part of the request: {spans:?}");
+        let in_order = before <= part.start + SLACK && part.start <= part.end;
+        ensure!(in_order && part.end <= request.end + SLACK, "{name} is not when it should be: {spans:?}");
+        before = part.start;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_collector_that_is_away_holds_nothing_up() -> anyhow::Result<()> {
+    with_temp_ns(|ns| async move {
+        let trace = traced(&ns, "unheard", ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://nobody:4318")).await?;
+        ask(&ns, "unheard", &[(trace.as_str(), true); 3]).await?;
+        let told = || async {
+            let log = ns.kubectl(&["logs", "deployment/unheard"]).await?;
+            Ok(log.contains("failed to send traces").then_some(()))
+        };
+        await_that("the pod's log to say so", told).await
     })
     .await
 }
