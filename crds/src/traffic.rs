@@ -26,6 +26,13 @@ pub struct Traffic {
     #[x_kube(validation = Rule::new("self >= 1").message("maxQueuedRequests must be at least 1"))]
     pub max_queued_requests: i32,
 
+    /// So many of 100 interactive requests may be given to a second pod when the first one takes longer than it does for
+    /// 99 of 100: whoever answers first wins. It keeps a pod that stalls from being noticed, and costs pods as much more
+    /// work. Without it: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 20").message("hedgePercent must be 1 to 20; leave it out for no hedging"))]
+    pub hedge_percent: Option<i32>,
+
     /// Keys of which a request must carry one. Without any, the service is open to whom the network lets in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]

@@ -8,6 +8,7 @@ const PURE: &[&str] = &[
     "crds/src/*",
     "int8/src/*",
     "queue/src/*",
+    "queue/src/dispatcher/*",
     "scaling/src/*",
     "scaling/src/core/*",
     "scaling/src/simulate/*",

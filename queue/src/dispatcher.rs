@@ -7,11 +7,17 @@ use crate::credit::PodLoad;
 use crate::estimate::Estimate;
 use crate::figures::{Figures, LaneFigures, Stage};
 use crate::flow::Flow;
+use crate::hedge::Hedges;
 use crate::lanes::PATIENCE;
 use crate::ledger::{Ledger, Outcome, Pod, PodId};
 use crate::line::{Line, LineBounds, Place, Ticket, Waiting};
 use crate::retry::{Budget, Failure, History, Verdict};
 use crate::wire::Lane;
+
+mod hedging;
+
+use hedging::Hedge;
+pub use hedging::HedgeEnd;
 
 /// The share of its pods' work that bulk has while interactive work fills them ([`PATIENCE`]).
 const BULK_SHARE: f64 = 1. / (PATIENCE as f64 + 1.);
@@ -55,6 +61,8 @@ pub struct Dispatcher<T> {
     next: Ticket,
     estimate: Estimate,
     budget: Budget,
+    /// If a second pod may be given what is late.
+    hedges: Option<Hedges>,
     /// Interactive work that is granted.
     interactive: Flow,
     figures: Figures,
@@ -161,6 +169,7 @@ struct Request {
     avoid: Option<PodId>,
     /// Where it is, and since when, if it does not wait.
     at: Option<(PodId, Instant)>,
+    hedge: Hedge,
 }
 
 impl<T> Dispatcher<T> {
@@ -174,6 +183,7 @@ impl<T> Dispatcher<T> {
             next: Ticket::FIRST,
             estimate: Estimate::default(),
             budget: Budget::new(now),
+            hedges: None,
             interactive: Flow::new(now),
             figures: Figures::new(now),
         }
@@ -199,6 +209,9 @@ impl<T> Dispatcher<T> {
         let (ticket, work) = (self.next, self.estimate.of(ask.bytes));
         self.next = ticket.next();
         self.budget.earn();
+        if let (Some(hedges), Lane::Interactive) = (&mut self.hedges, ask.lane) {
+            hedges.earn();
+        }
         self.lane(ask.lane).come(work);
         let since = now.checked_sub(waited).unwrap_or(now);
         let queue_end = since + self.config.queue_timeout;
@@ -209,7 +222,8 @@ impl<T> Dispatcher<T> {
         match admitted {
             Ok(()) => {
                 let history = History::default();
-                let request = Request { place, deadline: ask.deadline, history, avoid: None, at: None };
+                let (deadline, hedge) = (ask.deadline, Hedge::No);
+                let request = Request { place, deadline, history, avoid: None, at: None, hedge };
                 self.requests.insert(ticket, request);
                 self.line.put(place, false, waiter);
                 self.lane(ask.lane).step(None, Stage::Waiting, work);
@@ -229,12 +243,7 @@ impl<T> Dispatcher<T> {
         let mut news = self.begin(now);
         if let Some((request, pod)) = self.out_of_hand(ticket, Outcome::Answered, now) {
             self.end(&request, Stage::InHand, Stage::Answered);
-            if let Some(load) = load {
-                self.ledger.tell(pod, load);
-                if load.work > 0 {
-                    self.estimate.observe(request.place.bytes, load.work);
-                }
-            }
+            self.told(pod, request.place.bytes, load);
         }
         self.grant(now, &mut news);
         news
@@ -244,10 +253,11 @@ impl<T> Dispatcher<T> {
     #[must_use = "waiters must be told"]
     pub fn no_credit(&mut self, ticket: Ticket, load: Option<PodLoad>, waiter: T, now: Instant) -> News<T> {
         let mut news = self.begin(now);
-        if let Some((request, pod)) = self.out_of_hand(ticket, Outcome::NoCredit, now) {
+        if let Some((mut request, pod)) = self.out_of_hand(ticket, Outcome::NoCredit, now) {
             if let Some(load) = load {
                 self.ledger.tell(pod, load);
             }
+            request.suspect_if_hedge_broke(&mut self.budget, now);
             self.put_back(request, waiter);
         }
         self.grant(now, &mut news);
@@ -260,6 +270,7 @@ impl<T> Dispatcher<T> {
         let mut news = self.begin(now);
         if let Some((mut request, pod)) = self.out_of_hand(ticket, Outcome::Failed(failure.fault()), now) {
             request.avoid = Some(pod);
+            request.suspect_if_hedge_broke(&mut self.budget, now);
             let refusal = match request.history.judge(failure, &mut self.budget, now) {
                 Verdict::Again => None,
                 Verdict::DiedTwice => Some(Refusal::DiedTwice),
@@ -449,10 +460,26 @@ impl<T> Dispatcher<T> {
         let mut request = self.requests.remove(&ticket)?;
         let Place { lane, work, until, .. } = request.place;
         self.ledger.give(pod, lane, work, outcome, now);
+        if let Hedge::At(second) = request.hedge {
+            self.ledger.give(second, lane, work, Outcome::Left, now);
+            request.hedge = Hedge::No;
+        }
+        if let (Some(hedges), Outcome::Answered, Lane::Interactive) = (&mut self.hedges, outcome, lane) {
+            hedges.observe(now.saturating_duration_since(since));
+        }
         let later = until + now.saturating_duration_since(since);
         request.place.until = request.deadline.map_or(later, |deadline| deadline.min(later));
         request.at = None;
         Some((request, pod))
+    }
+
+    /// A pod answered a request of so many bytes, and may have told its load.
+    fn told(&mut self, pod: PodId, bytes: usize, load: Option<PodLoad>) {
+        let Some(load) = load else { return };
+        self.ledger.tell(pod, load);
+        if load.work > 0 {
+            self.estimate.observe(bytes, load.work);
+        }
     }
 
     fn put_back(&mut self, request: Request, waiter: T) {

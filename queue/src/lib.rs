@@ -10,6 +10,7 @@ pub mod estimate;
 pub mod figures;
 pub mod fleet;
 pub mod flow;
+pub mod hedge;
 pub mod histogram;
 pub mod lanes;
 pub mod ledger;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use kembed_queue::credit::PodLoad;
-use kembed_queue::dispatcher::{Refusal, retry_after};
+use kembed_queue::dispatcher::{HedgeEnd, Refusal, retry_after};
 use kembed_queue::estimate::Estimate;
 use kembed_queue::figures::LaneFigures;
 use kembed_queue::line::OVERTAKING;
@@ -18,6 +18,12 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
 const CONFIG: Config =
     Config { bounds: LineBounds { requests: ROOM, bytes: 40_000 }, queue_timeout: QUEUE_TIMEOUT };
 
+/// Hedges for 100 interactive requests.
+const HEDGED: u32 = 20;
+
+/// What is answered at once is never late.
+const LATE: Duration = Duration::from_micros(1);
+
 /// What may happen. A number chooses among the requests that it can happen to.
 #[derive(Clone, Debug)]
 enum Step {
@@ -27,6 +33,9 @@ enum Step {
     NoCredit { which: usize, load: Option<PodLoad> },
     Fail { which: usize, failure: Failure },
     TimeOut { which: usize },
+    Hedge { which: usize },
+    HedgeAnswer { which: usize, load: Option<PodLoad>, failed: Option<Failure> },
+    HedgeFail { which: usize, end: HedgeEnd },
     Cancel { which: usize },
     Wait { ms: u64 },
     GiveUp,
@@ -46,6 +55,11 @@ fn failure() -> impl Strategy<Value = Failure> {
     prop_oneof![Just(Failure::Unreached), Just(Failure::Broke), Just(Failure::Erred)]
 }
 
+fn hedge_end() -> impl Strategy<Value = HedgeEnd> {
+    let failed = failure().prop_map(HedgeEnd::Failed);
+    prop_oneof![load().prop_map(HedgeEnd::NoCredit), failed, Just(HedgeEnd::TimedOut)]
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let arrive = (50usize..4000, lane(), proptest::option::weighted(0.3, 1u64..20_000))
         .prop_map(|(bytes, lane, patience)| Step::Arrive { bytes, lane, patience });
@@ -57,6 +71,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (which(), load()).prop_map(|(which, load)| Step::NoCredit { which, load }),
         3 => (which(), failure()).prop_map(|(which, failure)| Step::Fail { which, failure }),
         1 => which().prop_map(|which| Step::TimeOut { which }),
+        3 => which().prop_map(|which| Step::Hedge { which }),
+        2 => (which(), load(), proptest::option::weighted(0.3, failure()))
+            .prop_map(|(which, load, failed)| Step::HedgeAnswer { which, load, failed }),
+        1 => (which(), hedge_end()).prop_map(|(which, end)| Step::HedgeFail { which, end }),
         2 => which().prop_map(|which| Step::Cancel { which }),
         4 => prop_oneof![0u64..40, 0u64..9000].prop_map(|ms| Step::Wait { ms }),
         1 => Just(Step::GiveUp),
@@ -75,6 +93,18 @@ struct Request {
     state: State,
     deaths: u32,
     errors: u32,
+    granted: Instant,
+    /// A second pod that has it in hand.
+    hedge: Option<PodId>,
+    /// A second pod died of it, which counts once the first one is done.
+    hedge_broke: bool,
+    hedged: bool,
+}
+
+impl Request {
+    fn is_at(&self, pod: PodId) -> bool {
+        self.state == State::InHand(pod) || self.hedge == Some(pod)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +124,8 @@ struct Model {
     /// Waiters that were not told yet.
     untold: BTreeMap<u64, Ticket>,
     waiters: u64,
+    /// Of so many interactive requests so many were hedged.
+    hedged: (usize, usize),
     joined: BTreeSet<u64>,
     /// Nanoseconds of a request and of a token: waiting and in hand, by lane.
     integrals: BTreeMap<(Lane, bool), (u128, u128)>,
@@ -109,6 +141,7 @@ impl Model {
             requests: BTreeMap::new(),
             untold: BTreeMap::new(),
             waiters: 0,
+            hedged: (0, 0),
             joined: BTreeSet::new(),
             integrals: BTreeMap::new(),
         }
@@ -131,6 +164,7 @@ impl Model {
             }
             Step::NoCredit { which, load } => {
                 let Some(ticket) = self.in_hand(which) else { return };
+                self.first_is_done(ticket);
                 let waiter = self.waits(ticket);
                 let news = self.dispatcher.no_credit(ticket, load, waiter, now);
                 self.hear(news);
@@ -139,9 +173,31 @@ impl Model {
                 let Some(ticket) = self.in_hand(which) else { return };
                 self.fail(ticket, failure);
             }
+            Step::Hedge { which } => {
+                let Some(ticket) = self.in_hand(which) else { return };
+                self.hedge(ticket);
+            }
+            Step::HedgeAnswer { which, load, failed } => {
+                let Some(ticket) = self.in_second_hand(which) else { return };
+                self.ends(ticket);
+                let bytes = self.request(ticket).bytes;
+                if let Some(load) = load.filter(|load| load.work > 0) {
+                    self.estimate.observe(bytes, load.work);
+                }
+                let news = self.dispatcher.hedge_answered(ticket, load, failed, now);
+                self.hear(news);
+            }
+            Step::HedgeFail { which, end } => {
+                let Some(ticket) = self.in_second_hand(which) else { return };
+                let request = self.request(ticket);
+                request.hedge = None;
+                request.hedge_broke = end == HedgeEnd::Failed(Failure::Broke);
+                let news = self.dispatcher.hedge_failed(ticket, end, now);
+                self.hear(news);
+            }
             Step::TimeOut { which } => {
                 let Some(ticket) = self.in_hand(which) else { return };
-                self.request(ticket).state = State::Ended;
+                self.ends(ticket);
                 let news = self.dispatcher.timed_out(ticket, now);
                 self.hear(news);
             }
@@ -154,7 +210,7 @@ impl Model {
                 if let State::Waits(waiter) = self.request(ticket).state {
                     self.untold.remove(&waiter);
                 }
-                self.request(ticket).state = State::Ended;
+                self.ends(ticket);
                 let news = self.dispatcher.cancel(ticket, now);
                 self.hear(news);
                 let again = self.dispatcher.cancel(ticket, now);
@@ -181,7 +237,21 @@ impl Model {
         self.waiters += 1;
         let (ticket, news) = self.dispatcher.arrive(Ask { bytes, lane, deadline }, self.waiters, now);
         let state = State::Waits(self.waiters);
-        let request = Request { lane, work, bytes, came: now, due, state, deaths: 0, errors: 0 };
+        self.hedged.0 += usize::from(lane == Lane::Interactive);
+        let request = Request {
+            lane,
+            work,
+            bytes,
+            came: now,
+            due,
+            state,
+            deaths: 0,
+            errors: 0,
+            granted: now,
+            hedge: None,
+            hedge_broke: false,
+            hedged: false,
+        };
         assert!(self.requests.insert(ticket, request).is_none(), "no ticket is used twice");
         self.untold.insert(self.waiters, ticket);
         self.hear(news);
@@ -190,9 +260,8 @@ impl Model {
     }
 
     fn answer(&mut self, ticket: Ticket, load: Option<PodLoad>) {
-        let request = self.request(ticket);
-        request.state = State::Ended;
-        let bytes = request.bytes;
+        self.ends(ticket);
+        let bytes = self.request(ticket).bytes;
         if let Some(load) = load.filter(|load| load.work > 0) {
             self.estimate.observe(bytes, load.work);
         }
@@ -200,7 +269,42 @@ impl Model {
         self.hear(news);
     }
 
+    fn ends(&mut self, ticket: Ticket) {
+        let request = self.request(ticket);
+        (request.state, request.hedge) = (State::Ended, None);
+    }
+
+    /// The first pod has no answer: what its hedge has in hand is taken back, and if it died of it, that counts now.
+    fn first_is_done(&mut self, ticket: Ticket) {
+        let request = self.request(ticket);
+        request.deaths += u32::from(request.hedge_broke);
+        (request.hedge, request.hedge_broke) = (None, false);
+    }
+
+    fn hedge(&mut self, ticket: Ticket) {
+        let before = self.request(ticket).clone();
+        let Some(grant) = self.dispatcher.hedge(ticket, self.now) else { return };
+        let State::InHand(first) = before.state else { panic!("only what a pod has is late") };
+        assert!(
+            before.lane == Lane::Interactive && before.deaths == 0 && !before.hedged,
+            "few may be hedged"
+        );
+        assert_eq!((grant.ticket, grant.work, grant.waited), (ticket, before.work, self.now - before.came));
+        assert!(grant.pod != first && self.joined.contains(&grant.pod.0), "another pod that gets requests");
+        assert!(self.now - before.granted >= LATE, "it is late");
+        let there: Vec<_> = self.living().filter(|(_, r)| r.is_at(grant.pod)).map(|(_, r)| r).collect();
+        assert!(there.iter().all(|other| other.deaths == 0), "a suspect has its pod for itself");
+        let work: u64 = there.iter().filter(|other| other.lane == before.lane).map(|other| other.work).sum();
+        assert!(work < self.credit(grant.pod), "nothing beyond the credit and one request");
+        let request = self.request(ticket);
+        (request.hedge, request.hedged) = (Some(grant.pod), true);
+        self.hedged.1 += 1;
+        let (came, hedged) = self.hedged;
+        assert!(hedged * 100 <= came * HEDGED as usize, "{hedged} of {came} were hedged");
+    }
+
     fn fail(&mut self, ticket: Ticket, failure: Failure) {
+        self.first_is_done(ticket);
         match failure {
             Failure::Broke => self.request(ticket).deaths += 1,
             Failure::Erred => self.request(ticket).errors += 1,
@@ -245,11 +349,8 @@ impl Model {
         let Request { lane, work, came, due, deaths, .. } = *self.request(ticket);
         assert_eq!((grant.ticket, grant.work, grant.waited), (ticket, work, self.now - came));
         assert!(self.joined.contains(&grant.pod.0), "only pods that may get requests do");
-        let there: Vec<_> = self
-            .living()
-            .filter(|(_, r)| r.state == State::InHand(grant.pod))
-            .map(|(_, r)| r.clone())
-            .collect();
+        let there: Vec<_> =
+            self.living().filter(|(_, r)| r.is_at(grant.pod)).map(|(_, r)| r.clone()).collect();
         assert!(there.iter().all(|other| other.deaths == 0), "a suspect has its pod for itself");
         if deaths > 0 {
             assert!(there.is_empty(), "a suspect finds its pod empty");
@@ -263,7 +364,9 @@ impl Model {
                 }
             }
         }
-        self.request(ticket).state = State::InHand(grant.pod);
+        let now = self.now;
+        let request = self.request(ticket);
+        (request.state, request.granted, request.hedged) = (State::InHand(grant.pod), now, false);
     }
 
     fn credit(&self, id: PodId) -> u64 {
@@ -306,7 +409,7 @@ impl Model {
             self.check_lane(lane, &figures, &living);
         }
         for (id, pod) in self.dispatcher.pods() {
-            let there = living.iter().filter(|r| r.state == State::InHand(id));
+            let there = living.iter().filter(|r| r.is_at(id));
             assert_eq!(pod.requests(), there.count(), "each pod has what it was given");
             assert!(pod.is_joined || pod.requests() > 0, "who left with nothing in hand is forgotten");
         }
@@ -345,6 +448,12 @@ impl Model {
         (!here.is_empty()).then(|| here[which % here.len()])
     }
 
+    fn in_second_hand(&self, which: usize) -> Option<Ticket> {
+        let here: Vec<_> =
+            self.living().filter(|(_, r)| r.hedge.is_some()).map(|(ticket, _)| ticket).collect();
+        (!here.is_empty()).then(|| here[which % here.len()])
+    }
+
     fn waiting_bytes(&self) -> usize {
         self.untold.values().map(|ticket| self.requests[ticket].bytes).sum()
     }
@@ -380,6 +489,22 @@ proptest! {
     fn whatever_happens_each_request_ends_in_one_way(steps in steps()) {
         let mut model = Model::new();
         model.step(Step::Pods(BTreeSet::from([0, 1])));
+        for step in steps {
+            model.step(step);
+        }
+        model.end();
+    }
+
+    /// The same, where it is known what is late.
+    #[test]
+    fn whatever_happens_few_are_given_to_a_second_pod(steps in steps()) {
+        let mut model = Model::new();
+        model.dispatcher.set_hedging(Some(HEDGED));
+        model.step(Step::Pods(BTreeSet::from([0, 1])));
+        for _ in 0..200 {
+            let ticket = model.arrive(100, Lane::Interactive, None);
+            model.answer(ticket, Some(PodLoad { credit: 100, work: 20, rate: 0, sessions: 1 }));
+        }
         for step in steps {
             model.step(step);
         }
@@ -685,4 +810,119 @@ fn who_was_let_in_elsewhere_is_let_in() {
     assert_eq!(dispatcher.arrive(ask(Lane::Interactive), (), now).1.len(), 1, "it is full");
     let moved = dispatcher.arrive_from_elsewhere(ask(Lane::Interactive), Duration::from_micros(1), (), now);
     assert!(moved.1.is_empty());
+}
+
+/// Three pods, of which it is known how long they take: 10 ms. The first request that comes next is at one of them.
+fn late() -> (Dispatcher<u64>, Instant, Grant) {
+    let mut now = Instant::now();
+    let mut dispatcher = Dispatcher::new(CONFIG, now);
+    dispatcher.set_hedging(Some(5));
+    assert!(dispatcher.set_pods([0, 1, 2].map(PodId), now).is_empty());
+    let load = Some(PodLoad { credit: 200, work: 20, rate: 1000, sessions: 1 });
+    let arrive = |dispatcher: &mut Dispatcher<u64>, now| {
+        let ask = Ask { bytes: 100, lane: Lane::Interactive, deadline: None };
+        let (_, mut news) = dispatcher.arrive(ask, 0, now);
+        news.pop().expect("there is credit").word.expect("there is time")
+    };
+    for _ in 0..200 {
+        let Grant { ticket, .. } = arrive(&mut dispatcher, now);
+        assert_eq!(dispatcher.hedge_after(ticket), None, "not enough is known");
+        now += Duration::from_millis(10);
+        assert!(dispatcher.hedge(ticket, now).is_none());
+        assert!(dispatcher.answered(ticket, load, now).is_empty());
+    }
+    let grant = arrive(&mut dispatcher, now);
+    (dispatcher, now, grant)
+}
+
+/// What each pod has in hand.
+fn in_hand(dispatcher: &Dispatcher<u64>) -> Vec<usize> {
+    dispatcher.pods().map(|(_, pod)| pod.requests()).collect()
+}
+
+#[test]
+fn what_is_late_goes_to_a_second_pod_and_the_first_answer_wins() {
+    for second_wins in [true, false] {
+        let (mut dispatcher, began, Grant { ticket, pod, .. }) = late();
+        let after = dispatcher.hedge_after(ticket).expect("it is known what is late");
+        assert!((10..12).contains(&after.as_millis()), "{after:?}");
+        assert!(dispatcher.hedge(ticket, began + after / 2).is_none(), "it is not late");
+        let second = dispatcher.hedge(ticket, began + after).expect("two pods have nothing to do");
+        assert!(second.pod != pod && in_hand(&dispatcher).iter().sum::<usize>() == 2);
+        assert_eq!(dispatcher.hedge_after(ticket), None);
+        assert!(dispatcher.hedge(ticket, began + after * 9).is_none(), "once is enough");
+        let now = began + after * 2;
+        let news = if second_wins {
+            dispatcher.hedge_answered(ticket, None, None, now)
+        } else {
+            dispatcher.answered(ticket, None, now)
+        };
+        assert!(news.is_empty() && dispatcher.is_empty());
+        assert_eq!(in_hand(&dispatcher), [0, 0, 0], "nobody works for it any more");
+        let figures = dispatcher.figures(now).interactive;
+        assert_eq!((figures.came.requests, figures.answered.requests), (201, 201), "counted once");
+        // Whoever lost says nothing more; if it did, it would be ignored.
+        assert!(dispatcher.hedge_answered(ticket, None, None, now).is_empty());
+        assert!(dispatcher.hedge_failed(ticket, HedgeEnd::TimedOut, now).is_empty());
+    }
+}
+
+#[test]
+fn a_second_pod_that_fails_leaves_the_request_with_the_first() {
+    let no_credit = HedgeEnd::NoCredit(Some(PodLoad { credit: 9, ..PodLoad::default() }));
+    for end in
+        [no_credit, HedgeEnd::Failed(Failure::Erred), HedgeEnd::Failed(Failure::Broke), HedgeEnd::TimedOut]
+    {
+        let (mut dispatcher, began, Grant { ticket, .. }) = late();
+        let now = began + Duration::from_millis(20);
+        assert!(dispatcher.hedge(ticket, now).is_some());
+        assert!(dispatcher.hedge_failed(ticket, end, now).is_empty());
+        assert_eq!(in_hand(&dispatcher).iter().sum::<usize>(), 1);
+        assert!(dispatcher.hedge(ticket, now).is_none() || end != HedgeEnd::Failed(Failure::Broke));
+        assert!(dispatcher.answered(ticket, None, now).is_empty());
+        assert!(dispatcher.is_empty());
+    }
+}
+
+/// However it was hedged, a request kills two pods at most.
+#[test]
+fn who_died_at_both_pods_is_refused() {
+    let (mut dispatcher, began, Grant { ticket, .. }) = late();
+    let now = began + Duration::from_millis(20);
+    assert!(dispatcher.hedge(ticket, now).is_some());
+    assert!(dispatcher.hedge_failed(ticket, HedgeEnd::Failed(Failure::Broke), now).is_empty());
+    let told = dispatcher.failed(ticket, Failure::Broke, 7, now).pop().expect("it is told");
+    assert_eq!((told.waiter, told.word.expect_err("twice is enough")), (7, Refusal::DiedTwice));
+}
+
+/// And if the first pod did not die of it, it runs alone next.
+#[test]
+fn who_died_at_the_second_pod_alone_is_suspect() {
+    let (mut dispatcher, began, Grant { ticket, pod, .. }) = late();
+    let now = began + Duration::from_millis(20);
+    let second = dispatcher.hedge(ticket, now).expect("two pods have nothing to do").pod;
+    assert!(dispatcher.hedge_failed(ticket, HedgeEnd::Failed(Failure::Broke), now).is_empty());
+    let told = dispatcher.failed(ticket, Failure::Erred, 7, now).pop().expect("a pod is free");
+    let again = told.word.expect("it is tried again").pod;
+    assert!(again != second, "that one is ejected");
+    let ask = Ask { bytes: 100, lane: Lane::Interactive, deadline: None };
+    let (_, mut news) = dispatcher.arrive(ask, 8, now);
+    let other = news.pop().expect("a pod is free").word.expect("there is time").pod;
+    assert!(other != again, "a suspect has its pod for itself, here pod {pod:?} and {again:?}");
+}
+
+#[test]
+fn bulk_and_what_has_no_other_pod_is_not_hedged() {
+    let (mut dispatcher, began, Grant { ticket, pod, .. }) = late();
+    let now = began + Duration::from_secs(1);
+    assert!(dispatcher.set_pods([pod], began).is_empty());
+    assert!(dispatcher.hedge(ticket, now).is_none(), "there is no other pod");
+    assert!(dispatcher.set_pods([0, 1, 2].map(PodId), began).is_empty());
+    let bulk = Ask { bytes: 100, lane: Lane::Bulk, deadline: None };
+    let (bulk, news) = dispatcher.arrive(bulk, 0, began);
+    assert_eq!(news.len(), 1);
+    assert_eq!(dispatcher.hedge_after(bulk), None);
+    assert!(dispatcher.hedge(bulk, now).is_none());
+    dispatcher.set_hedging(None);
+    assert!(dispatcher.hedge(ticket, now).is_none(), "it was switched off");
 }

@@ -80,6 +80,8 @@ fn traffic_and_scaling() -> Vec<Case> {
         traffic(json!({"queueTimeout": "2h"}), "queueTimeout must be"),
         traffic(json!({"requestTimeout": "0s"}), "requestTimeout must be"),
         traffic(json!({"maxQueuedRequests": 0}), "maxQueuedRequests must be"),
+        traffic(json!({"hedgePercent": 0}), "hedgePercent must be"),
+        traffic(json!({"hedgePercent": 21}), "hedgePercent must be"),
         key(json!({"name": "Search Team"}), "the name of a key"),
         key(json!({"sha256": "secret"}), "sha256 is the key's hash"),
         key(json!({"requestsPerSecond": 0}), "requestsPerSecond must be"),

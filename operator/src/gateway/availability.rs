@@ -32,6 +32,8 @@ pub struct Service {
     pub queue_timeout: Option<Duration>,
     /// Requests that may wait at the same time, where the spec says so.
     pub queued: Option<usize>,
+    /// So many of 100 interactive requests may be given to a second pod, where the spec says so.
+    pub hedge_percent: Option<u32>,
     /// Keys of which a request must show one, unless there are none.
     pub keys: Vec<ApiKey>,
 }

@@ -53,6 +53,8 @@ pub struct View {
     pub queue_timeout: Option<Duration>,
     /// Requests that may wait at the same time, where the service says so.
     pub queued: Option<usize>,
+    /// So many of 100 interactive requests may be given to a second pod, where the service says so.
+    pub hedge_percent: Option<u32>,
     /// All its pods that there are, in whatever state. What is in hand at another one is lost.
     pub pods: Vec<PodId>,
     /// Whether one of them has an address and may yet answer.
@@ -283,6 +285,7 @@ impl Directory {
             space: service.digest.as_ref().map(recorded),
             queue_timeout: service.queue_timeout,
             queued: service.queued,
+            hedge_percent: service.hedge_percent,
             pods: pods.iter().map(|known| known.insight.id).collect(),
             is_starting: pods.iter().any(|known| known.pod.live_address().is_some()),
         }

@@ -21,6 +21,7 @@ pub(crate) fn service(name: &str) -> Service {
         keys: Vec::new(),
         queue_timeout: None,
         queued: None,
+        hedge_percent: None,
     }
 }
 

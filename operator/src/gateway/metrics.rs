@@ -36,6 +36,7 @@ pub struct Metrics {
     in_hand: Family<LaneLabels, Gauge>,
     wait_seconds: Family<LaneLabels, Histogram, fn() -> Histogram>,
     ejections: Counter,
+    hedges: Family<AttemptLabels, Counter>,
     forwarded: Family<AttemptLabels, Counter>,
     peers: Gauge,
     services: Gauge,
@@ -94,6 +95,7 @@ impl Metrics {
             in_hand: Family::default(),
             wait_seconds: Family::new_with_constructor(seconds),
             ejections: Counter::default(),
+            hedges: Family::default(),
             forwarded: Family::default(),
             peers: Gauge::default(),
             services: Gauge::default(),
@@ -146,6 +148,11 @@ impl Metrics {
         );
         registry.register("kembed_gateway_ejections", "Times that a pod was given nothing more", m.ejections);
         registry.register(
+            "kembed_gateway_hedges",
+            "Requests that were given to a second pod too, by how that ended",
+            m.hedges,
+        );
+        registry.register(
             "kembed_gateway_forwarded",
             "Requests sent to the gateway that owns their service, by how that ended",
             m.forwarded,
@@ -193,6 +200,11 @@ impl Metrics {
     /// A request was given to a pod, with this outcome out of a bounded set.
     pub fn attempted(&self, outcome: &'static str) {
         self.attempts.get_or_create(&AttemptLabels { outcome }).inc();
+    }
+
+    /// A request was given to a second pod too, with this outcome out of a bounded set.
+    pub fn hedged(&self, outcome: &'static str) {
+        self.hedges.get_or_create(&AttemptLabels { outcome }).inc();
     }
 
     /// A pod was ejected.

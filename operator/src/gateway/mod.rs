@@ -20,6 +20,7 @@ pub mod caller;
 pub mod credit;
 pub mod directory;
 pub mod forward;
+pub mod hedge;
 pub mod hop;
 pub mod inference;
 pub mod internal;

@@ -42,6 +42,8 @@ pub struct WatchedTraffic {
     queue_timeout: Option<Duration>,
     #[serde(default)]
     max_queued_requests: Option<i32>,
+    #[serde(default)]
+    hedge_percent: Option<i32>,
 }
 
 /// Of the status.
@@ -90,6 +92,7 @@ pub fn service(object: WatchedService) -> Option<Service> {
         request_timeout: time(traffic.request_timeout),
         queue_timeout: time(traffic.queue_timeout),
         queued: traffic.max_queued_requests.map(|count| usize::try_from(count).unwrap_or(0)),
+        hedge_percent: traffic.hedge_percent.and_then(|percent| u32::try_from(percent).ok()),
         keys: traffic.api_keys.into_iter().map(key).collect(),
     })
 }
@@ -196,7 +199,7 @@ mod tests {
             "spec": {
                 "model": {"uri": "hf://a/b"}, "replicas": 3, "scaling": {"minReplicas": 0},
                 "traffic": {
-                    "queueTimeout": "10m", "requestTimeout": "1m30s", "maxQueuedRequests": 10,
+                    "queueTimeout": "10m", "requestTimeout": "1m30s", "maxQueuedRequests": 10, "hedgePercent": 5,
                     "apiKeys": [
                         {"name": "search", "sha256": "ab".repeat(32), "requestsPerSecond": 5, "tokensPerMinute": 600},
                         {"name": "broken", "sha256": "secret", "tokensPerMinute": 0},
@@ -235,6 +238,7 @@ mod tests {
                 request_timeout: Some(std::time::Duration::from_secs(90)),
                 queue_timeout: Some(std::time::Duration::from_secs(600)),
                 queued: Some(10),
+                hedge_percent: Some(5),
                 keys: vec![
                     ApiKey {
                         name: "search".to_owned(),

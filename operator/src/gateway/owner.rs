@@ -24,9 +24,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     activation::Activation,
     admission,
-    attempt::{Attempt, Outcome},
+    attempt::Outcome,
     credit::Credit,
     directory::View,
+    hedge::{self, Means, Second, Tried},
     inference::{self, Terms},
     knowledge::Knowledge,
     leg::Leg,
@@ -228,16 +229,18 @@ impl Owner {
             };
             demand(asked, &view)?;
             underway.start();
-            let attempt = Attempt::new(asked, &granted, &view, self.settings.request_timeout);
-            let (limit, deadline) = (attempt.limit, attempt.deadline);
-            let outcome = attempt.make(&self.upstream).await;
-            self.metrics.attempted(outcome.label());
+            let Tried { outcome, limit, deadline, second } =
+                hedge::run(self.means(), asked, &turn, &granted, &view).await;
             match outcome {
                 Outcome::Answered(response, load) => {
-                    turn.answered(load);
+                    let pod = second.as_ref().map_or(&granted.pod, |second| &second.pod);
                     let PodLoad { work, rate, .. } = load.unwrap_or_default();
                     underway.told(work);
-                    self.load.rate(&asked.service, &granted.pod.endpoint.pod, rate);
+                    self.load.rate(&asked.service, &pod.endpoint.pod, rate);
+                    match second {
+                        None => turn.answered(load),
+                        Some(Second { failed, .. }) => turn.hedge_answered(load, failed),
+                    }
                     return Ok((response, deadline));
                 }
                 Outcome::TimedOut => {
@@ -253,6 +256,11 @@ impl Owner {
             underway.give_back();
             word = self.wait(&mut turn).await;
         }
+    }
+
+    fn means(&self) -> Means<'_> {
+        let request_timeout = self.settings.request_timeout;
+        Means { upstream: &self.upstream, metrics: &self.metrics, request_timeout }
     }
 
     /// Waits for a pod, and has new pods looked for if that takes any time.

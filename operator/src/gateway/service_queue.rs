@@ -81,6 +81,8 @@ pub struct Granted {
     pub grant: Grant,
     /// Where to.
     pub pod: Arc<Pod>,
+    /// If it took longer than this, another one may be asked too.
+    pub hedge_after: Option<Duration>,
 }
 
 /// A pod that may be given requests, or was.
@@ -238,11 +240,17 @@ impl State {
             let word = match word {
                 Err(refusal) => Err(Ended::Refused(refusal)),
                 // A pod that gets requests is one of these.
-                Ok(grant) => Ok(Granted { grant, pod: self.pods.get(&grant.pod)?.clone() }),
+                Ok(grant) => Ok(self.granted(grant)?),
             };
             Some((waiter, word))
         };
         news.into_iter().filter_map(letter).collect()
+    }
+
+    pub(super) fn granted(&self, grant: Grant) -> Option<Granted> {
+        let (pod, hedge_after) =
+            (self.pods.get(&grant.pod)?.clone(), self.dispatcher.hedge_after(grant.ticket));
+        Some(Granted { grant, pod, hedge_after })
     }
 
     /// Pods that get nothing for how they failed.
@@ -263,6 +271,7 @@ impl State {
             }
         }
         self.dispatcher.set_config(config(Some(&view), limits));
+        self.dispatcher.set_hedging(view.hedge_percent);
         let news = self.dispatcher.set_pods(endpoints.iter().map(|endpoint| endpoint.id), now);
         let lasting = view.endpoints.as_ref().err().filter(|why| !why.transient);
         self.hopeless = lasting.map(|why| Ended::Unavailable(why.clone()));

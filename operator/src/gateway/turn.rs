@@ -5,12 +5,12 @@ use std::{
     time::Instant,
 };
 
-use kembed_queue::{Failure, News, Ticket, credit::PodLoad, wire::Lane};
+use kembed_queue::{Failure, News, Ticket, credit::PodLoad, dispatcher::HedgeEnd, wire::Lane};
 use tokio::sync::oneshot;
 
 use super::{
     metrics::Stay,
-    service_queue::{Ended, ServiceQueue, State, Waiter, Word},
+    service_queue::{Ended, Granted, Letters, ServiceQueue, State, Waiter, Word},
 };
 
 /// A request that waits or is at a pod. When this is dropped its place is free, whatever it was.
@@ -82,6 +82,25 @@ impl Turn {
     pub fn failed(&mut self, failure: Failure) {
         let waiter = self.again();
         self.blame(|state, ticket, now| state.dispatcher.failed(ticket, failure, waiter, now));
+    }
+
+    /// The pod takes long: another one may have the request too, if there is one to spare.
+    pub fn hedge(&self) -> Option<Granted> {
+        self.queue.act(|state, now| {
+            let grant = state.dispatcher.hedge(self.ticket, now);
+            (grant.and_then(|grant| state.granted(grant)), Letters::new())
+        })
+    }
+
+    /// That other pod answered first, and may have told its load; the first one may have failed before.
+    pub fn hedge_answered(mut self, load: Option<PodLoad>, failed: Option<Failure>) {
+        self.enter(Stage::Ended);
+        self.blame(|state, ticket, now| state.dispatcher.hedge_answered(ticket, load, failed, now));
+    }
+
+    /// That other pod has no answer.
+    pub fn hedge_failed(&self, end: HedgeEnd) {
+        self.blame(|state, ticket, now| state.dispatcher.hedge_failed(ticket, end, now));
     }
 
     fn again(&mut self) -> Waiter {

@@ -7,6 +7,7 @@ mod credit;
 mod deaths;
 mod drain;
 mod failures;
+mod hedging;
 mod holding;
 mod hostile;
 mod keys;

@@ -244,6 +244,7 @@ pub fn service(text: &str) -> Service {
         keys: Vec::new(),
         queue_timeout: None,
         queued: None,
+        hedge_percent: None,
     }
 }
 
