@@ -10,6 +10,7 @@ pub mod collector;
 pub mod collector_client;
 pub mod command;
 pub mod container;
+pub mod disruption;
 pub mod golden;
 pub mod hex;
 pub mod hub;

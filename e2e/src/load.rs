@@ -3,9 +3,9 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
@@ -21,43 +21,73 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// What OpenAI's clients wait before they send a request again; then twice as long each time.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 
+/// How clients ask.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// So many at a time, each over a connection of its own.
+    pub clients: usize,
+    /// How often they send a request again that failed, waiting as OpenAI's clients do.
+    pub retries: u32,
+    /// Between an answer and the next request.
+    pub pause: Duration,
+    /// Whether all ask for the same vector: a pod computes it once for all who ask for it at the same time, and has time
+    /// for them.
+    pub alike: bool,
+}
+
+impl Manner {
+    /// So many clients that do not try again.
+    pub fn of(clients: usize) -> Self {
+        Self { clients, retries: 0, pause: PAUSE, alike: false }
+    }
+}
+
 /// Clients that ask until they are told to stop.
 pub struct Load {
     stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
     clients: Vec<JoinHandle<Outcome>>,
 }
 
-#[derive(Default)]
-struct Outcome {
-    answered: usize,
-    retried: usize,
-    failures: Vec<String>,
+/// What became of requests.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Answers that are vectors.
+    pub answered: usize,
+    /// Requests that were sent again.
+    pub retried: usize,
+    /// What came of the others.
+    pub failures: Vec<String>,
+    /// How long each that was answered took, retries and all.
+    pub times: Vec<Duration>,
 }
 
 impl Load {
     /// Begins to ask for embeddings below `base`.
     pub fn start(client: &Client, base: &str) -> Self {
-        Self::of(FEW, client, base)
+        Self::of(Manner::of(FEW), client, base)
     }
 
-    /// As [`Load::start`], with so many clients at a time.
-    pub fn of(clients: usize, client: &Client, base: &str) -> Self {
-        Self::retrying(0, clients, client, base)
+    /// As [`Load::start`], in this manner.
+    pub fn of(manner: Manner, client: &Client, base: &str) -> Self {
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let url = format!("{base}/v1/embeddings");
+        let asking =
+            |_| tokio::spawn(ask(client.clone(), url.clone(), manner, stop.clone(), answered.clone()));
+        let clients = (0..manner.clients).map(asking).collect();
+        Self { clients, stop, answered }
     }
 
-    /// As [`Load::of`], of clients that send a request that failed so many times more, waiting as OpenAI's do.
-    pub fn retrying(retries: u32, clients: usize, client: &Client, base: &str) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let ask =
-            |_| tokio::spawn(ask(client.clone(), format!("{base}/v1/embeddings"), retries, stop.clone()));
-        Self { clients: (0..clients).map(ask).collect(), stop }
+    /// How many requests were answered so far.
+    pub fn answered(&self) -> usize {
+        self.answered.load(Ordering::Relaxed)
     }
 
-    /// Ends, and returns how many requests were answered.
+    /// Ends when what is on its way is answered.
     ///
     /// # Errors
-    /// If one was not, or none was sent.
-    pub async fn stop(self) -> anyhow::Result<usize> {
+    /// If a client panicked.
+    pub async fn end(self) -> anyhow::Result<Outcome> {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Outcome::default();
         for client in self.clients {
@@ -65,31 +95,47 @@ impl Load {
             all.answered += one.answered;
             all.retried += one.retried;
             all.failures.extend(one.failures);
+            all.times.extend(one.times);
         }
-        let (failed, first) =
-            (all.failures.len(), all.failures.first().map(String::as_str).unwrap_or_default());
-        ensure!(
-            failed == 0,
-            "{failed} requests failed and {} were answered; the first: {first}",
-            all.answered
-        );
-        ensure!(all.answered > 0, "no request was sent");
-        if all.retried > 0 {
-            eprintln!("{} requests were answered, {} times after a retry", all.answered, all.retried);
+        Ok(all)
+    }
+
+    /// As [`Load::end`], and returns how many requests were answered.
+    ///
+    /// # Errors
+    /// If one was not, or none was sent.
+    pub async fn stop(self) -> anyhow::Result<usize> {
+        let Outcome { answered, retried, failures, .. } = self.end().await?;
+        let (failed, first) = (failures.len(), failures.first().map(String::as_str).unwrap_or_default());
+        ensure!(failed == 0, "{failed} requests failed and {answered} were answered; the first: {first}");
+        ensure!(answered > 0, "no request was sent");
+        if retried > 0 {
+            eprintln!("{answered} requests were answered, {retried} times after a retry");
         }
-        Ok(all.answered)
+        Ok(answered)
     }
 }
 
-async fn ask(client: Client, url: String, retries: u32, stop: Arc<AtomicBool>) -> Outcome {
+async fn ask(
+    client: Client,
+    url: String,
+    manner: Manner,
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+) -> Outcome {
     let mut outcome = Outcome::default();
     while !stop.load(Ordering::Relaxed) {
-        let body = json!({"model": "any", "input": format!("request {}", outcome.answered)});
-        let mut tried = 0;
+        let number = if manner.alike { 0 } else { outcome.answered };
+        let body = json!({"model": "any", "input": format!("request {number}")});
+        let (mut tried, began) = (0, Instant::now());
         loop {
             match client.post(&url, body.clone()).await.and_then(|answer| answer.success()) {
-                Ok(_) => outcome.answered += 1,
-                Err(_) if tried < retries => {
+                Ok(_) => {
+                    outcome.answered += 1;
+                    outcome.times.push(began.elapsed());
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(_) if tried < manner.retries => {
                     sleep(FIRST_RETRY * 2_u32.pow(tried)).await;
                     tried += 1;
                     outcome.retried += 1;
@@ -99,7 +145,7 @@ async fn ask(client: Client, url: String, retries: u32, stop: Arc<AtomicBool>) -
             }
             break;
         }
-        sleep(PAUSE).await;
+        sleep(manner.pause).await;
     }
     outcome
 }

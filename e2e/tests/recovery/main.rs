@@ -5,21 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use e2e::{
-    TempNamespace,
-    command::{cluster, kubectl},
-    container,
-    installation::NAMESPACE,
-    load::Load,
+    TempNamespace, disruption,
+    load::{Load, Manner},
     service::minilm,
-    wait::{DEADLINE, await_that},
     with_temp_ns,
 };
-use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, ResourceExt, api::ListParams, runtime::wait::await_condition};
-use tokio::{
-    sync::Mutex,
-    time::{sleep, timeout},
-};
+use tokio::{sync::Mutex, time::sleep};
 
 /// Held by the test that disturbs now.
 static ALONE: Mutex<()> = Mutex::const_new(());
@@ -27,26 +18,27 @@ static ALONE: Mutex<()> = Mutex::const_new(());
 /// Each asks again as soon as it has an answer, or nearly.
 const CLIENTS: usize = 30;
 
+/// Clients while the API server is away.
+const MANY: usize = 200;
+
 /// How long a load goes on before a gateway crashes under it.
 const BEFORE: Duration = Duration::from_secs(1);
 
-/// How long the API server is away.
-const AWAY: Duration = Duration::from_secs(5);
+/// How long the API server is away: longer than leases and watches hold.
+const AWAY: Duration = Duration::from_secs(60);
+
+/// Of [`MANY`] clients, so that there is time for the cluster too.
+const PAUSE: Duration = Duration::from_millis(250);
 
 #[tokio::test]
 async fn gateways_are_replaced_and_no_request_fails() -> anyhow::Result<()> {
     let _alone = ALONE.lock().await;
     with_temp_ns(|ns| async move {
         serving(&ns).await?;
-        let load = load(&ns);
-        let gateways = ["--namespace", NAMESPACE, "rollout"];
-        kubectl(&[&gateways[..], &["restart", "deployment/kembed-gateway"]].concat()).await?;
-        let done =
-            kubectl(&[&gateways[..], &["status", "deployment/kembed-gateway", "--timeout=120s"]].concat())
-                .await;
+        let load = load(&ns, Manner::of(CLIENTS));
+        let done = disruption::roll_gateways().await;
         answered(load, "the gateways were replaced").await?;
-        done?;
-        Ok(())
+        done
     })
     .await
 }
@@ -57,15 +49,10 @@ async fn a_gateway_crashes_and_who_tries_again_is_answered() -> anyhow::Result<(
     let _alone = ALONE.lock().await;
     with_temp_ns(|ns| async move {
         serving(&ns).await?;
-        let pods = Api::<Pod>::namespaced(ns.kembed.kube.clone(), NAMESPACE);
-        let gateways = ListParams::default().labels("app.kubernetes.io/component=gateway");
-        let gateway = pods.list(&gateways).await?.items.into_iter().next().context("no gateway")?;
-        let load = Load::retrying(2, CLIENTS, &ns.kembed.gateway, &base(&ns));
+        let load = load(&ns, Manner { retries: 2, ..Manner::of(CLIENTS) });
         // On connections to either of them.
         sleep(BEFORE).await;
-        let before = container::kill(&gateway).await?;
-        let again = |pod: Option<&Pod>| pod.is_some_and(|pod| container::restarts(pod) > before);
-        timeout(DEADLINE, await_condition(pods, &gateway.name_any(), again)).await??;
+        disruption::kill_gateway(&ns).await?;
         ns.await_serving("minilm", 1).await?;
         answered(load, "a gateway crashed").await
     })
@@ -77,13 +64,8 @@ async fn the_api_server_is_away_and_no_request_fails() -> anyhow::Result<()> {
     let _alone = ALONE.lock().await;
     with_temp_ns(|ns| async move {
         serving(&ns).await?;
-        let load = load(&ns);
-        cluster(&["stop", "apiserver", "KILL"]).await?;
-        // Not to wait for something, but to be without it for so long.
-        sleep(AWAY).await;
-        cluster(&["start", "apiserver"]).await?;
-        await_that("the API server", || async { Ok(kubectl(&["get", "--raw", "/readyz"]).await.ok()) })
-            .await?;
+        let load = load(&ns, Manner { pause: PAUSE, alike: true, ..Manner::of(MANY) });
+        disruption::api_server_away(AWAY).await?;
         answered(load, "the API server was away").await?;
         ns.kubectl(&["scale", "emb/minilm", "--replicas=2"]).await?;
         ns.await_serving("minilm", 2).await?;
@@ -98,12 +80,8 @@ async fn serving(ns: &TempNamespace) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn load(ns: &TempNamespace) -> Load {
-    Load::of(CLIENTS, &ns.kembed.gateway, &base(ns))
-}
-
-fn base(ns: &TempNamespace) -> String {
-    format!("http://minilm.{}.svc", ns.name)
+fn load(ns: &TempNamespace, manner: Manner) -> Load {
+    Load::of(manner, &ns.kembed.gateway, &format!("http://minilm.{}.svc", ns.name))
 }
 
 async fn answered(load: Load, when: &str) -> anyhow::Result<()> {

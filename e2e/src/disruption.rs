@@ -1,0 +1,133 @@
+//! What happens to pods, gateways and the API server while requests come: each ends when all is as it was, or as it
+//! was meant to become.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::{Api, ResourceExt, api::ListParams, runtime::wait::await_condition};
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    TempNamespace,
+    command::{cluster, kubectl},
+    container,
+    installation::NAMESPACE,
+    wait::{DEADLINE, await_that},
+};
+
+/// Replaces the pods of a service, as a person does who wants new ones.
+///
+/// # Errors
+/// If that does not come about.
+pub async fn roll(ns: &TempNamespace, name: &str) -> anyhow::Result<()> {
+    let old = ns.made_for::<Pod>(name).await?;
+    let deployment = format!("deployment/{name}");
+    ns.kubectl(&["rollout", "restart", &deployment]).await?;
+    ns.kubectl(&["rollout", "status", &deployment, "--timeout=90s"]).await?;
+    gone(ns, &old).await?;
+    as_many(ns, name, old.len()).await
+}
+
+/// Deletes all pods of a service at once.
+///
+/// # Errors
+/// If others do not come.
+pub async fn delete(ns: &TempNamespace, name: &str) -> anyhow::Result<()> {
+    let old = ns.made_for::<Pod>(name).await?;
+    let mine = format!("--selector=kembed.dev/service={name}");
+    ns.kubectl(&["delete", "pods", &mine, "--wait=false"]).await?;
+    gone(ns, &old).await?;
+    as_many(ns, name, old.len()).await
+}
+
+/// Evicts one pod of a service, as `kubectl drain` does to each on a node.
+///
+/// # Errors
+/// If it may not go, or another does not come.
+pub async fn evict(ns: &TempNamespace, name: &str) -> anyhow::Result<()> {
+    let old = ns.made_for::<Pod>(name).await?;
+    let one = old.first().context("no pod")?;
+    ns.api::<Pod>().evict(one, &Default::default()).await.context("failed to evict a pod")?;
+    gone(ns, &old[..1]).await?;
+    as_many(ns, name, old.len()).await
+}
+
+/// Ends the process of one pod at once, and waits until another one runs in its place.
+///
+/// # Errors
+/// If none does.
+pub async fn kill(ns: &TempNamespace, name: &str) -> anyhow::Result<()> {
+    let pods = ns.made_for::<Pod>(name).await?;
+    let one = pods.first().context("no pod")?;
+    let pod = ns.api::<Pod>().get(one).await.context("failed to get the pod")?;
+    let before = container::kill(&pod).await?;
+    let again = |pod: Option<&Pod>| pod.is_some_and(|pod| container::restarts(pod) > before);
+    ns.await_object(one, "the container to start again", again).await?;
+    as_many(ns, name, pods.len()).await
+}
+
+/// Leaves a service one pod.
+///
+/// # Errors
+/// If the others do not go.
+pub async fn to_one(ns: &TempNamespace, name: &str) -> anyhow::Result<()> {
+    ns.kubectl(&["scale", &format!("emb/{name}"), "--replicas=1"]).await?;
+    let one = |deployment: Option<&Deployment>| {
+        let status = deployment.and_then(|deployment| deployment.status.as_ref());
+        status.is_some_and(|status| status.replicas == Some(1))
+    };
+    ns.await_object(name, "one pod to be left", one).await?;
+    as_many(ns, name, 1).await
+}
+
+/// Replaces every gateway.
+///
+/// # Errors
+/// If that does not come about.
+pub async fn roll_gateways() -> anyhow::Result<()> {
+    let rollout = ["--namespace", NAMESPACE, "rollout"];
+    kubectl(&[&rollout[..], &["restart", "deployment/kembed-gateway"]].concat()).await?;
+    kubectl(&[&rollout[..], &["status", "deployment/kembed-gateway", "--timeout=120s"]].concat()).await?;
+    Ok(())
+}
+
+/// Ends the process of one gateway at once, and waits until it runs again.
+///
+/// # Errors
+/// If it does not.
+pub async fn kill_gateway(ns: &TempNamespace) -> anyhow::Result<()> {
+    let pods = Api::<Pod>::namespaced(ns.kembed.kube.clone(), NAMESPACE);
+    let gateways = ListParams::default().labels("app.kubernetes.io/component=gateway");
+    let gateway = pods.list(&gateways).await?.items.into_iter().next().context("no gateway")?;
+    let before = container::kill(&gateway).await?;
+    let again = |pod: Option<&Pod>| pod.is_some_and(|pod| container::restarts(pod) > before);
+    timeout(DEADLINE, await_condition(pods, &gateway.name_any(), again)).await??;
+    Ok(())
+}
+
+/// Ends the API server at once, and starts it again after so long.
+///
+/// # Errors
+/// If it does not come back.
+pub async fn api_server_away(away: Duration) -> anyhow::Result<()> {
+    cluster(&["stop", "apiserver", "KILL"]).await?;
+    // Not to wait for something, but to be without it for so long.
+    sleep(away).await;
+    cluster(&["start", "apiserver"]).await?;
+    await_that("the API server", || async { Ok(kubectl(&["get", "--raw", "/readyz"]).await.ok()) }).await?;
+    Ok(())
+}
+
+async fn gone(ns: &TempNamespace, pods: &[String]) -> anyhow::Result<()> {
+    for pod in pods {
+        ns.await_object(pod, "the old pod to go", |pod: Option<&Pod>| pod.is_none()).await?;
+    }
+    Ok(())
+}
+
+async fn as_many(ns: &TempNamespace, name: &str, pods: usize) -> anyhow::Result<()> {
+    let pods = pods.try_into().context("more pods than the cluster holds")?;
+    ns.await_serving(name, pods).await?;
+    Ok(())
+}
