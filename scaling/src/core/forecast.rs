@@ -8,6 +8,9 @@ const LEVEL: u64 = 4;
 /// Moments that are asked.
 const ASKED: usize = 48;
 
+/// Levels that differ by more than this part are not alike.
+const UNLIKE: f64 = 0.25;
+
 /// Fewer moments than this tell nothing.
 const ENOUGH: usize = 120;
 
@@ -38,8 +41,13 @@ impl Forecast {
             return None;
         }
         let now = level(history, history.seconds().end.checked_sub(1)?);
-        let mut peaks: Vec<f64> =
-            self.nearest(history, now).iter().map(|&second| self.future(history, second)).collect();
+        let nearest = self.nearest(history, now);
+        // A level that never was: nothing is known of what follows it.
+        let middle = level(history, nearest[nearest.len() / 2]);
+        if (middle - now).abs() > UNLIKE * middle.max(now) {
+            return None;
+        }
+        let mut peaks: Vec<f64> = nearest.iter().map(|&second| self.future(history, second)).collect();
         peaks.sort_by(f64::total_cmp);
         Some(SHARES.map(|share| peaks[((peaks.len() - 1) as f64 * share).round() as usize]))
     }

@@ -195,8 +195,11 @@ impl Mind {
         let standing =
             if knobs.standing > 1 && supply.wanted > 0 && self.quiet < 60. { knobs.standing } else { 0 };
         let asked = terms(&demand);
-        demand.rate += self.guard.errors() * rate.error;
-        let (need, least) = (whole(&asked).max(standing), whole(&terms(&demand)).max(standing));
+        // Who goes is missed at once, whatever may come later.
+        demand.rate = demand.rate.max(rate.present) + self.guard.errors() * rate.error;
+        // Who drains a backlog is not needed any longer than it stands.
+        let lasting = Terms { backlog: 0., queue: 0., ..terms(&demand) };
+        let (need, least) = (whole(&asked).max(standing), whole(&lasting).max(standing));
         self.terms = asked;
         let peak = self.peak.push(self.watched, least, knobs.hold);
         Situation {

@@ -21,7 +21,7 @@ use crate::{
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// Seconds of simulated time that one tuning of the simulation may take.
-const BUDGET: u32 = 64 * 3600;
+const BUDGET: u32 = 9 * 3600;
 
 /// Decides on the count of one service, look by look, and tunes itself.
 #[derive(Clone, Debug)]
