@@ -7,6 +7,7 @@ pub mod logging;
 pub mod metrics;
 pub mod server;
 pub mod shutdown;
+pub mod threads;
 pub mod traces;
 
 mod exporter;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use kembed_queue::Entry;
+use kembed_runtime::threads::give_way;
 
 use super::{Ended, Shared, Waiter, flights::Flights, pad::Padded, row::Row};
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
 
 /// Runs batches until the queue is closed and empty.
 pub(super) fn run(shared: &Shared, mut backend: Box<dyn Backend>, filler: u32, worker: usize) -> Ended {
+    give_way();
     let busy = shared.metrics.busy.get_or_create(&ByWorker { worker }).clone();
     let ran = catch_unwind(AssertUnwindSafe(|| {
         while let Some(batch) = next(shared) {
