@@ -1,4 +1,5 @@
-//! A model in a bucket of a private S3 server, read with the credentials of a Secret.
+//! A model in a bucket of a private S3 server with a certificate of a private authority, read with the credentials of a
+//! Secret.
 
 use anyhow::{Context, ensure};
 use e2e::{
@@ -19,13 +20,35 @@ const SECRET: &str = "kembed-test-secret";
 /// Also in the values of the chart: inference pods may connect to it.
 const PORT: u16 = 9000;
 
-/// Where pods find the server of this namespace.
-fn endpoint(ns: &TempNamespace) -> String {
-    format!("http://minio.{}.svc:{PORT}", ns.name)
+/// Makes an authority, and a certificate of it for the host $2, in the folder $1.
+const CERTIFY: &str = r#"
+    cd "$1"
+    new=(openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -days 2)
+    "${new[@]}" -subj /CN=authority -keyout ca.key -out ca.crt
+    "${new[@]}" -subj /CN=server -addext "subjectAltName=DNS:$2" -addext basicConstraints=critical,CA:FALSE \
+      -CA ca.crt -CAkey ca.key -keyout private.key -out public.crt
+"#;
+
+/// By what name pods find the server of this namespace.
+fn host(ns: &TempNamespace) -> String {
+    format!("minio.{}.svc", ns.name)
+}
+
+/// Gives the server a certificate, and pods the authority's to check it with.
+async fn certify(ns: &TempNamespace, folder: &str) -> anyhow::Result<()> {
+    run("bash", &["-ec", CERTIFY, "certify", folder, &host(ns)], "").await?;
+    let [key, certificate, authority] =
+        ["private.key", "public.crt", "ca.crt"].map(|name| format!("--from-file={folder}/{name}"));
+    ns.kubectl(&["create", "secret", "generic", "minio", &key, &certificate]).await?;
+    ns.kubectl(&["create", "configmap", "authority", &authority]).await?;
+    Ok(())
 }
 
 /// A server whose only bucket, `models`, has the test model in its folder `some/minilm`.
 async fn with_bucket(ns: &TempNamespace) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir().context("failed to make a folder for certificates")?;
+    let folder = folder.path().to_str().context("a folder with a strange name")?;
+    certify(ns, folder).await?;
     let labels = json!({"app": "minio"});
     ns.apply(json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "minio"},
@@ -40,11 +63,11 @@ async fn with_bucket(ns: &TempNamespace) -> anyhow::Result<()> {
     ];
     let container = json!({
         "name": "minio", "image": "kembed.test/minio:dev",
-        "args": ["server", "--quiet", "--address", format!(":{PORT}"), "/data/drive"],
+        "args": ["server", "--quiet", "--certs-dir", "/certs", "--address", format!(":{PORT}"), "/data/drive"],
         "env": variables.map(|(name, value)| json!({"name": name, "value": value})),
         "ports": [{"name": "http", "containerPort": PORT}],
-        "readinessProbe": {"httpGet": {"path": "/minio/health/ready", "port": "http"}, "periodSeconds": 1},
-        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+        "readinessProbe": {"httpGet": {"path": "/minio/health/ready", "port": "http", "scheme": "HTTPS"}, "periodSeconds": 1},
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}, {"name": "certs", "mountPath": "/certs"}],
         "securityContext": {"readOnlyRootFilesystem": true, "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
     });
     ns.apply(json!({
@@ -53,7 +76,7 @@ async fn with_bucket(ns: &TempNamespace) -> anyhow::Result<()> {
             "automountServiceAccountToken": false,
             "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [container],
-            "volumes": [{"name": "data", "emptyDir": {}}],
+            "volumes": [{"name": "data", "emptyDir": {}}, {"name": "certs", "secret": {"secretName": "minio"}}],
         }}},
     }))
     .await?;
@@ -62,18 +85,23 @@ async fn with_bucket(ns: &TempNamespace) -> anyhow::Result<()> {
         status.is_some_and(|status| status.ready_replicas == Some(1))
     };
     ns.await_object("minio", "the S3 server", ready).await?;
-    fill(ns).await
+    fill(ns, folder).await
 }
 
 /// Puts the model there as a person would who has curl alone.
-async fn fill(ns: &TempNamespace) -> anyhow::Result<()> {
+async fn fill(ns: &TempNamespace, folder: &str) -> anyhow::Result<()> {
     let address = ns.kubectl(&["get", "service/minio", "--output=jsonpath={.spec.clusterIP}"]).await?;
-    let bucket = format!("http://{address}:{PORT}/models");
+    let bucket = format!("https://{}:{PORT}/models", host(ns));
+    let (to, authority) = (format!("::{address}:"), format!("{folder}/ca.crt"));
     let user = format!("{KEY}:{SECRET}");
     let signed = [
         "--fail-with-body",
         "--silent",
         "--show-error",
+        "--connect-to",
+        &to,
+        "--cacert",
+        &authority,
         "--aws-sigv4",
         "aws:amz:us-east-1:s3",
         "--user",
@@ -108,9 +136,16 @@ async fn apply(ns: &TempNamespace, name: &str, uri: &str, secret: &[(&str, &str)
     ns.apply(with(of_model(name, uri), with_endpoint(ns, credentials))).await
 }
 
-/// What is not secret stands in the pod's environment.
+/// What is not secret stands in the pod's environment: where the server is, and whose word for it counts.
 fn with_endpoint(ns: &TempNamespace, mut spec: Value) -> Value {
-    spec["podTemplate"] = json!({"env": [{"name": "AWS_ENDPOINT_URL", "value": endpoint(ns)}]});
+    spec["podTemplate"] = json!({
+        "env": [
+            {"name": "AWS_ENDPOINT_URL", "value": format!("https://{}:{PORT}", host(ns))},
+            {"name": "SSL_CERT_FILE", "value": "/authority/ca.crt"},
+        ],
+        "volumes": [{"name": "authority", "configMap": {"name": "authority"}}],
+        "volumeMounts": [{"name": "authority", "mountPath": "/authority"}],
+    });
     spec
 }
 
