@@ -57,6 +57,11 @@ impl Held {
         self.units.push(self.of.clone().try_acquire_many_owned(units).map_err(|_| Busy)?);
         Ok(())
     }
+
+    /// Bytes that there is room for, at least as many as were asked for.
+    pub fn bytes(&self) -> usize {
+        self.units.iter().map(|permit| permit.num_permits() * UNIT).sum()
+    }
 }
 
 #[cfg(test)]
@@ -73,6 +78,7 @@ mod tests {
         assert_eq!(second.grow(UNIT + 1), Err(Busy));
         assert_eq!(second.grow(usize::MAX), Err(Busy));
         assert_eq!(second.grow(1), Ok(()));
+        assert_eq!((first.bytes(), second.bytes()), (3 * UNIT, UNIT));
         assert_eq!(second.grow(1), Err(Busy));
         drop(first);
         assert_eq!(second.grow(3 * UNIT), Ok(()));

@@ -16,7 +16,7 @@ use http_body::{Frame, SizeHint};
 use kembed_queue::wire::SPACE_HEADER;
 use serde::Serialize;
 
-use super::ApiError;
+use super::{ApiError, aside::aside};
 use crate::{
     engine::EmbedError,
     in_hand::Held,
@@ -32,7 +32,8 @@ const PIECE: usize = 64 * 1024;
 /// If it cannot be written as such.
 pub(super) fn json(pod: &Pod, answer: &impl Serialize, held: Held) -> Result<Response, ApiError> {
     let (start, effort) = (Instant::now(), held.effort);
-    let rest = Bytes::from(serde_json::to_vec(answer).map_err(|_| EmbedError::Failed)?);
+    let written = aside(held.bytes(), || serde_json::to_vec(answer));
+    let rest = Bytes::from(written.map_err(|_| EmbedError::Failed)?);
     pod.metrics.serialise.observe(start.elapsed().as_secs_f64());
     let mut response = Response::new(Body::new(Answer { rest, _held: held }));
     let headers = response.headers_mut();

@@ -1,6 +1,7 @@
 //! The ways in: what clients send is read, what they get is written, and the engine does the rest.
 
 mod answer;
+mod aside;
 mod credit;
 mod error;
 mod health;

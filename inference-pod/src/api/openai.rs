@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::{
     ApiError,
     answer::in_space,
+    aside::aside,
     openai_body::{BodyError, Format, parse},
     read::{Received, receive},
 };
@@ -55,7 +56,7 @@ pub(super) async fn embeddings(
     body: Body,
 ) -> Result<Response, ApiError> {
     let Received { terms, serving, mut held, bytes } = receive(&pod, &headers, body).await?;
-    let (request, format) = parse(&bytes)?;
+    let (request, format) = aside(bytes.len(), || parse(&bytes))?;
     drop(bytes);
     serving.engine.make_room(&mut held, &request)?;
     let embeddings = serving.engine.embed_in(terms, &mut held, request.without_empty_texts()?).await?;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{
     ApiError,
     answer::in_space,
+    aside::aside,
     read::{Received, receive},
     scores_body::{Predict, Rerank},
     tei_body::parse,
@@ -34,7 +35,7 @@ pub(super) async fn rerank(
     body: Body,
 ) -> Result<Response, ApiError> {
     let Received { terms, serving, mut held, bytes } = receive(&pod, &headers, body).await?;
-    let rerank = parse::<Rerank>(&bytes).map_err(ApiError::bad_request)?;
+    let rerank = aside(bytes.len(), || parse::<Rerank>(&bytes)).map_err(ApiError::bad_request)?;
     let mut texts = Vec::new();
     if rerank.return_text() {
         held.grow(bytes.len()).map_err(EmbedError::from)?;
@@ -73,7 +74,7 @@ pub(super) async fn predict(
     body: Body,
 ) -> Result<Response, ApiError> {
     let Received { terms, serving, mut held, bytes } = receive(&pod, &headers, body).await?;
-    let predict = parse::<Predict>(&bytes).map_err(ApiError::bad_request)?;
+    let predict = aside(bytes.len(), || parse::<Predict>(&bytes)).map_err(ApiError::bad_request)?;
     drop(bytes);
     let (raw, one) = (predict.raw_scores(), predict.is_one());
     let request = predict.request().map_err(ApiError::bad_request)?;

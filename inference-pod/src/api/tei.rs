@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{
     ApiError,
     answer::{in_space, json},
+    aside::aside,
     read::{Received, read, receive},
     scores,
     tei_body::{Decode, Embed, EmbedAll, Similarity, Tokenize, parse},
@@ -58,7 +59,8 @@ pub(super) async fn embed_all(
     body: Body,
 ) -> Result<Response, ApiError> {
     let Received { terms, serving, mut held, bytes } = receive(&pod, &headers, body).await?;
-    let request = Request::from(parse::<EmbedAll>(&bytes).map_err(ApiError::bad_request)?);
+    let request = aside(bytes.len(), || parse::<EmbedAll>(&bytes)).map_err(ApiError::bad_request)?;
+    let request = Request::from(request);
     drop(bytes);
     let request = request.without_empty_texts()?;
     let vectors = serving.engine.embed_every_token_in(terms, &mut held, request).await?;
@@ -89,7 +91,7 @@ async fn vectors<'a>(
     request: impl FnOnce(&[u8]) -> Result<Request, ApiError>,
 ) -> Result<(&'a Serving, Vec<Vec<f32>>, Held), ApiError> {
     let Received { terms, serving, mut held, bytes } = receive(pod, headers, body).await?;
-    let request = request(&bytes)?;
+    let request = aside(bytes.len(), || request(&bytes))?;
     drop(bytes);
     serving.engine.make_room(&mut held, &request)?;
     let embeddings = serving.engine.embed_in(terms, &mut held, request.without_empty_texts()?).await?;
@@ -112,7 +114,7 @@ pub(super) async fn tokenize(State(pod): State<Arc<Pod>>, body: Body) -> Result<
     let bytes = read(body, pod.limits.body.min(TOKENS_BODY), &mut held).await?;
     held.grow(bytes.len() * PER_BYTE).map_err(EmbedError::from)?;
     let Tokenize { inputs, add_special_tokens, prompt_name } =
-        parse(&bytes).map_err(ApiError::bad_request)?;
+        aside(bytes.len(), || parse(&bytes)).map_err(ApiError::bad_request)?;
     let special = add_special_tokens.unwrap_or(true);
     let tokens = serving.engine.tokens(inputs.into(), prompt_name.as_deref(), special).await?;
     let pieces: Vec<Vec<Piece>> =
@@ -132,7 +134,8 @@ pub(super) async fn decode(State(pod): State<Arc<Pod>>, body: Body) -> Result<Re
     let mut held = serving.engine.admit()?;
     let bytes = read(body, pod.limits.body.min(TOKENS_BODY), &mut held).await?;
     held.grow(bytes.len() * PER_BYTE).map_err(EmbedError::from)?;
-    let Decode { ids, skip_special_tokens } = parse(&bytes).map_err(ApiError::bad_request)?;
+    let Decode { ids, skip_special_tokens } =
+        aside(bytes.len(), || parse(&bytes)).map_err(ApiError::bad_request)?;
     let texts = serving.engine.texts(ids.into(), skip_special_tokens.unwrap_or(true)).await?;
     json(&pod, &texts, held)
 }
