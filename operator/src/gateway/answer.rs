@@ -189,7 +189,9 @@ impl Gateway {
         exchange.route = "forwarded";
         let (terms, span) = (Terms { waited, ..terms }, exchange.span.clone());
         let answer = span.around(self.take(service, head, body, terms, &mut exchange)).await;
-        self.told(answer, exchange)
+        let mut response = self.told(answer, exchange);
+        hop::tell_ending(response.headers_mut(), self.draining.is_cancelled());
+        response
     }
 
     async fn take(

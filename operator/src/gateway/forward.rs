@@ -128,7 +128,12 @@ impl Gateway {
         let mut head = hop::outward(&errand.head, &errand.target, &hop, left);
         let leg = Leg::forward(name, &mut head.headers);
         let outcome = match link.send(Request::from_parts(head, Full::new(body))).await {
-            Ok(response) => read(response).await,
+            Ok(mut response) => {
+                if hop::is_ending(response.headers_mut()) {
+                    self.peers.ends(name);
+                }
+                read(response).await
+            }
             Err(error) => Outcome::Failed(error),
         };
         let label = match outcome {

@@ -23,6 +23,9 @@ pub const WAITED_HEADER: &str = "x-kembed-waited-us";
 /// Of an answer to one: take it elsewhere, to the gateway of this name, or if that is [`ANOTHER`], to any other.
 pub const MOVED_HEADER: &str = "x-kembed-moved";
 
+/// Of an answer to one: this gateway is about to end. Its pod's readiness tells the same some seconds later.
+pub const ENDING_HEADER: &str = "x-kembed-ending";
+
 /// In place of a name.
 pub const ANOTHER: &str = "*";
 
@@ -86,6 +89,20 @@ pub fn strip(headers: &mut HeaderMap) {
 pub fn moved(headers: &HeaderMap) -> Option<Option<String>> {
     let to = headers.get(MOVED_HEADER)?.to_str().ok().filter(|to| *to != ANOTHER);
     Some(to.map(str::to_owned))
+}
+
+/// Says that this gateway is about to end, or that nobody else did.
+pub fn tell_ending(headers: &mut HeaderMap, is_ending: bool) {
+    // No pod speaks for a gateway.
+    headers.remove(ENDING_HEADER);
+    if is_ending {
+        headers.insert(ENDING_HEADER, HeaderValue::from_static("true"));
+    }
+}
+
+/// Reads and takes off what [`tell_ending`] has put on.
+pub fn is_ending(headers: &mut HeaderMap) -> bool {
+    headers.remove(ENDING_HEADER).is_some()
 }
 
 fn microseconds(time: Duration) -> Option<HeaderValue> {
@@ -196,6 +213,16 @@ mod tests {
         assert_eq!(told(None), None);
         assert_eq!(told(Some("*")), Some(None));
         assert_eq!(told(Some("gateway-2")), Some(Some("gateway-2".to_owned())));
+    }
+
+    #[test]
+    fn a_gateway_says_itself_that_it_ends() {
+        let mut headers = HeaderMap::new();
+        headers.insert(ENDING_HEADER, HeaderValue::from_static("a pod says so"));
+        tell_ending(&mut headers, false);
+        assert!(!is_ending(&mut headers));
+        tell_ending(&mut headers, true);
+        assert!(is_ending(&mut headers) && headers.is_empty());
     }
 
     proptest! {

@@ -51,6 +51,8 @@ struct Peer {
     kept: u64,
     link: Option<Link>,
     was_tried: bool,
+    /// It has said that it is about to end, which its pod may not tell yet.
+    is_ending: bool,
     _keeper: DropGuard,
 }
 
@@ -192,7 +194,7 @@ impl Peers {
         let (name, kept, ended) = (pod.name.clone(), roster.next, CancellationToken::new());
         roster.next += 1;
         let keeper = ended.clone().drop_guard();
-        let peer = Peer { pod, kept, link: None, was_tried: false, _keeper: keeper };
+        let peer = Peer { pod, kept, link: None, was_tried: false, is_ending: false, _keeper: keeper };
         roster.others.insert(name.clone(), peer);
         let peers = Arc::downgrade(self);
         let tell = move |link| {
@@ -211,8 +213,20 @@ impl Peers {
             if peer.link.is_some() != link.is_some() {
                 tracing::info!(gateway = name, connected = link.is_some(), "another gateway");
             }
-            (peer.link, peer.was_tried) = (link, true);
+            // Whoever is reached anew is another process.
+            (peer.link, peer.was_tried, peer.is_ending) = (link, true, false);
             self.count(&roster);
+        }
+        self.changed.send_replace(());
+    }
+
+    /// A gateway has said that it is about to end: it owns nothing any more.
+    pub fn ends(&self, name: &str) {
+        {
+            let mut roster = self.write();
+            let Some(peer) = roster.others.get_mut(name).filter(|peer| !peer.is_ending) else { return };
+            tracing::info!(gateway = name, "another gateway is about to end");
+            peer.is_ending = true;
         }
         self.changed.send_replace(());
     }
@@ -221,7 +235,8 @@ impl Peers {
     fn candidates<'a>(&self, roster: &'a Roster, me: &'a str) -> impl Iterator<Item = &'a str> + use<'a> {
         let own = roster.own.as_ref().is_none_or(|pod| pod.serves) && !self.draining.is_cancelled();
         let is_open = |peer: &Peer| peer.link.as_ref().is_some_and(|link| !link.is_closed());
-        let others = roster.others.iter().filter(move |(_, peer)| peer.pod.serves && is_open(peer));
+        let others =
+            roster.others.iter().filter(move |(_, peer)| peer.pod.serves && !peer.is_ending && is_open(peer));
         others.map(|(name, _)| name.as_str()).chain(own.then_some(me))
     }
 

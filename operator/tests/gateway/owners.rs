@@ -321,6 +321,21 @@ async fn gateways_may_end_one_after_the_other_under_load() {
     assert!(answered.iter().all(|&count| count > 0), "each was its owner for a while: {answered:?}");
 }
 
+/// No pod's readiness is needed for that, which changes seconds later.
+#[tokio::test]
+async fn a_gateway_that_ends_says_so_to_who_forwards_to_it() {
+    let pod = StubPod::start(4).await;
+    let fleet = Fleet::with(3, service(SERVICE), &[&pod], Drain { delay: PATIENCE, timeout: PATIENCE }).await;
+    let fleet = fleet.meet().await;
+    fleet.0[0].bench.shutdown.cancel();
+    for _ in 0..5 {
+        all_answered(&fleet.ask(&[1, 2], 2).await);
+    }
+    let moved: Vec<_> = fleet.0.iter().map(|member| member.forwarded("moved")).collect();
+    assert_eq!(moved, [0, 1, 1], "each asked it once");
+    assert_eq!(fleet.0[0].connected(), 2, "it is still there");
+}
+
 #[tokio::test]
 async fn a_gateway_that_joins_takes_what_waits_in_its_order() {
     let pod = StubPod::gated(1).await;
