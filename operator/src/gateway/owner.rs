@@ -1,7 +1,7 @@
 //! Answers requests for vectors: holds each until a pod may have it, sends it there, and elsewhere if that one fails.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, PoisonError, RwLock,
@@ -14,7 +14,9 @@ use bytes::Bytes;
 use futures::FutureExt;
 use http::{Response, request, uri::PathAndQuery};
 use hyper::body::Incoming;
-use kembed_queue::{Ask, credit::PodLoad, dispatcher, dispatcher::retry_after, figures::Figures, tally::End};
+use kembed_queue::{
+    Ask, Failure, PodId, credit::PodLoad, dispatcher, dispatcher::retry_after, figures::Figures, tally::End,
+};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep},
@@ -218,12 +220,18 @@ impl Owner {
         mut word: Word,
         underway: &mut Underway,
     ) -> Result<(Response<Incoming>, Instant), Refusal> {
-        let mut last = None;
+        let (mut last, mut unreached) = (None, BTreeSet::new());
         loop {
             let view = self.view(&asked.service)?;
             let granted = match word {
                 Ok(granted) => granted,
                 Err(why @ Ended::Moved(_)) => return Err(self.refusal(why, asked, &view)),
+                // Else it would be told that all are busy.
+                Err(Ended::Refused(dispatcher::Refusal::Expired { .. }))
+                    if last.is_none() && are_all(&view, &unreached) =>
+                {
+                    return Err(Refusal::Unreachable { tried: unreached.len() });
+                }
                 // The answer of the last pod that failed says more.
                 Err(why) => return last.ok_or_else(|| self.refusal(why, asked, &view)),
             };
@@ -249,6 +257,9 @@ impl Owner {
                 }
                 Outcome::NoCredit(load) => turn.no_credit(load),
                 Outcome::Failed(failure, answer) => {
+                    if failure == Failure::Unreached {
+                        unreached.insert(granted.pod.endpoint.id);
+                    }
                     last = answer.map(|response| (response, deadline));
                     turn.failed(failure);
                 }
@@ -370,6 +381,12 @@ fn end(refusal: &Refusal) -> End {
         Refusal::Moved { .. } => End::Cancelled,
         _ => End::Refused,
     }
+}
+
+/// Whether these are all pods that may answer.
+fn are_all(view: &View, pods: &BTreeSet<PodId>) -> bool {
+    let endpoints = view.endpoints.as_deref().unwrap_or_default();
+    !endpoints.is_empty() && endpoints.iter().all(|endpoint| pods.contains(&endpoint.id))
 }
 
 /// Refuses a request that wants the vectors of another space.

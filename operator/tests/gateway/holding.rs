@@ -255,3 +255,23 @@ async fn when_the_gateway_ends_who_waits_is_served_or_sent_elsewhere() {
     assert_eq!((answer.header("x-should-retry"), answer.header("retry-after")), (Some("true"), Some("1")));
     eventually(|| bench.server.is_finished()).await;
 }
+
+#[tokio::test]
+async fn who_waits_for_pods_that_refuse_connections_is_told_so_and_answered_if_one_comes_to() {
+    let bench = Bench::start().await;
+    let (away, seconds) = (nobody().await, Some(Duration::from_secs(1)));
+    bench.add(Service { queue_timeout: seconds, ..service("team/minilm") }, &[away, nobody().await]);
+    let answer = bench.ask(embed(BODY)).await;
+    assert_eq!(answer.status, 502);
+    let words = ("pod_unreachable", "none of the service's 2 ready pods accepted a connection");
+    let (code, message) = answer.error();
+    assert_eq!((code.as_str(), message.as_str()), words);
+    assert_eq!((answer.header("x-should-retry"), answer.header("retry-after")), (Some("true"), Some("1")));
+
+    bench.add(service("team/other"), &[away]);
+    let bench = Arc::new(bench);
+    let held = hold(&bench, post("other.team", "/v1/embeddings", BODY));
+    eventually(|| bench.waiting() == 1).await;
+    let _pod = StubPod::at(away).await;
+    assert_eq!(held.await.expect("no panic").status, 200);
+}
