@@ -4,6 +4,7 @@ use anyhow::{Context, ensure};
 use e2e::{
     TempNamespace,
     client::vectors,
+    command::{kubectl, repository},
     golden::{self, Golden, assert_right, cosine},
     service::{RERANKER, condition, minilm, of_model, with},
     with_temp_ns,
@@ -82,6 +83,29 @@ async fn the_gateway_routes_by_host_path_and_model() -> anyhow::Result<()> {
                 gateway.embed(&base, &model, &texts).await.with_context(|| format!("through {base}"))?;
             golden.iter().zip(&vectors).for_each(|(golden, vector)| assert_right(golden, vector));
         }
+        Ok(())
+    })
+    .await
+}
+
+/// As an Ingress or an HTTPRoute sends them: to the gateway's Service, by path, with the host that the client asked for.
+#[tokio::test]
+async fn under_a_foreign_host_the_path_leads_there() -> anyhow::Result<()> {
+    with_temp_ns(|ns| async move {
+        ready(&ns).await?;
+        let golden = &some_golden()?[0];
+        let body = json!({"model": "any", "input": golden.text}).to_string();
+        let path = format!("{}/minilm/v1/embeddings", ns.name);
+        let url = format!("http://kembed-gateway.kembed-system/{path}");
+        let args = ["--fail-with-body", "--header", "Host: vectors.example.com", "--json", &body, &url];
+        assert_right(golden, &vectors(&ns.curl(&args).await?)?[0]);
+        let foreign = format!("http://vectors.example.com/{}/minilm", ns.name);
+        let vector = &ns.kembed.gateway.embed(&foreign, "any", &[&golden.text]).await?[0];
+        assert_right(golden, vector);
+
+        // What the API server takes, and nothing in it that it does not know.
+        let sample = repository("docs/samples/ingress.yaml");
+        kubectl(&["apply", "--dry-run=server", "--validate=strict", "--filename", &sample]).await?;
         Ok(())
     })
     .await
