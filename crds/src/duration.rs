@@ -1,6 +1,6 @@
 //! Durations as Kubernetes writes them.
 
-use std::{borrow::Cow, time};
+use std::{borrow::Cow, fmt, time};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,12 @@ impl Duration {
             rest = &rest[unit_end..];
         }
         if parts == 0 { Err(invalid()) } else { Ok(total) }
+    }
+}
+
+impl fmt::Display for Duration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

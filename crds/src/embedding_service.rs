@@ -49,6 +49,9 @@ const PIN_IS_THE_RECORD: &str = "!has(self.status) || !has(self.status.space) ||
     printcolumn(name = "Desired", type_ = "integer", json_path = ".spec.replicas"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Min", type_ = "integer", json_path = ".spec.scaling.minReplicas", priority = 1),
+    printcolumn(name = "Max", type_ = "integer", json_path = ".spec.scaling.maxReplicas", priority = 1),
+    printcolumn(name = "Scaling", type_ = "string", json_path = ".status.scaling.reason", priority = 1),
     printcolumn(name = "URL", type_ = "string", json_path = ".status.url", priority = 1),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.space.revision", priority = 1),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')")
@@ -73,9 +76,8 @@ pub struct EmbeddingServiceSpec {
     #[x_kube(validation = Rule::new("self >= 0").message("replicas counts pods: write 0 or more"))]
     pub replicas: i32,
 
-    /// The objective that the count is meant to keep, and its bounds. Of all this, this version does two things: it keeps
-    /// `replicas` within the bounds, and makes it 1 when somebody asks for vectors while it is 0, and who asks waits for that
-    /// pod. The rest is checked but not acted on.
+    /// The objective that the count is meant to keep, and its bounds. With it kembed writes `replicas`, and nobody else
+    /// should. When somebody asks for vectors while it is 0, it becomes 1, and who asks waits for that pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<Scaling>,
 

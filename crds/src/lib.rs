@@ -27,7 +27,7 @@ pub use model::{
 };
 pub use pod_template::PodTemplate;
 pub use rollout::Rollout;
-pub use scaling::{Latency, Scaling};
+pub use scaling::{Latency, Scaling, Tuning};
 pub use status::{EmbeddingServiceStatus, ScalingStatus, SpaceStatus};
 pub use traffic::{ApiKey, Traffic};
 

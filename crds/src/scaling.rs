@@ -1,6 +1,7 @@
 //! The objective that the replica count is meant to keep, and its bounds.
 
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Duration;
@@ -36,6 +37,21 @@ pub struct Scaling {
     #[serde(default = "five_minutes")]
     #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("scaleToZeroAfter must be longer than zero, as in 5m"))]
     pub scale_to_zero_after: Duration,
+
+    /// Whether kembed tunes how it scales this service, by what would have been better in the last hour. It never leaves the
+    /// bounds.
+    #[serde(default)]
+    pub tuning: Tuning,
+}
+
+/// Whether kembed tunes how it scales a service.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tuning {
+    /// It does.
+    #[default]
+    Auto,
+    /// It stays as it is at first.
+    Off,
 }
 
 /// A latency objective: the given share of requests is answered within the target.

@@ -13,8 +13,8 @@ pub struct EmbeddingServiceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// Ready, Progressing, ModelAvailable, SpaceConsistent, CapacityAvailable and, with an accelerator,
-    /// AcceleratorVerified.
+    /// Ready, Progressing, ModelAvailable, SpaceConsistent, CapacityAvailable, with a latency objective ObjectiveAttainable
+    /// and, with an accelerator, AcceleratorVerified.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

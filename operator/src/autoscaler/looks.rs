@@ -4,19 +4,18 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kembed_queue::fleet::{Fleet, Step};
-use kembed_scaling::Reason;
 
 use super::{
     Autoscaler,
     activation::Activations,
     change::Change,
-    plan::{Facts, Judge, Look, Plan, Seen},
+    plan::{Explained, Facts, Judge, Look, Plan, Seen},
     starting::PodSeen,
     write::find,
 };
@@ -29,20 +28,31 @@ const TOLD: usize = 10;
 /// Looks from one time that what is gone is forgotten to the next.
 const SWEEP: u32 = 60;
 
+/// Microseconds that one tuning of a service may take on a machine that is not slow: nothing else is decided meanwhile.
+const TUNING: u32 = 20_000;
+
+/// From one tuning of a service to its next, at least.
+const TUNED_EACH: Duration = Duration::from_secs(60);
+
+/// Tuning takes one of so many parts of a core.
+const TUNING_PART: u32 = 20;
+
 /// What looking takes.
 pub struct Looks<J> {
     /// What is decided.
     pub plan: Plan<J>,
     autoscaler: Autoscaler,
     /// Reasons that wait to be told.
-    untold: VecDeque<(String, Reason)>,
+    untold: VecDeque<(String, Explained)>,
     looks: u32,
+    /// When the next service may be tuned.
+    tunes: Instant,
 }
 
 impl<J: Judge> Looks<J> {
     /// Has looked at nothing yet.
     pub fn new(autoscaler: Autoscaler, now: Instant) -> Self {
-        Self { plan: Plan::new(now), autoscaler, untold: VecDeque::new(), looks: 0 }
+        Self { plan: Plan::new(now), autoscaler, untold: VecDeque::new(), looks: 0, tunes: now }
     }
 
     /// Looks at all services, and returns what is to be written.
@@ -50,7 +60,7 @@ impl<J: Judge> Looks<J> {
         let step = fleet.step(now).ok();
         let concerned = self.concerned(step.as_ref(), fleet, activations, now);
         let mut pods = self.pods(&concerned, now);
-        let mut changes = Vec::new();
+        let (mut changes, mut needs) = (Vec::new(), BTreeMap::new());
         for (service, Concerned { seen, wanted }) in &concerned {
             let facts = Facts {
                 pods: pods.remove(service).unwrap_or_default(),
@@ -63,14 +73,19 @@ impl<J: Judge> Looks<J> {
                 wanted: *wanted,
                 busy: activations.is_writing(service),
             };
-            let Look { change, explained, .. } = self.plan.look(service, seen, &facts, now);
-            self.untold.extend(explained.map(|reason| (service.clone(), reason)));
+            let Look { decision, change, explained } = self.plan.look(service, seen, &facts, now);
+            if explained != Explained::default() {
+                self.untold.push_back((service.clone(), explained));
+            }
             changes.extend(change);
+            needs.insert(service.clone(), decision);
         }
         self.tell();
         self.sweep(now);
+        self.tune(concerned.keys(), now);
         let metrics = &self.autoscaler.writer.metrics;
         metrics.knows(step.is_some());
+        metrics.needs.set(needs);
         metrics.looked(concerned.len(), super::now().saturating_duration_since(now));
         changes
     }
@@ -114,8 +129,23 @@ impl<J: Judge> Looks<J> {
     }
 
     fn tell(&mut self) {
-        for (service, reason) in self.untold.drain(..self.untold.len().min(TOLD)) {
-            self.autoscaler.writer.decisions.explain(&service, reason, Timestamp::now());
+        for (service, explained) in self.untold.drain(..self.untold.len().min(TOLD)) {
+            self.autoscaler.writer.decisions.explain(&service, explained, Timestamp::now());
+        }
+    }
+
+    /// Tunes one service, and then none for so long that it took a small part of the time.
+    fn tune<'a>(&mut self, among: impl Iterator<Item = &'a String>, now: Instant) {
+        if now < self.tunes {
+            return;
+        }
+        let Some((service, tuned)) = self.plan.tune(among, TUNING, TUNED_EACH, now) else { return };
+        let took = super::now().saturating_duration_since(now);
+        self.tunes = now + took * TUNING_PART;
+        self.autoscaler.writer.metrics.tuned(tuned.is_some(), took);
+        if let Some(how) = tuned {
+            tracing::info!(service, how, "tuned how a service scales");
+            tokio::spawn(self.autoscaler.writer.clone().tell(service.clone(), "Tuned", how));
         }
     }
 

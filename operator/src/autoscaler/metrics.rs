@@ -14,6 +14,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::needs::Needs;
+
 /// How an attempt to write a count ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Outcome {
@@ -31,6 +33,11 @@ struct WriteLabels {
     outcome: Outcome,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TuningLabel {
+    outcome: &'static str,
+}
+
 /// Metrics of the autoscaler. Clones count together.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -42,6 +49,10 @@ pub struct Metrics {
     wake_seconds: Histogram,
     look_seconds: Histogram,
     looked_at: Gauge,
+    tunings: Family<TuningLabel, Counter>,
+    tuning_seconds: Counter<f64, AtomicU64>,
+    /// What was decided in the last look.
+    pub needs: Needs,
 }
 
 impl Metrics {
@@ -58,6 +69,9 @@ impl Metrics {
             // 0.1 ms to 0.8 s.
             look_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 14)),
             looked_at: Gauge::default(),
+            tunings: Family::default(),
+            tuning_seconds: Counter::default(),
+            needs: Needs::default(),
         };
         let m = metrics.clone();
         registry.register("kembed_autoscaler_gateways", "Gateways whose load is followed", m.gateways);
@@ -88,6 +102,17 @@ impl Metrics {
             "Services that were looked at, for something happens to them",
             m.looked_at,
         );
+        registry.register(
+            "kembed_autoscaler_tunings",
+            "Searches for a better way to scale a service, by whether one was found",
+            m.tunings,
+        );
+        registry.register(
+            "kembed_autoscaler_tuning_seconds",
+            "Time spent on these searches",
+            m.tuning_seconds,
+        );
+        registry.register_collector(Box::new(m.needs));
         metrics
     }
 
@@ -123,6 +148,13 @@ impl Metrics {
     pub fn looked(&self, services: usize, took: Duration) {
         self.looked_at.set(i64::try_from(services).unwrap_or(i64::MAX));
         self.look_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A better way to scale a service was looked for so long, and found or not.
+    pub fn tuned(&self, found: bool, took: Duration) {
+        let outcome = if found { "changed" } else { "kept" };
+        self.tunings.get_or_create(&TuningLabel { outcome }).inc();
+        self.tuning_seconds.inc_by(took.as_secs_f64());
     }
 }
 

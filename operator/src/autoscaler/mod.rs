@@ -7,6 +7,7 @@ pub mod activation;
 pub mod change;
 pub mod decisions;
 pub mod metrics;
+pub mod needs;
 pub mod plan;
 pub mod settings;
 pub mod sightings;
@@ -28,7 +29,7 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use k8s_openapi::api::core::v1::Pod;
 use kembed_crds::EmbeddingService;
 use kembed_queue::fleet::Fleet;
-use kembed_scaling::{Reason, core::Scaler};
+use kembed_scaling::{Reason, Scaler};
 use kube::runtime::reflector::Store;
 use tokio::{
     sync::mpsc,

@@ -8,9 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kembed_crds::EmbeddingService;
+use kembed_crds::{
+    EmbeddingService, ScalingStatus,
+    conditions::{ConditionType, Reason as ConditionReason},
+};
 use kembed_queue::report::{Counts, Level};
-use kembed_scaling::{Decision, Observation, Reason, Settings, Speed, core::Scaler};
+use kembed_scaling::{Decision, Observation, Reason, Scaler, Settings, Speed};
 
 use super::{
     change::{Change, Written, is_later},
@@ -35,6 +38,9 @@ pub trait Judge {
 
     /// The count that the service should have now.
     fn decide(&mut self, seen: &Observation) -> Decision;
+
+    /// Tunes itself, in about so many microseconds, and tells how if it did.
+    fn tune(&mut self, budget: u32) -> Option<String>;
 }
 
 impl Judge for Scaler {
@@ -43,11 +49,15 @@ impl Judge for Scaler {
     }
 
     fn set(&mut self, settings: Settings) {
-        Self::set(self, settings);
+        self.set(settings);
     }
 
     fn decide(&mut self, seen: &Observation) -> Decision {
-        Self::decide(self, seen)
+        self.decide(seen)
+    }
+
+    fn tune(&mut self, budget: u32) -> Option<String> {
+        self.tune(budget).map(|tuning| tuning.to_string())
     }
 }
 
@@ -62,6 +72,19 @@ pub struct Seen {
     pub version: String,
     /// What its status says why.
     pub told: Option<Reason>,
+    /// Whether its status says that the objective can be kept.
+    pub told_attainable: Option<bool>,
+    /// What who orders nodes says of one for a pod that waits for it: whether one comes.
+    pub node_comes: Option<bool>,
+}
+
+/// Whether some count can keep the objective.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attainable {
+    /// Some can, as far as is known.
+    Yes,
+    /// None can, for a request alone takes as long as this.
+    No(Duration),
 }
 
 /// What is known of a service at one moment.
@@ -89,7 +112,25 @@ pub struct Look {
     /// What is to be written.
     pub change: Option<Change>,
     /// What the status is to say from now on, though the count stays.
-    pub explained: Option<Reason>,
+    pub explained: Explained,
+}
+
+/// What a status is to say from now on; `None` where it says it already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Explained {
+    /// Why the count is what it is.
+    pub reason: Option<Reason>,
+    /// Whether some count can keep the objective.
+    pub attainable: Option<Attainable>,
+}
+
+/// What was decided for a service.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decided {
+    /// Why the count is what it is.
+    pub scaling: Option<ScalingStatus>,
+    /// Whether some count can keep the objective.
+    pub attainable: Option<Attainable>,
 }
 
 /// All services that scale and were looked at.
@@ -108,7 +149,9 @@ struct Entry<J> {
     floor: Floor,
     write: Write,
     told: Option<Reason>,
+    told_attainable: Option<bool>,
     looked: Instant,
+    tuned: Instant,
     /// Whether something happened when it was last known what happens.
     active: bool,
 }
@@ -129,12 +172,31 @@ impl Seen {
     pub fn of(object: &EmbeddingService) -> Option<Self> {
         let scaling =
             object.spec.scaling.as_ref().filter(|_| object.metadata.deletion_timestamp.is_none())?;
-        let told = object.status.as_ref().and_then(|status| status.scaling.as_ref());
+        let status = object.status.as_ref();
+        let told = status.and_then(|status| status.scaling.as_ref());
+        let condition = |type_: ConditionType| {
+            let mut conditions = status.into_iter().flat_map(|status| &status.conditions);
+            conditions.find(|condition| condition.type_ == type_.as_str())
+        };
+        let capacity = condition(ConditionType::CapacityAvailable);
+        let node_comes = match capacity.and_then(|condition| ConditionReason::parse(&condition.reason)) {
+            Some(ConditionReason::NodeOrdered) => Some(true),
+            Some(ConditionReason::CapacityRefused) => Some(false),
+            _ => None,
+        };
         Some(Self {
             settings: settings(scaling),
             replicas: u32::try_from(object.spec.replicas).unwrap_or(0),
             version: object.metadata.resource_version.clone()?,
             told: told.and_then(|told| Reason::parse(&told.reason)),
+            told_attainable: condition(ConditionType::ObjectiveAttainable).and_then(|condition| {
+                match condition.status.as_str() {
+                    "True" => Some(true),
+                    "False" => Some(false),
+                    _ => None,
+                }
+            }),
+            node_comes,
         })
     }
 }
@@ -164,6 +226,8 @@ impl<J: Judge> Plan<J> {
         entry.learn(seen, facts);
         let count = entry.write.count(seen);
         let mut observation = entry.observe(count, facts, began, now);
+        let pods = &mut observation.pods;
+        pods.no_capacity = seen.node_comes.map_or(pods.no_capacity, |comes| !comes);
         if let Some(slept) = entry.slept(&observation, facts, now) {
             entry.judge.decide(&slept);
         }
@@ -179,14 +243,17 @@ impl<J: Judge> Plan<J> {
             to,
             reason,
         });
-        let explained = (to == count && entry.told != Some(reason)).then_some(reason);
         if change.is_some() {
             entry.write = Write::Running;
+            entry.told = Some(reason);
             entry.starting.ask(to, now);
         }
-        if change.is_some() || explained.is_some() {
-            entry.told = Some(reason);
-        }
+        let explained = Explained {
+            reason: (to == count)
+                .then_some(reason)
+                .filter(|reason| entry.told.replace(*reason) != Some(*reason)),
+            attainable: entry.attainable(&decision, &observation),
+        };
         Look { decision, change, explained }
     }
 
@@ -199,6 +266,25 @@ impl<J: Judge> Plan<J> {
                 Written::No => Write::Failed(change.version.clone(), now),
             };
         }
+    }
+
+    /// Tunes the service among these that was tuned longest ago, in about so many microseconds, unless that was less than
+    /// `period` ago.
+    pub fn tune<'a>(
+        &mut self,
+        among: impl Iterator<Item = &'a String>,
+        budget: u32,
+        period: Duration,
+        now: Instant,
+    ) -> Option<(&'a String, Option<String>)> {
+        let tuned = |service: &&String| self.services.get(*service).map(|entry| entry.tuned);
+        let next = among.filter(|service| tuned(service).is_some()).min_by_key(tuned)?;
+        let entry = self.services.get_mut(next)?;
+        if now.saturating_duration_since(entry.tuned) < period {
+            return None;
+        }
+        entry.tuned = now;
+        Some((next, entry.judge.tune(budget)))
     }
 
     /// Forgets services that do not scale any more, and those to which nothing happened for long.
@@ -219,7 +305,9 @@ impl<J: Judge> Entry<J> {
             floor: Floor::default(),
             write: Write::Idle,
             told: seen.told,
+            told_attainable: seen.told_attainable,
             looked: now,
+            tuned: now,
             active: true,
         }
     }
@@ -244,6 +332,14 @@ impl<J: Judge> Entry<J> {
             pods: self.starting.look(count, &facts.pods, now),
             speed: Speed { rate: self.rate, start: self.starting.takes(), floor: self.floor.known() },
         }
+    }
+
+    /// Whether some count can keep the objective, if that is known and was not told.
+    fn attainable(&mut self, decision: &Decision, observation: &Observation) -> Option<Attainable> {
+        let known = observation.speed.floor.map(|_| Attainable::Yes);
+        let attainable = decision.unattainable.map(Attainable::No).or(known)?;
+        let told = Some(attainable == Attainable::Yes);
+        (std::mem::replace(&mut self.told_attainable, told) != told).then_some(attainable)
     }
 
     /// The look that was left out, if nothing happened for a while: what happens now came all at its end.
@@ -338,7 +434,12 @@ mod tests {
         fn decide(&mut self, seen: &Observation) -> Decision {
             self.shown.push(seen.clone());
             let replicas = self.replicas.unwrap_or(seen.pods.wanted);
-            Decision { replicas, reason: Reason::Steady, terms: Terms::default(), unattainable: None }
+            let unattainable = seen.speed.floor.filter(|floor| *floor > S);
+            Decision { replicas, reason: Reason::Steady, terms: Terms::default(), unattainable }
+        }
+
+        fn tune(&mut self, budget: u32) -> Option<String> {
+            Some(format!("for {budget}"))
         }
     }
 
@@ -356,7 +457,14 @@ mod tests {
             let scaling = serde_json::json!({"minReplicas": min, "maxReplicas": max});
             let scaling = serde_json::from_value(scaling).expect("a spec");
             let (settings, now) = (settings(&scaling), Instant::now());
-            let seen = Seen { settings, replicas, version: "7".into(), told: None };
+            let seen = Seen {
+                settings,
+                replicas,
+                version: "7".into(),
+                told: None,
+                told_attainable: None,
+                node_comes: None,
+            };
             let mut world = Self { plan: Plan::new(now), seen, facts: Facts::default(), now };
             world.happens(0);
             world.pods(replicas);
@@ -518,6 +626,31 @@ mod tests {
     }
 
     #[test]
+    fn who_orders_nodes_is_believed() {
+        let mut world = World::new(0, 8, 1);
+        let waiting = PodSeen {
+            uid: "w".into(),
+            stands: Stands::Waiting,
+            seen: world.now,
+            ready: None,
+            waited: Some(world.now),
+        };
+        world.facts.pods.push(waiting);
+        let none_comes = |world: &mut World| {
+            world.look();
+            world.shown().last().expect("a look").pods.no_capacity
+        };
+        assert!(!none_comes(&mut world));
+        world.seen.node_comes = Some(false);
+        assert!(none_comes(&mut world), "it says that none can come");
+        world.now += 600 * S;
+        world.seen.node_comes = Some(true);
+        assert!(!none_comes(&mut world), "it says that one comes, however long that takes");
+        world.seen.node_comes = None;
+        assert!(none_comes(&mut world), "nobody says anything, for minutes");
+    }
+
+    #[test]
     fn the_speed_of_pods_that_are_gone_is_remembered() {
         let mut world = World::new(0, 8, 1);
         world.facts.rates = vec![900, 1100];
@@ -541,13 +674,47 @@ mod tests {
         let mut world = World::new(0, 8, 1);
         let explained = |world: &mut World| {
             world.now += S;
-            world.plan.look(NAME, &world.seen, &world.facts, world.now).explained
+            world.plan.look(NAME, &world.seen, &world.facts, world.now).explained.reason
         };
         assert_eq!(explained(&mut world), Some(Reason::Steady));
         assert_eq!(explained(&mut world), None);
         let mut next = World::new(0, 8, 1);
         next.seen.told = Some(Reason::Steady);
         assert_eq!(explained(&mut next), None);
+    }
+
+    #[test]
+    fn that_no_count_keeps_the_objective_is_told_once() {
+        let mut world = World::new(0, 8, 1);
+        let mut slow = Counts { arrived: 20, answered: 20, ..Counts::default() };
+        (0..20).for_each(|_| slow.latencies.interactive.observe(2 * S));
+        let told = |world: &mut World| {
+            world.now += S;
+            world.plan.look(NAME, &world.seen, &world.facts, world.now).explained.attainable
+        };
+        world.facts.counted = Some((Counts::default(), 5 * S));
+        assert_eq!(told(&mut world), None, "nothing was measured");
+        world.facts.counted = Some((slow, S));
+        let shortest = Duration::from_millis(1792);
+        assert_eq!(told(&mut world), Some(Attainable::No(shortest)));
+        assert_eq!(told(&mut world), None);
+        slow.latencies.interactive.observe(S / 10);
+        world.facts.counted = Some((slow, S));
+        assert_eq!(told(&mut world), Some(Attainable::Yes));
+    }
+
+    #[test]
+    fn services_are_tuned_in_turn() {
+        let mut world = World::new(0, 8, 1);
+        let names = ["a".to_owned(), "b".to_owned(), "never-looked-at".to_owned()];
+        for name in &names[..2] {
+            world.plan.look(name, &world.seen, &world.facts, world.now);
+        }
+        let mut tune = |now| world.plan.tune(names.iter(), 7, 60 * S, now).map(|(name, _)| name.as_str());
+        let t = world.now;
+        assert_eq!([tune(t), tune(t + 59 * S)], [None, None]);
+        assert_eq!([tune(t + 60 * S), tune(t + 60 * S), tune(t + 60 * S)], [Some("a"), Some("b"), None]);
+        assert_eq!(tune(t + 120 * S), Some("a"));
     }
 
     #[test]

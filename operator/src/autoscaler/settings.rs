@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kembed_crds::{Latency, Scaling};
+use kembed_crds::{Latency, Scaling, Tuning};
 use kembed_scaling::{Objective, Settings};
 
 /// The settings in a spec. What another version stored and this one cannot read is as if it were left out.
@@ -14,7 +14,7 @@ pub fn settings(scaling: &Scaling) -> Settings {
         queue_depth: count(scaling.queue_depth).max(1),
         objective: scaling.latency.as_ref().and_then(objective),
         zero_after: scaling.scale_to_zero_after.parse().unwrap_or(Duration::from_secs(300)),
-        tunes: false,
+        tunes: scaling.tuning == Tuning::Auto,
     }
 }
 
@@ -45,16 +45,16 @@ mod tests {
             queue_depth: 16,
             objective: None,
             zero_after: Duration::from_secs(300),
-            tunes: false,
+            tunes: true,
         };
         assert_eq!(read(json!({})), expected);
     }
 
     #[test]
     fn an_objective_is_a_share_and_a_target() {
-        let read = read(json!({"latency": {"percentile": 99, "target": "1s500ms"}}));
+        let read = read(json!({"latency": {"percentile": 99, "target": "1s500ms"}, "tuning": "Off"}));
         let target = Duration::from_millis(1500);
-        assert_eq!(read.objective, Some(Objective { share: 0.99, target }));
+        assert_eq!((read.objective, read.tunes), (Some(Objective { share: 0.99, target }), false));
     }
 
     /// Stored before a rule existed, or by a version with other rules.

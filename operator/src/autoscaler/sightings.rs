@@ -69,7 +69,9 @@ fn stands(pod: &Pod) -> Option<Stands> {
     match pods::state(pod, &[]) {
         PodState::Gone => None,
         PodState::Ready => Some(Stands::Ready),
-        PodState::Unschedulable(_) => Some(Stands::Waiting),
+        PodState::Unschedulable(_) | PodState::NodeOrdered(_) | PodState::CapacityRefused(_) => {
+            Some(Stands::Waiting)
+        }
         PodState::Hindered(_) => Some(Stands::Failing),
         PodState::Starting | PodState::Running => Some(Stands::Starting),
     }

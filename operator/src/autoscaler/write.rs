@@ -78,7 +78,8 @@ impl Writer {
         if outcome == Outcome::Written {
             let Change { service, from, to, reason, .. } = &change;
             tracing::info!(service, from, to, reason = reason.as_str(), ?after, "changed a count");
-            tokio::spawn(self.tell(change.clone()));
+            let note = format!("spec.replicas {from} -> {to}: {}", reason.meaning());
+            tokio::spawn(self.tell(service.clone(), reason.as_str(), note));
         }
         (change, written)
     }
@@ -97,17 +98,12 @@ impl Writer {
     }
 
     /// An event that cannot be published is only logged: the status says the same.
-    async fn tell(self, change: Change) {
-        let Some(object) = find(&self.services, &change.service) else { return };
+    pub async fn tell(self, service: String, reason: &'static str, note: String) {
+        let Some(object) = find(&self.services, &service) else { return };
         let event = Event {
             type_: EventType::Normal,
-            reason: change.reason.as_str().into(),
-            note: Some(format!(
-                "spec.replicas {} -> {}: {}",
-                change.from,
-                change.to,
-                change.reason.meaning()
-            )),
+            reason: reason.into(),
+            note: Some(note),
             action: "Scale".into(),
             secondary: None,
         };

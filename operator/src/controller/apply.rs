@@ -273,19 +273,31 @@ mod tests {
         assert!(matches!(refusal(serde_json::json!({"code": 409})), ApplyError::Failed { .. }));
     }
 
-    /// An API server, by path of the object.
+    /// An API server.
     #[derive(Clone, Default)]
-    struct Api(Arc<Mutex<(BTreeMap<String, Value>, Vec<Method>)>>);
+    struct Api(Arc<Mutex<Stored>>);
+
+    #[derive(Default)]
+    struct Stored {
+        /// By path.
+        objects: BTreeMap<String, Value>,
+        /// Of the requests that came.
+        asked: Vec<Method>,
+    }
 
     impl Api {
+        fn stored(&self) -> MutexGuard<'_, Stored> {
+            self.0.lock().expect("no panic")
+        }
+
         async fn answer(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
             let (head, body) = request.into_parts();
             let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-            let mut stored = self.0.lock().expect("no panic");
-            stored.1.push(head.method.clone());
+            let mut stored = self.stored();
+            stored.asked.push(head.method.clone());
             let mut path = head.uri.path().to_owned();
             let (status, answer) = if head.method == Method::GET {
-                let found = stored.0.get(&path).cloned();
+                let found = stored.objects.get(&path).cloned();
                 found.map_or(
                     (404, json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404})),
                     |found| (200, found),
@@ -295,11 +307,11 @@ mod tests {
                 if head.method == Method::POST {
                     path = format!("{path}/{}", object["metadata"]["name"].as_str().expect("a name"));
                 }
-                let next = stored.1.len().to_string();
+                let next = stored.asked.len().to_string();
                 object["metadata"]["uid"] = path.clone().into();
                 object["metadata"]["resourceVersion"] = next.into();
                 object["metadata"]["generation"] = 1.into();
-                stored.0.insert(path, object.clone());
+                stored.objects.insert(path, object.clone());
                 (200, object)
             };
             let mut response = Response::new(Body::from(answer.to_string().into_bytes()));
@@ -309,7 +321,7 @@ mod tests {
 
         /// How many requests came since the last time, and how many of them were writes.
         fn asked(&self) -> (usize, usize) {
-            let methods = std::mem::take(&mut self.0.lock().expect("no panic").1);
+            let methods = std::mem::take(&mut self.stored().asked);
             (methods.len(), methods.iter().filter(|method| **method != Method::GET).count())
         }
     }
@@ -346,7 +358,7 @@ mod tests {
 
         /// The watch tells of the Deployment, as it is stored but for this.
         fn see(&mut self, change: impl FnOnce(&mut Deployment)) {
-            let stored = self.api.0.lock().expect("no panic").0.clone();
+            let stored = self.api.stored().objects.clone();
             let found =
                 stored.into_iter().find(|(path, _)| path.contains("/deployments/")).expect("it was made");
             let mut deployment: Deployment = serde_json::from_value(found.1).expect("a Deployment");
@@ -388,11 +400,8 @@ mod tests {
     async fn an_object_of_somebody_else_is_not_written_to_though_ours_was_there() {
         let world = World::new();
         world.apply().await;
-        let mut stored = world.api.0.lock().expect("no panic");
-        for object in stored.0.values_mut() {
-            object["metadata"]["ownerReferences"] = json!([]);
-        }
-        drop(stored);
+        let disown = |object: &mut Value| object["metadata"]["ownerReferences"] = json!([]);
+        world.api.stored().objects.values_mut().for_each(disown);
         world.api.asked();
         let objects = build::build(&validate(&world.service).expect("valid"), &config());
         let (memory, deployments) = (Mutex::default(), world.deployments.as_reader());

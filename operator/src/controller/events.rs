@@ -57,6 +57,8 @@ fn is_warning(reason: &str) -> bool {
                 | Reason::Loaded
                 | Reason::Recorded
                 | Reason::Scheduled
+                | Reason::Attainable
+                | Reason::NodeOrdered
         )
     )
 }

@@ -46,7 +46,7 @@ pub async fn pods(
     let mut observed = Vec::with_capacity(found.len());
     for (pod, space) in found.iter().zip(spaces) {
         let mut state = pods::state(pod, &[]);
-        if state == PodState::Starting {
+        if state == PodState::Starting || state.waits_for_node() {
             state = pods::state(pod, &events_about(client, pod).await);
         }
         observed.push(ObservedPod { name: pod.name_any(), state, space });

@@ -29,6 +29,10 @@ pub enum PodState {
     Gone,
     /// It waits for a node, and no node takes it.
     Unschedulable(String),
+    /// It waits for a node, and one was ordered for it.
+    NodeOrdered(String),
+    /// It waits for a node, and who orders nodes says that none can come.
+    CapacityRefused(String),
     /// It has a node, but something keeps it from running.
     Hindered(Hindrance),
     /// It is on its way.
@@ -39,7 +43,15 @@ pub enum PodState {
     Ready,
 }
 
-/// Reads a pod. `events` are those about it; they tell why volumes are not mounted, which the pod itself does not say.
+impl PodState {
+    /// Whether it waits for a node.
+    pub fn waits_for_node(&self) -> bool {
+        matches!(self, Self::Unschedulable(_) | Self::NodeOrdered(_) | Self::CapacityRefused(_))
+    }
+}
+
+/// Reads a pod. `events` are those about it; they tell why volumes are not mounted and whether a node comes, which the pod
+/// itself does not say.
 pub fn state(pod: &Pod, events: &[Event]) -> PodState {
     let status = pod.status.clone().unwrap_or_default();
     let ended = matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
@@ -49,7 +61,8 @@ pub fn state(pod: &Pod, events: &[Event]) -> PodState {
     let conditions = status.conditions.unwrap_or_default();
     let condition = |type_: &str| conditions.iter().find(|condition| condition.type_ == type_);
     if let Some(unscheduled) = condition("PodScheduled").filter(|condition| condition.status == "False") {
-        return PodState::Unschedulable(unscheduled.message.clone().unwrap_or_default());
+        let message = unscheduled.message.clone().unwrap_or_default();
+        return node_word(events).unwrap_or(PodState::Unschedulable(message));
     }
     if condition("Ready").is_some_and(|condition| condition.status == "True") {
         return PodState::Ready;
@@ -128,6 +141,35 @@ fn reason(reason: FailureReason) -> Reason {
     }
 }
 
+/// Who orders nodes, as it calls itself in events.
+const KARPENTER: &str = "karpenter";
+
+/// The latest word on a node for the pod, of Karpenter or of the Cluster Autoscaler, if either is there.
+fn node_word(events: &[Event]) -> Option<PodState> {
+    let said = |event: &Event| {
+        let message = event.message.clone().unwrap_or_default();
+        let source = event.source.as_ref().and_then(|source| source.component.as_deref());
+        let is_karpenter = [source, event.reporting_component.as_deref()].contains(&Some(KARPENTER));
+        match event.reason.as_deref()? {
+            "TriggeredScaleUp" => Some(PodState::NodeOrdered(message)),
+            "Nominated" if is_karpenter => Some(PodState::NodeOrdered(message)),
+            "NotTriggerScaleUp" => Some(PodState::CapacityRefused(message)),
+            // The scheduler has events of this name too.
+            "FailedScheduling" if is_karpenter => Some(PodState::CapacityRefused(message)),
+            _ => None,
+        }
+    };
+    let words = events.iter().filter_map(|event| Some((when(event), said(event)?)));
+    words.max_by_key(|(when, _)| *when).map(|(_, word)| word)
+}
+
+/// When an event happened last.
+fn when(event: &Event) -> Option<jiff::Timestamp> {
+    let repeated = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref());
+    let repeated = repeated.or(event.event_time.as_ref()).map(|time| time.0);
+    event.last_timestamp.as_ref().map(|time| time.0).or(repeated)
+}
+
 /// What the kubelet says when it has not yet heard of a Secret or ConfigMap that is there: it passes by itself.
 const NOT_YET_HEARD: &str = "failed to sync";
 
@@ -137,9 +179,7 @@ fn mount_failure(events: &[Event]) -> Option<Hindrance> {
         let message = event.message.as_deref().unwrap_or_default();
         event.reason.as_deref() == Some("FailedMount") && !message.contains(NOT_YET_HEARD)
     };
-    let event = events.iter().filter(lasting).max_by_key(|event| {
-        event.last_timestamp.clone().map(|time| time.0).or(event.event_time.clone().map(|time| time.0))
-    })?;
+    let event = events.iter().filter(lasting).max_by_key(|event| when(event))?;
     let message = event.message.clone().unwrap_or_default();
     let credentials = message.contains(&format!("\"{CREDENTIALS_VOLUME}\"")) && message.contains("not found");
     let reason = if credentials { Reason::CredentialsNotFound } else { Reason::VolumeNotMounted };
@@ -184,6 +224,35 @@ mod tests {
         let conditions = json!([{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]);
         let pod = pod(json!({"phase": "Pending", "conditions": conditions}));
         assert_eq!(state(&pod, &[]), PodState::Unschedulable(message.into()));
+    }
+
+    #[test]
+    fn who_orders_nodes_has_the_last_word() {
+        let conditions = json!([{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]);
+        let pod = pod(json!({"phase": "Pending", "conditions": conditions}));
+        let word = |reason: &str, component: &str, second: u32| -> Event {
+            serde_json::from_value(json!({"metadata": {}, "involvedObject": {}, "reason": reason,
+                "source": {"component": component}, "message": reason,
+                "lastTimestamp": format!("2026-01-01T00:00:{second:02}Z")}))
+            .expect("an event")
+        };
+        let ordered = |reason: &str| PodState::NodeOrdered(reason.into());
+        let refused = |reason: &str| PodState::CapacityRefused(reason.into());
+        let scheduler = word("FailedScheduling", "default-scheduler", 9);
+        assert_eq!(
+            state(&pod, std::slice::from_ref(&scheduler)),
+            PodState::Unschedulable("0/1 nodes".into())
+        );
+        let no = word("NotTriggerScaleUp", "cluster-autoscaler", 1);
+        let yes = word("TriggeredScaleUp", "cluster-autoscaler", 2);
+        assert_eq!(state(&pod, &[no.clone(), scheduler.clone()]), refused("NotTriggerScaleUp"));
+        assert_eq!(state(&pod, &[yes, no]), ordered("TriggeredScaleUp"));
+        let nominated = word("Nominated", KARPENTER, 3);
+        assert_eq!(state(&pod, &[nominated.clone(), scheduler]), ordered("Nominated"));
+        assert_eq!(
+            state(&pod, &[nominated, word("FailedScheduling", KARPENTER, 4)]),
+            refused("FailedScheduling")
+        );
     }
 
     #[test]

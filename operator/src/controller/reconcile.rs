@@ -104,11 +104,13 @@ async fn run(object: &EmbeddingService, context: &Context) -> Result<(Action, Op
         Err(MakeError::Again(error)) => return Err(Error::Apply(error)),
     };
     let pods = observe::pods(&context.client, &context.pods, &context.infos, &namespace, &name).await;
+    let latency = object.spec.scaling.as_ref().and_then(|scaling| scaling.latency.as_ref());
     let observed = Observed {
         generation: object.metadata.generation,
         replicas: object.spec.replicas,
         scales: object.spec.scaling.is_some(),
-        scaling: context.decisions.get(&format!("{namespace}/{name}")),
+        decided: context.decisions.get(&format!("{namespace}/{name}")),
+        target: latency.map(|latency| latency.target.to_string()),
         accelerator: object.spec.accelerator.is_some(),
         pinned_digest: object.spec.model.digest.clone(),
         hindrance: hindrance.clone().or_else(|| deployment.as_deref().and_then(observe::replica_failure)),
@@ -205,8 +207,12 @@ fn next(pods: &[ObservedPod], newly_recorded: bool, hindered: bool) -> Action {
     let underway = |pod: &ObservedPod| match pod.state {
         PodState::Ready => pod.space.is_none(),
         PodState::Starting | PodState::Running => true,
-        PodState::Hindered(_) | PodState::Unschedulable(_) | PodState::Gone => false,
+        PodState::Hindered(_) | PodState::Gone => false,
+        PodState::Unschedulable(_) | PodState::NodeOrdered(_) | PodState::CapacityRefused(_) => false,
     };
+    // What is said of nodes sends no news either.
+    let waits = |pod: &ObservedPod| pod.state.waits_for_node();
+    let hindered = hindered || pods.iter().any(waits);
     Action::requeue(match (pods.iter().any(underway), hindered) {
         (true, _) => WATCHFUL,
         (false, true) => HINDERED,
@@ -225,6 +231,7 @@ mod tests {
         assert_eq!(next(&pod(PodState::Running), false, true), Action::requeue(WATCHFUL));
         // Once, a service whose name was taken stayed in conflict for minutes after the other object was gone.
         assert_eq!(next(&[], false, true), Action::requeue(HINDERED));
+        assert_eq!(next(&pod(PodState::NodeOrdered("".into())), false, false), Action::requeue(HINDERED));
         assert_eq!(next(&pod(PodState::Gone), false, false), Action::requeue(RESYNC));
     }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kembed_crds::{
-    EmbeddingServiceStatus, ScalingStatus, SpaceStatus,
+    EmbeddingServiceStatus, SpaceStatus,
     conditions::{ConditionType, Reason},
 };
 use kembed_queue::wire::Space;
@@ -12,6 +12,7 @@ use super::{
     build::selector_text,
     pods::{Hindrance, PodState},
 };
+use crate::autoscaler::plan::{Attainable, Decided};
 
 /// What was seen of a service.
 #[derive(Clone, Debug, Default)]
@@ -26,8 +27,10 @@ pub struct Observed {
     pub replicas: i32,
     /// Whether its spec has the count follow the load.
     pub scales: bool,
-    /// Why the count is what it is, if that was decided lately.
-    pub scaling: Option<ScalingStatus>,
+    /// What was decided on the count lately.
+    pub decided: Decided,
+    /// The latency that its spec wants to be kept, in the words of the spec.
+    pub target: Option<String>,
     /// Whether its spec asks for an accelerator.
     pub accelerator: bool,
     /// The digest that its spec demands.
@@ -79,6 +82,9 @@ pub fn decide(
         Some((ConditionType::ModelAvailable, verdicts.model_available())),
         Some((ConditionType::SpaceConsistent, verdicts.space_consistent())),
         Some((ConditionType::CapacityAvailable, verdicts.capacity_available())),
+        observed.target.as_ref().map(|target| {
+            (ConditionType::ObjectiveAttainable, verdicts.objective_attainable(target, &previous.conditions))
+        }),
         observed.accelerator.then(|| (ConditionType::AcceleratorVerified, verdicts.accelerator_verified())),
     ];
     EmbeddingServiceStatus {
@@ -93,7 +99,12 @@ pub fn decide(
         selector: Some(selector_text(&observed.name)),
         url: Some(format!("http://{}.{}.svc", observed.name, observed.namespace)),
         space,
-        scaling: observed.scaling.clone().or_else(|| previous.scaling.clone()).filter(|_| observed.scales),
+        scaling: observed
+            .decided
+            .scaling
+            .clone()
+            .or_else(|| previous.scaling.clone())
+            .filter(|_| observed.scales),
     }
 }
 
@@ -201,6 +212,29 @@ impl Verdicts<'_> {
         yes(Reason::Scheduled, "every pod has a node")
     }
 
+    /// What an earlier leader has found holds until this one knows.
+    fn objective_attainable(&self, target: &str, previous: &[Condition]) -> Verdict {
+        match self.observed.decided.attainable {
+            Some(Attainable::Yes) => yes(Reason::Attainable, "a request alone is answered within the target"),
+            Some(Attainable::No(floor)) => {
+                let message = format!("a request alone takes at least {floor:?}, and the target is {target}");
+                no(Hindrance::new(Reason::TargetTooLow, message))
+            }
+            None => {
+                let type_ = ConditionType::ObjectiveAttainable.as_str();
+                let before = previous.iter().find(|condition| condition.type_ == type_);
+                let verdict = before.and_then(|before| match Reason::parse(&before.reason)? {
+                    Reason::Attainable => Some(yes(Reason::Attainable, before.message.clone())),
+                    Reason::TargetTooLow => {
+                        Some(no(Hindrance::new(Reason::TargetTooLow, before.message.clone())))
+                    }
+                    _ => None,
+                });
+                verdict.unwrap_or_else(|| unknown(Reason::NotMeasured, "too few requests were answered yet"))
+            }
+        }
+    }
+
     fn accelerator_verified(&self) -> Verdict {
         let hindrance = self.pod_hindrance(|reason| reason == Reason::AcceleratorUnavailable);
         hindrance.map_or_else(|| unknown(Reason::NotVerified, "no pod has reported on its accelerator"), no)
@@ -219,9 +253,14 @@ impl Verdicts<'_> {
     }
 
     fn unschedulable(&self) -> Option<Hindrance> {
-        self.observed.pods.iter().find_map(|pod| match &pod.state {
-            PodState::Unschedulable(message) => Some(Hindrance::new(Reason::Unschedulable, message.clone())),
-            _ => None,
+        self.observed.pods.iter().find_map(|pod| {
+            let (reason, message) = match &pod.state {
+                PodState::Unschedulable(message) => (Reason::Unschedulable, message),
+                PodState::NodeOrdered(message) => (Reason::NodeOrdered, message),
+                PodState::CapacityRefused(message) => (Reason::CapacityRefused, message),
+                _ => return None,
+            };
+            Some(Hindrance::new(reason, message.clone()))
         })
     }
 
@@ -295,6 +334,8 @@ fn condition(
 
 #[cfg(test)]
 mod tests {
+    use kembed_crds::ScalingStatus;
+
     use super::*;
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -409,6 +450,8 @@ mod tests {
     fn ready_has_the_reason_of_what_stands_in_the_way() {
         for (state, type_, reason) in [
             (PodState::Unschedulable("no gpu".into()), ConditionType::CapacityAvailable, "Unschedulable"),
+            (PodState::NodeOrdered("soon".into()), ConditionType::CapacityAvailable, "NodeOrdered"),
+            (PodState::CapacityRefused("never".into()), ConditionType::CapacityAvailable, "CapacityRefused"),
             (
                 PodState::Hindered(Hindrance::new(Reason::ModelNotFound, "")),
                 ConditionType::ModelAvailable,
@@ -460,14 +503,36 @@ mod tests {
     fn why_the_count_is_what_it_is_stays_as_long_as_it_is_followed() {
         let decision = |reason: &str| ScalingStatus { reason: reason.into(), since: Time(NOW) };
         let mut seen = observed(vec![]);
-        (seen.scales, seen.scaling) = (true, Some(decision("Activated")));
+        (seen.scales, seen.decided.scaling) = (true, Some(decision("Activated")));
         let first = decide(&seen, &EmbeddingServiceStatus::default(), NOW);
         assert_eq!(first.scaling, Some(decision("Activated")));
-        seen.scaling = None;
+        seen.decided.scaling = None;
         let by_the_next_leader = decide(&seen, &first, NOW);
         assert_eq!(by_the_next_leader.scaling, Some(decision("Activated")));
         seen.scales = false;
         assert_eq!(decide(&seen, &first, NOW).scaling, None);
+    }
+
+    #[test]
+    fn whether_the_objective_can_be_kept_is_told_where_there_is_one() {
+        let mut seen = observed(vec![]);
+        let has = |status: &EmbeddingServiceStatus| {
+            status.conditions.iter().any(|c| c.type_ == ConditionType::ObjectiveAttainable.as_str())
+        };
+        assert!(!has(&decide(&seen, &EmbeddingServiceStatus::default(), NOW)));
+        seen.target = Some("50ms".into());
+        let first = decide(&seen, &EmbeddingServiceStatus::default(), NOW);
+        assert_eq!(read(&first, ConditionType::ObjectiveAttainable), ("Unknown", "NotMeasured"));
+        seen.decided.attainable = Some(Attainable::No(std::time::Duration::from_millis(96)));
+        let told = decide(&seen, &first, NOW);
+        assert_eq!(read(&told, ConditionType::ObjectiveAttainable), ("False", "TargetTooLow"));
+        let message = &told.conditions.iter().find(|c| c.reason == "TargetTooLow").expect("set").message;
+        assert_eq!(message, "a request alone takes at least 96ms, and the target is 50ms");
+        seen.decided.attainable = None;
+        assert_eq!(decide(&seen, &told, NOW), told, "the next leader does not know yet");
+        seen.decided.attainable = Some(Attainable::Yes);
+        let again = decide(&seen, &told, NOW);
+        assert_eq!(read(&again, ConditionType::ObjectiveAttainable), ("True", "Attainable"));
     }
 
     #[test]

@@ -138,11 +138,12 @@ pub struct Unavailable {
 }
 
 /// Reasons that last until somebody changes something. A word that is not known here may pass.
-const LASTING: [Reason; 18] = [
+const LASTING: [Reason; 19] = [
     Reason::Off,
     Reason::InvalidSpec,
     Reason::NameConflict,
     Reason::PodRejected,
+    Reason::CapacityRefused,
     Reason::ImagePullFailed,
     Reason::CredentialsNotFound,
     Reason::ContainerNotCreated,

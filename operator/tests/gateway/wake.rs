@@ -246,7 +246,7 @@ async fn a_request_at_zero_sets_the_count_at_once() {
     eprintln!("from the request to the patch: {took:?}");
     // Less than the time between two lines, even where the machine is busy.
     assert!(took.iter().min().expect("three of them") < &Duration::from_millis(500), "{took:?}");
-    let decided = world.decisions.get("team/a").expect("a decision");
+    let decided = world.decisions.get("team/a").scaling.expect("a decision");
     assert_eq!(decided.reason, "Activated");
     // The patch is there before it is counted.
     let woken = "kembed_autoscaler_writes_total{reason=\"Activated\",outcome=\"Written\"} 3\n";
