@@ -72,6 +72,7 @@ reasons! {
     Activated = "Somebody asked for vectors while the service had no pod: one was asked for.",
     Burst = "Twice as much work or more came than the pods can take: the count was raised at once.",
     MoreWork = "More work arrives: the count was raised to keep the objective.",
+    Expected = "More work is expected by the time that a pod takes to start, by how it grows or by what followed in the last hour: the count was raised.",
     Backlog = "Requests wait that the pods cannot drain in time: the count was raised.",
     QueueDepth = "More requests wait for each pod than spec.scaling.queueDepth: the count was raised.",
     Latency = "Answers take longer than the target, and fewer requests for each pod would shorten them: the count was raised.",

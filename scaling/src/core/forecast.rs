@@ -42,7 +42,7 @@ impl Forecast {
         }
         let now = level(history, history.seconds().end.checked_sub(1)?);
         let nearest = self.nearest(history, now);
-        // A level that never was: nothing is known of what follows it.
+        // Nothing is known of what follows a level that never was.
         let middle = level(history, nearest[nearest.len() / 2]);
         if (middle - now).abs() > UNLIKE * middle.max(now) {
             return None;

@@ -6,8 +6,9 @@ use super::{
     capacity::{Capacity, Shape},
     correction::{Correction, Counted},
     count::{Situation, Step},
-    forecast::{Futures, SHARES},
+    forecast::{Forecast, Futures, SHARES},
     guard::Guard,
+    history::History,
     knobs::{Expect, Knobs},
     look::{Known, Measured, Supply},
     need::{self, Demand, Frame},
@@ -15,6 +16,7 @@ use super::{
     recent::{Rate, Recent},
     replay::Service,
     sizes::Sizes,
+    trend,
     why::Why,
 };
 use crate::{
@@ -66,6 +68,22 @@ pub struct Mind {
     unattainable: bool,
 }
 
+/// What is expected, in tokens a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Ahead {
+    /// By what came after moments like this.
+    pub futures: Option<Futures>,
+    /// If it goes on growing.
+    pub trend: f64,
+}
+
+impl Ahead {
+    /// What is expected after that history, if a pod takes `lead` seconds to start.
+    pub fn of(forecast: &mut Forecast, history: &History, lead: f64, lump: f64) -> Self {
+        Self { futures: forecast.futures(history, lead), trend: trend::ahead(history, lead, lump) }
+    }
+}
+
 /// What the objective comes to.
 struct Goal {
     objective: Option<Objective>,
@@ -75,12 +93,12 @@ struct Goal {
 }
 
 impl Mind {
-    /// Decides. `known` is the load that was looked at, if it is known, and `futures` what is expected.
+    /// Decides. `known` is the load that was looked at, if it is known, and `ahead` what is expected.
     pub fn decide(
         &mut self,
         seen: &Observation,
         known: Option<&Known>,
-        futures: Option<Futures>,
+        ahead: &Ahead,
         knobs: &Knobs,
         settings: &Settings,
     ) -> Decision {
@@ -100,7 +118,7 @@ impl Mind {
                 let idle = (settings.zero_after.as_secs_f64()).max(knobs.idle * start);
                 let came = supply.ready > 0
                     || seen.pods.starting.first().is_none_or(|age| age.as_secs_f64() >= deadline);
-                let situation = self.weigh(known, futures, &supply, &measured, &goal, knobs, settings);
+                let situation = self.weigh(known, ahead, &supply, &measured, &goal, knobs, settings);
                 Situation { idle: came && self.quiet >= idle, ..situation }
             }
             None => {
@@ -166,7 +184,7 @@ impl Mind {
     fn weigh(
         &mut self,
         known: &Known,
-        futures: Option<Futures>,
+        ahead: &Ahead,
         supply: &Supply,
         measured: &Measured,
         goal: &Goal,
@@ -187,7 +205,7 @@ impl Mind {
             depth: f64::from(settings.queue_depth.max(1)),
             lead: measured.start.unwrap_or(USUAL_START),
         };
-        let mut demand = self.demand(known, &rate, futures, knobs, size);
+        let mut demand = self.demand(known, &rate, ahead, knobs, size);
         let mut terms = |demand: &Demand| match measured.rate {
             Some(_) => need::terms(demand, supply, &frame, knobs, &mut self.capacity),
             None => Terms { queue: self.waiting / frame.depth, ..Terms::default() },
@@ -201,9 +219,20 @@ impl Mind {
         let lasting = Terms { backlog: 0., queue: 0., ..terms(&demand) };
         let (need, least) = (whole(&asked).max(standing), whole(&lasting).max(standing));
         self.terms = asked;
+        let reason = match why(&asked) {
+            // What arrives would not take as many.
+            Reason::MoreWork
+                if self.capacity.replicas(rate.present * knobs.factor, need) <= f64::from(supply.wanted) =>
+            {
+                Reason::Expected
+            }
+            reason => reason,
+        };
+        // A service that sleeps is woken by who asks, and not by what may be.
+        let need = if supply.wanted == 0 && rate.present == 0. { 0 } else { need };
         let peak = self.peak.push(self.watched, least, knobs.hold);
         Situation {
-            need: (need, why(&asked)),
+            need: (need, reason),
             peak,
             wanted: known.waits(),
             stands,
@@ -214,15 +243,8 @@ impl Mind {
         }
     }
 
-    fn demand(
-        &self,
-        known: &Known,
-        rate: &Rate,
-        futures: Option<Futures>,
-        knobs: &Knobs,
-        size: f64,
-    ) -> Demand {
-        let expected = match (knobs.expect, futures) {
+    fn demand(&self, known: &Known, rate: &Rate, ahead: &Ahead, knobs: &Knobs, size: f64) -> Demand {
+        let expected = match (knobs.expect, ahead.futures) {
             (Expect::Quantile(share), Some(futures)) => {
                 let place = SHARES.iter().position(|&known| known >= share).unwrap_or(SHARES.len() - 1);
                 futures[place].max(rate.present / 2.)
@@ -231,7 +253,7 @@ impl Mind {
         };
         let factor = self.correction.factor();
         Demand {
-            rate: expected,
+            rate: expected.max(ahead.trend),
             present: rate.present,
             waiting: self.waiting,
             queued: known.waiting_tokens,
@@ -290,6 +312,11 @@ impl Mind {
         let told = self.why.tell(step, seen.now.as_secs_f64());
         let floor = measured.floor.filter(|_| self.unattainable).map(Duration::from_secs_f64);
         Decision { replicas, reason: told, terms: self.terms, unattainable: floor }
+    }
+
+    /// How lumpy work comes.
+    pub fn lump(&self) -> f64 {
+        self.sizes.lump()
     }
 
     /// What requests and pods are like, to live through the past with.

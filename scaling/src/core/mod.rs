@@ -21,6 +21,7 @@ mod recent;
 mod replay;
 mod scaler;
 mod sizes;
+mod trend;
 mod tuner;
 mod why;
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::{
     erlang,
-    forecast::{Forecast, Futures},
+    forecast::Forecast,
     history::History,
     knobs::Knobs,
     look::Known,
-    mind::Mind,
+    mind::{Ahead, Mind},
 };
 use crate::{
     observation::{Observation, Pods, Speed},
@@ -27,7 +27,7 @@ pub struct Past {
     /// Tokens by second.
     work: Vec<f64>,
     /// What was to be expected in each.
-    futures: Vec<Option<Futures>>,
+    ahead: Vec<Ahead>,
     /// What the requests and pods are like.
     service: Service,
     settings: Settings,
@@ -48,19 +48,36 @@ pub struct Service {
     pub slack: f64,
 }
 
-/// How it went.
+/// Seconds of each part of the past that is told apart.
+const PART: usize = 900;
+
+/// How it went, part by part. Sums are what all parts have together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome(Vec<Part>);
+
+/// A quarter of an hour.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Outcome {
-    /// Pods that there were, times seconds, over those that would have been enough.
-    pub replicas: f64,
-    /// The share of the work that was late.
-    pub late: f64,
+struct Part {
+    /// Pods that there were, times seconds, over those that would have been enough in the whole time.
+    replicas: f64,
+    /// Work that was late, as a share of that of the whole time.
+    late: f64,
 }
 
 impl Outcome {
-    /// What it cost, if a request that is late costs as much as `weight` requests that are served by an ideal number of pods.
+    /// The share of the work that was late.
+    pub fn late(&self) -> f64 {
+        self.0.iter().map(|part| part.late).sum()
+    }
+
+    /// What it cost, if all work that is late costs as much as `weight` times an ideal number of pods.
     pub fn cost(&self, weight: f64) -> f64 {
-        self.replicas + weight * self.late
+        self.costs(weight).sum()
+    }
+
+    /// The same part by part.
+    pub fn costs(&self, weight: f64) -> impl Iterator<Item = f64> + '_ {
+        self.0.iter().map(move |part| part.replicas + weight * part.late)
     }
 }
 
@@ -69,11 +86,11 @@ impl Past {
     pub fn new(history: &History, service: Service, settings: Settings) -> Self {
         let work: Vec<f64> = history.seconds().map(|second| history.at(second)).collect();
         let (mut again, mut forecast) = (History::default(), Forecast::default());
-        let futures = work.iter().map(|&tokens| {
+        let ahead = work.iter().map(|&tokens| {
             again.add(1., tokens);
-            forecast.futures(&again, service.start)
+            Ahead::of(&mut forecast, &again, service.start, service.lump)
         });
-        Self { futures: futures.collect(), work, service, settings }
+        Self { ahead: ahead.collect(), work, service, settings }
     }
 
     /// Seconds.
@@ -85,15 +102,19 @@ impl Past {
     pub fn live(&self, knobs: &Knobs) -> Outcome {
         let mut world = World::new(self);
         let mut mind = Mind::default();
-        for (second, (&work, futures)) in self.work.iter().zip(&self.futures).enumerate() {
+        for (second, (&work, ahead)) in self.work.iter().zip(&self.ahead).enumerate() {
+            if second % PART == 0 {
+                world.parts.push(Part::default());
+            }
             world.pass(work);
             let seen = world.look(second);
             let known = Known::of(seen, None);
-            let decision = mind.decide(seen, known.as_ref(), *futures, knobs, &self.settings);
+            let decision = mind.decide(seen, known.as_ref(), ahead, knobs, &self.settings);
             world.ask(decision.replicas);
         }
-        let total: f64 = self.work.iter().sum();
-        Outcome { replicas: world.replica_seconds / self.ideal(), late: world.late / total.max(1.) }
+        let (total, ideal) = (self.work.iter().sum::<f64>().max(1.), self.ideal());
+        let part = |part: &Part| Part { replicas: part.replicas / ideal, late: part.late / total };
+        Outcome(world.parts.iter().map(part).collect())
     }
 
     /// Replica-seconds that would have been enough for who knew all.
@@ -116,8 +137,7 @@ struct World {
     queued: f64,
     work: f64,
     served: f64,
-    late: f64,
-    replica_seconds: f64,
+    parts: Vec<Part>,
 }
 
 impl World {
@@ -141,8 +161,7 @@ impl World {
             queued: 0.,
             work: 0.,
             served: 0.,
-            late: 0.,
-            replica_seconds: 0.,
+            parts: Vec::new(),
         }
     }
 
@@ -157,8 +176,11 @@ impl World {
         self.served = (before + work).min(power);
         self.queued = before + work - self.served;
         self.work = work;
-        self.late += work * self.share_late(before / power.max(1e-9), self.queued / power.max(1e-9));
-        self.replica_seconds += f64::from(self.ready) + self.starting.len() as f64;
+        let late = work * self.share_late(before / power.max(1e-9), self.queued / power.max(1e-9));
+        let pods = f64::from(self.ready) + self.starting.len() as f64;
+        if let Some(part) = self.parts.last_mut() {
+            (part.late, part.replicas) = (part.late + late, part.replicas + pods);
+        }
     }
 
     /// Of what came in a second at whose begin and end one waited so long.
@@ -244,7 +266,7 @@ mod tests {
     #[test]
     fn steady_work_costs_little_more_than_it_must() {
         let lived = past(|_| 3500.).live(&Knobs::default());
-        assert!((1. ..1.02).contains(&lived.replicas) && lived.late < 0.005, "{lived:?}");
+        assert!((1. ..1.02).contains(&lived.cost(0.)) && lived.late() < 0.005, "{lived:?}");
     }
 
     #[test]
@@ -252,9 +274,9 @@ mod tests {
         let past = past(|second| if second % 600 < 60 { 2900. } else { 10. });
         let few = past.live(&Knobs::default());
         let many = past.live(&Knobs { standing: 3, ..Knobs::default() });
-        assert!(few.late > 0.2 && many.late < 0.1, "{few:?} {many:?}");
-        assert!(few.replicas < many.replicas);
-        assert!(many.cost(8.) < few.cost(8.) && many.cost(0.) > few.cost(0.));
+        assert!(few.late() > 0.2 && many.late() < 0.1, "{few:?} {many:?}");
+        assert!(few.cost(0.) < many.cost(0.));
+        assert!(many.cost(8.) < few.cost(8.));
     }
 
     /// It is lived through within a budget, so it may not take any other time the second time.

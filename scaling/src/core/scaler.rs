@@ -7,7 +7,7 @@ use super::{
     history::History,
     knobs::Knobs,
     look::{Known, Measured},
-    mind::{Mind, USUAL_START},
+    mind::{Ahead, Mind, USUAL_START},
     replay::Past,
     tuner::{Tuner, Tuning},
 };
@@ -67,8 +67,8 @@ impl Scaler {
             self.history.add(known.over, known.tokens);
         }
         let lead = self.measured.start.unwrap_or(USUAL_START);
-        let futures = self.forecast.futures(&self.history, lead);
-        self.mind.decide(seen, known.as_ref(), futures, &self.knobs, &self.settings)
+        let ahead = Ahead::of(&mut self.forecast, &self.history, lead, self.mind.lump());
+        self.mind.decide(seen, known.as_ref(), &ahead, &self.knobs, &self.settings)
     }
 
     /// Lives through the last hour again with a few other settings, and takes one that would have been clearly better. No more

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{
     knobs::{Expect, Knobs},
-    replay::Past,
+    replay::{Outcome, Past},
 };
 
 /// Fewer seconds than this say nothing of what the next will be like.
@@ -15,6 +15,9 @@ const WEIGHT: f64 = 8.;
 
 /// The part of the cost that a change must save: who changes for less follows chance.
 const GAIN: f64 = 0.03;
+
+/// The part of the cost by which a part of the past must differ to count.
+const LEAST: f64 = 0.002;
 
 /// Another setting, and what it would have saved.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,19 +56,32 @@ impl Tuner {
         }
         let now = past.live(knobs);
         // More late than allowed makes it dearer to be late, until it is kept.
-        let wish = if now.late > allowed { 0.25 } else { -0.25 };
+        let wish = if now.late() > allowed { 0.25 } else { -0.25 };
         self.strict = (self.strict + wish).clamp(0., 3.);
         let weight = WEIGHT * self.strict.exp2();
         let candidates = near(knobs);
         let tries = candidates.len().min(lives - 1);
         let turn = (0..tries).map(|place| candidates[(self.tried + place) % candidates.len()]);
-        let costs = turn.map(|candidate| (candidate, past.live(&candidate).cost(weight)));
-        let best = costs.min_by(|a, b| a.1.total_cmp(&b.1));
+        let lived = turn.map(|candidate| (candidate, past.live(&candidate)));
+        let gains = lived.filter(|(_, then)| is_better_mostly(then, &now, weight));
+        let gains = gains.map(|(candidate, then)| (candidate, 1. - then.cost(weight) / now.cost(weight)));
+        let best = gains.max_by(|a, b| a.1.total_cmp(&b.1));
         self.tried = (self.tried + tries) % candidates.len();
-        let (to, cost) = best?;
-        let gain = 1. - cost / now.cost(weight);
+        let (to, gain) = best?;
         (gain > GAIN).then_some(Tuning { from: *knobs, to, gain })
     }
+}
+
+/// Whether it was better in more parts of the past than it was worse in: what saves much once and costs a little ever after
+/// has only met an accident.
+fn is_better_mostly(then: &Outcome, now: &Outcome, weight: f64) -> bool {
+    let least = LEAST * now.cost(weight);
+    let (mut better, mut worse) = (0, 0);
+    for (then, now) in then.costs(weight).zip(now.costs(weight)) {
+        better += u32::from(then < now - least);
+        worse += u32::from(then > now + least);
+    }
+    better > worse
 }
 
 /// All that differ in one thing.

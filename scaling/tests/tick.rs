@@ -1,0 +1,73 @@
+//! What a look at all services costs the leader.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{SETTINGS, World};
+use kembed_scaling::{Load, Observation, Pods, Scaler, Settings, Speed};
+
+const SERVICES: usize = 5000;
+const ACTIVE: usize = 50;
+
+/// In a program that is not optimised for release and on a machine that does other things: several times what it takes.
+const LIMIT: Duration = Duration::from_millis(50);
+
+#[test]
+fn a_look_at_five_thousand_services_is_short() {
+    let mut worlds: Vec<World> = (0..ACTIVE).map(|_| World::new(SETTINGS, 3, 20.)).collect();
+    for (place, world) in worlds.iter_mut().enumerate() {
+        for second in 0..3700 {
+            world.pass(world_load(place, second));
+        }
+    }
+    let bytes = worlds.iter().map(|world| world.scaler.bytes()).max();
+    assert!(bytes.is_some_and(|bytes| bytes < 60_000), "{bytes:?} of history");
+    let mut asleep = vec![Scaler::new(SETTINGS); SERVICES - ACTIVE];
+    let ticks = (0..20).map(|second| {
+        let looks: Vec<_> = worlds.iter_mut().map(|world| world.look(200., 1.)).collect();
+        let quiet = quiet(second);
+        let began = Instant::now();
+        for (world, look) in worlds.iter_mut().zip(&looks) {
+            world.scaler.decide(look);
+        }
+        for scaler in &mut asleep {
+            assert_eq!(scaler.decide(&quiet).replicas, 0);
+        }
+        began.elapsed()
+    });
+    let tick = ticks.min().unwrap_or_default();
+    println!(
+        "{SERVICES} services, {ACTIVE} active: {tick:?} a look, {bytes:?} bytes of history for an active one"
+    );
+    assert!(tick < LIMIT, "{tick:?}");
+    assert!(asleep.iter().all(|scaler| scaler.bytes() == 0));
+}
+
+/// One tuning of a service with an hour of history, by what a leader may spend on it.
+#[test]
+fn a_tuning_is_short() {
+    let mut world = World::new(Settings { tunes: true, ..SETTINGS }, 3, 20.);
+    for second in 0..3600 {
+        world.pass(world_load(0, second));
+    }
+    let took = (0..5).map(|_| {
+        let began = Instant::now();
+        world.scaler.tune(9 * 3600);
+        began.elapsed()
+    });
+    let took = took.min().unwrap_or_default();
+    println!("nine lives of an hour: {took:?}");
+    assert!(took < Duration::from_millis(500), "{took:?}");
+}
+
+fn world_load(place: usize, second: usize) -> f64 {
+    200. + 150. * (second as f64 / 100. + place as f64).sin()
+}
+
+fn quiet(second: u64) -> Observation {
+    let over = Duration::from_secs(1);
+    let load = Some(Load { over, ..Load::default() });
+    let speed = Speed { rate: Some(1000.), start: Some(over), floor: Some(over) };
+    Observation { now: Duration::from_secs(second), load, pods: Pods::default(), speed }
+}
