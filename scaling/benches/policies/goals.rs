@@ -34,6 +34,7 @@ pub fn all(outcomes: &[Outcome]) -> Vec<Goal> {
     }
     goals.extend(against_defaults(outcomes));
     goals.extend(has_grid.then(|| worse_in_both(outcomes)));
+    goals.push(unbeaten(outcomes));
     goals.extend(steady(outcomes));
     goals.extend(step(outcomes));
     goals
@@ -174,6 +175,25 @@ fn worse_in_both(outcomes: &[Outcome]) -> Goal {
         wanted: "<= 10 % of traces, by <= 1.25".into(),
         reached: format!("{:.1} %, by <= {most:.2}: {}", 100. * share, told.join(", ")),
         is_met: share <= 0.1 && most <= 1.25,
+    }
+}
+
+/// Whether anybody does better than who knows the future, by more than what the last batches can make of it.
+fn unbeaten(outcomes: &[Outcome]) -> Goal {
+    let beaten: Vec<String> = outcomes
+        .iter()
+        .flat_map(|outcome| outcome.entries.iter().map(move |entry| (outcome, entry)))
+        .filter(|(outcome, entry)| {
+            let (best, score) = (&outcome.clairvoyant, &entry.score);
+            score.replica_seconds < 0.999 * best.replica_seconds && score.missed <= best.missed
+        })
+        .map(|(outcome, entry)| format!("{} {} {}", outcome.name, entry.policy, entry.settings))
+        .collect();
+    Goal {
+        what: "better in both than the schedule that knows the future".into(),
+        wanted: "nobody".into(),
+        reached: format!("{} {}", beaten.len(), beaten.join(", ")),
+        is_met: beaten.is_empty(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! How good the policies are: see `--help`.
 
 mod cases;
+mod crowd;
 mod goals;
 mod notes;
 mod ours;

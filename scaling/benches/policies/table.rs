@@ -2,7 +2,7 @@
 
 use crate::{
     cases::{Entry, Outcome},
-    goals,
+    crowd, goals,
 };
 
 /// Weight of the share of misses in the cost.
@@ -46,7 +46,7 @@ pub fn print(outcomes: &[Outcome]) {
         println!("{:18} {} | {}", outcome.name, told(outcome, &outcome.clairvoyant), all_told(outcome));
     }
     println!();
-    for goal in goals::all(outcomes) {
+    for goal in goals::all(outcomes).into_iter().chain(crowd::goals()) {
         let is_met = if goal.is_met { "met   " } else { "MISSED" };
         println!("{is_met} {}: {} (wanted {})", goal.what, goal.reached, goal.wanted);
     }

@@ -72,7 +72,7 @@ impl World {
     }
 
     /// Plays the trace to whoever decides.
-    pub fn play(&self, trace: &Trace, contender: &mut dyn Contender, watch: &mut impl Watch) -> Score {
+    pub fn play(&self, trace: &Trace, contender: &mut dyn Contender, watch: &mut dyn Watch) -> Score {
         Play::new(self, trace, watch).run(contender)
     }
 
@@ -86,11 +86,11 @@ impl World {
 }
 
 /// A trace while it is played.
-struct Play<'a, W> {
+struct Play<'a> {
     world: &'a World,
     arrivals: &'a [Arrival],
     seconds: f64,
-    watch: &'a mut W,
+    watch: &'a mut dyn Watch,
     now: f64,
     /// Those from here on wait.
     head: usize,
@@ -117,8 +117,8 @@ struct Since {
     busy_time: f64,
 }
 
-impl<'a, W: Watch> Play<'a, W> {
-    fn new(world: &'a World, trace: &'a Trace, watch: &'a mut W) -> Self {
+impl<'a> Play<'a> {
+    fn new(world: &'a World, trace: &'a Trace, watch: &'a mut dyn Watch) -> Self {
         let wanted = world.first(trace);
         let mut meter = Meter::default();
         // A service's first pod was there before the trace began, or nobody would know what a pod can do.

@@ -120,3 +120,39 @@ impl Contender for Hpa {
         self.want(sight.seen.now.as_secs_f64(), total, pods.ready, pods.wanted.max(1))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulate::peers::fixture::Show;
+
+    #[test]
+    fn it_wants_the_total_by_the_target_unless_it_is_near() {
+        let mut show =
+            Show::new(Hpa::new(HpaSettings { stabilisation: 0., ..HpaSettings::utilisation(0.8) }), 4);
+        // 3.5 of 4 pods busy are 0.875, which is within a tenth of 0.8.
+        assert_eq!(show.pass(0., 3.5), 4);
+        assert_eq!(show.pass(0., 3.8), 5);
+        assert_eq!(show.pass(0., 1.5), 2);
+        assert_eq!(show.pass(0., 0.), 1, "never to zero");
+    }
+
+    #[test]
+    fn it_grows_by_four_or_to_twice_as_many() {
+        let grown = |is_fast| {
+            let mut show = Show::new(Hpa::new(HpaSettings { is_fast, ..HpaSettings::queue(1.) }), 1);
+            [show.pass(100., 0.), show.pass(100., 0.), show.pass(100., 0.)]
+        };
+        assert_eq!(grown(false), [5, 10, 20]);
+        assert_eq!(grown(true), [100, 100, 100]);
+    }
+
+    #[test]
+    fn it_shrinks_to_the_most_of_five_minutes() {
+        let mut show = Show::new(Hpa::new(HpaSettings::queue(16.)), 1);
+        show.pass(64., 0.);
+        assert_eq!(show.pods, 4);
+        assert_eq!(show.pass_for(300., 0., 0.), 4);
+        assert_eq!(show.pass(0., 0.), 1);
+    }
+}

@@ -100,3 +100,27 @@ impl Contender for Keda {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulate::peers::fixture::Show;
+
+    #[test]
+    fn it_goes_to_zero_after_the_cool_down_and_comes_back_when_it_polls() {
+        let mut show = Show::new(Keda::new(KedaSettings::default()), 1);
+        assert_eq!(show.pass_for(285., 0., 0.), 1);
+        assert_eq!(show.pass(0., 0.), 0);
+        assert_eq!(show.wake(), 0, "nobody tells it");
+        assert_eq!(show.pass(3., 0.), 0, "it polls every other time");
+        assert_eq!(show.pass(3., 0.), 1);
+    }
+
+    #[test]
+    fn from_one_up_an_hpa_decides() {
+        let mut show = Show::new(Keda::new(KedaSettings::default()), 1);
+        assert_eq!([show.pass(48., 0.), show.pass(48., 0.)], [3, 3]);
+        assert_eq!(show.pass_for(285., 0., 0.), 3, "it waits for five minutes");
+        assert_eq!(show.pass(0., 0.), 0, "it was not active for all of them");
+    }
+}

@@ -131,3 +131,39 @@ impl Contender for Kpa {
         if idle >= GRACE { 0 } else { seen.pods.wanted.min(1) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulate::peers::fixture::Show;
+
+    #[test]
+    fn it_wants_the_mean_of_a_minute_by_the_target() {
+        let mut show = Show::new(Kpa::new(KpaSettings { panic: 10., ..KpaSettings::default() }), 2);
+        assert_eq!(show.pass_for(60., 140., 0.), 2);
+        // Half a minute of 280 beside half of 140 are 210 on average: three times 70.
+        assert_eq!(show.pass_for(30., 280., 0.), 3);
+        assert_eq!(show.pass_for(30., 280., 0.), 4);
+    }
+
+    #[test]
+    fn it_panics_at_twice_the_pods_and_never_falls_in_panic() {
+        let mut show = Show::new(Kpa::new(KpaSettings::default()), 2);
+        show.pass_for(60., 70., 0.);
+        assert_eq!(show.pods, 1);
+        // Two of the three looks of the panic window are full: 490 on average, which is seven times 70.
+        assert_eq!([show.pass(700., 0.), show.pass(700., 0.)], [4, 7]);
+        assert_eq!(show.pass_for(56., 0., 0.), 7, "it stays for a minute");
+        assert!(show.pass_for(20., 0., 0.) < 7);
+    }
+
+    #[test]
+    fn it_halves_at_most_and_goes_to_zero_after_a_minute_and_a_half() {
+        let mut show = Show::new(Kpa::new(KpaSettings::default()), 8);
+        assert_eq!((show.pass(0., 0.), show.pass(0., 0.), show.pass(0., 0.)), (4, 2, 1));
+        assert_eq!(show.pass_for(60., 70., 0.), 1);
+        assert_eq!(show.pass_for(88., 0., 0.), 1);
+        assert_eq!(show.pass_for(4., 0., 0.), 0);
+        assert_eq!(show.wake(), 1, "at once");
+    }
+}

@@ -89,3 +89,28 @@ impl Contender for KubeAi {
         if self.lower < enough { current } else { wanted }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulate::peers::fixture::Show;
+
+    #[test]
+    fn a_step_takes_minutes_to_be_seen() {
+        let mut show = Show::new(KubeAi::new(KubeAiSettings::default()), 1);
+        assert_eq!(show.pass_for(120., 500., 0.), 1);
+        assert_eq!(show.pass_for(120., 500., 0.), 2);
+        assert_eq!(show.pass_for(360., 500., 0.), 5);
+    }
+
+    #[test]
+    fn it_shrinks_after_three_lower_wishes_and_wakes_at_once() {
+        let mut show = Show::new(KubeAi::new(KubeAiSettings { window: 10., ..KubeAiSettings::default() }), 3);
+        assert_eq!(
+            [show.pass(300., 0.), show.pass(100., 0.), show.pass(100., 0.), show.pass(100., 0.)],
+            [3, 3, 3, 1]
+        );
+        show.pass_for(30., 0., 0.);
+        assert_eq!((show.pods, show.wake()), (0, 1));
+    }
+}

@@ -3,6 +3,8 @@
 //! All are drawn favourably: their metrics have no lag, what they read is the one queue of the world, and requests that
 //! come while there is no pod are held for them.
 
+#[cfg(test)]
+mod fixture;
 pub mod hpa;
 pub mod keda;
 pub mod kpa;

@@ -1,0 +1,85 @@
+//! What many services cost.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use kembed_scaling::{Load, Objective, Observation, Pods, Scaler, Settings, Speed};
+
+use crate::goals::Goal;
+
+/// Services, and those of them that have requests.
+const SERVICES: usize = 5000;
+const ACTIVE: usize = 50;
+
+/// Looks before time is taken, and while it is.
+const WARM: u64 = 600;
+const TIMED: u64 = 60;
+
+/// Looks at 5,000 services, of which 50 have requests, once a second, all on one core.
+pub fn goals() -> Vec<Goal> {
+    let settings = Settings {
+        min: 0,
+        max: 20,
+        queue_depth: 16,
+        objective: Some(Objective { share: 0.95, target: Duration::from_secs(1) }),
+        zero_after: Duration::from_secs(300),
+        tunes: true,
+    };
+    let before = resident();
+    let mut services: Vec<(Scaler, u32)> = (0..SERVICES).map(|_| (Scaler::new(settings), 1)).collect();
+    (0..WARM).for_each(|second| tick(&mut services, second));
+    let began = Instant::now();
+    (WARM..WARM + TIMED).for_each(|second| tick(&mut services, second));
+    let took = began.elapsed().as_secs_f64() * 1e3 / TIMED as f64;
+    let megabytes = resident().zip(before).map(|(after, before)| after.saturating_sub(before) >> 20);
+    let goal = |what: &str, wanted: &str, reached: String, is_met| Goal {
+        what: format!("{what} for 5,000 services, 50 of them active"),
+        wanted: wanted.into(),
+        reached,
+        is_met,
+    };
+    let mut goals = vec![goal("decisions of a tick", "< 50 ms", format!("{took:.1} ms"), took < 50.)];
+    goals.extend(
+        megabytes.map(|size| goal("memory of decisions", "< 200 MB", format!("{size} MB"), size < 200)),
+    );
+    goals
+}
+
+fn tick(services: &mut [(Scaler, u32)], second: u64) {
+    for (index, (scaler, pods)) in services.iter_mut().enumerate() {
+        // Each its own wave, so that counts change.
+        let rate = match index < ACTIVE {
+            true => 50_000. * (1.5 + ((second + index as u64 * 13) as f64 / 60.).sin()),
+            false => 0.,
+        };
+        let load = Load {
+            over: Duration::from_secs(1),
+            arrived: rate / 500.,
+            arrived_tokens: rate,
+            arrived_squares: rate * 750.,
+            answered_tokens: rate,
+            in_hand: rate / 20_000.,
+            ..Load::default()
+        };
+        let seen = Observation {
+            now: Duration::from_secs(second),
+            load: Some(load),
+            pods: Pods { wanted: *pods, ready: *pods, ..Pods::default() },
+            speed: Speed {
+                rate: Some(47_000.),
+                start: Some(Duration::from_secs(20)),
+                floor: Some(Duration::from_millis(3)),
+            },
+        };
+        *pods = scaler.decide(&seen).replicas;
+    }
+}
+
+/// Bytes that this process has in memory, where the system tells.
+fn resident() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kilobytes| kilobytes << 10)
+}
