@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 
 use crate::{
     apikey::{self, ApiKeyArgs},
-    controller, gateway,
+    controller, gateway, simulate,
 };
 
 /// Serves embedding models on Kubernetes: applies EmbeddingServices, and answers their requests.
@@ -32,6 +32,8 @@ enum Command {
     Gateway(gateway::Args),
     /// Make an API key for an EmbeddingService: print it once, and what to write into spec.traffic.apiKeys
     Apikey(ApiKeyArgs),
+    /// Try what an EmbeddingService would do under some traffic, and what other autoscalers would
+    Simulate(Box<simulate::SimulateArgs>),
     /// Print the CustomResourceDefinition
     Crds,
     /// Print the documentation of conditions and their reasons
@@ -46,6 +48,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Apikey(args) => print!("{}", apikey::run(&args)?),
+            Command::Simulate(args) => simulate::run(&args, &mut std::io::stdout().lock())?,
             Command::Crds => print!("{}", crd_yaml()),
             Command::Docs => print!("{}", conditions_page()),
             Command::Controller(args) => {

@@ -5,6 +5,7 @@ pub mod autoscaler;
 pub mod cli;
 pub mod controller;
 pub mod gateway;
+pub mod simulate;
 
 mod pauses;
 
