@@ -1,6 +1,10 @@
 //! What the gateway counts.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::Deref,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::{HeaderMap, Method, StatusCode};
 use prometheus_client::{
@@ -21,9 +25,16 @@ const ACCESS: &str = "access";
 /// Seconds: doubling from 0.5 ms to 65 s.
 const BUCKETS: std::ops::Range<i32> = 0..18;
 
-/// All metrics of the gateway. Clones count together.
+/// All metrics of the gateway. Clones count together; each request has one, and so it is a single reference.
 #[derive(Clone, Debug)]
 pub struct Metrics {
+    instruments: Arc<Instruments>,
+    access_log: bool,
+}
+
+/// Each of them.
+#[derive(Clone, Debug)]
+pub struct Instruments {
     requests: Family<RequestLabels, Counter>,
     in_flight: Gauge,
     request_seconds: Histogram,
@@ -41,7 +52,14 @@ pub struct Metrics {
     peers: Gauge,
     services: Gauge,
     pods: Gauge,
-    access_log: bool,
+}
+
+impl Deref for Metrics {
+    type Target = Instruments;
+
+    fn deref(&self) -> &Instruments {
+        &self.instruments
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -82,7 +100,7 @@ fn seconds() -> Histogram {
 impl Metrics {
     /// Registers them.
     pub fn new(registry: &mut Registry) -> Self {
-        let metrics = Self {
+        let instruments = Instruments {
             requests: Family::default(),
             in_flight: Gauge::default(),
             request_seconds: seconds(),
@@ -100,9 +118,8 @@ impl Metrics {
             peers: Gauge::default(),
             services: Gauge::default(),
             pods: Gauge::default(),
-            access_log: false,
         };
-        let m = metrics.clone();
+        let m = instruments.clone();
         registry.register(
             "kembed_gateway_requests",
             "Requests by route and class of the answer's status",
@@ -160,7 +177,7 @@ impl Metrics {
         registry.register("kembed_gateway_peers", "Other gateways that are connected", m.peers);
         registry.register("kembed_gateway_services", "EmbeddingServices known", m.services);
         registry.register("kembed_gateway_pods", "Pods of EmbeddingServices known", m.pods);
-        metrics
+        Self { instruments: Arc::new(instruments), access_log: false }
     }
 
     /// Has each request logged at info instead of debug.
