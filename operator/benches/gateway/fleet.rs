@@ -69,7 +69,7 @@ impl Fleet {
             let name = format!("gateway-{i}");
             let [address, health, internal] = [(); 3].map(|()| free_address());
             let mut command = Command::new(program);
-            command.args(["--log-filter", "warn", "gateway", "--peers", GATEWAYS, "--namespace", NAMESPACE]);
+            command.args(["--log-filter", "off", "gateway", "--peers", GATEWAYS, "--namespace", NAMESPACE]);
             command.args(["--pod-name", &name, "--listen", &address.to_string()]).args(flags);
             command.args(["--health-listen", &health.to_string()]);
             command.args(["--internal-listen", &internal.to_string()]).env("KUBECONFIG", &file);

@@ -16,12 +16,14 @@ use crate::{
 
 /// Clients of which each pauses so long on average send 1,000 requests a second together: as many as leave two cores time
 /// for all that takes part. Without pauses it would be measured how fast the machine is, client and pod included.
-const PAUSE: Duration = Duration::from_millis(100);
+pub const PAUSE: Duration = Duration::from_millis(100);
 
 /// All ways to the same pod.
-struct Ways {
-    alone: Fleet,
-    three: Fleet,
+pub struct Ways {
+    /// One gateway.
+    pub alone: Fleet,
+    /// Three of them.
+    pub three: Fleet,
     proxies: Vec<Proxy>,
     pod: SocketAddr,
 }
@@ -41,7 +43,8 @@ struct Took {
 }
 
 impl Ways {
-    fn start(bench: &Bench) -> Self {
+    /// Starts what there is.
+    pub fn start(bench: &Bench) -> Self {
         let (port, service) = (quick_pod::start(), NAME);
         let pod = quick_pod::first(port);
         let fleet = |count| {
@@ -76,7 +79,8 @@ impl Ways {
     }
 }
 
-fn aims(address: SocketAddr, connections: usize) -> Vec<Aim> {
+/// So many connections there.
+pub fn aims(address: SocketAddr, connections: usize) -> Vec<Aim> {
     vec![Aim { address, service: NAME.to_owned() }; connections]
 }
 
@@ -167,55 +171,4 @@ pub fn cpu(bench: &Bench) -> Vec<Row> {
         all.iter().enumerate().map(row).collect::<Vec<_>>()
     });
     rows.into_iter().flatten().collect()
-}
-
-/// Services that there are, and those of them that are asked.
-const SERVICES: usize = 5000;
-const ACTIVE: usize = 50;
-
-/// The same with 5,000 services known of which 50 are asked, beside one; and what memory that takes.
-pub fn many(bench: &Bench) -> Vec<Row> {
-    let (port, one) = (quick_pod::start(), Ways::start(bench));
-    let world = World::start();
-    let name = |i: usize| format!("service-{i}");
-    for i in 0..SERVICES {
-        world.put_service(&name(i), u32::from(i < ACTIVE));
-    }
-    for i in 0..ACTIVE {
-        world.put_pod(&name(i), &format!("pod-{i}"), SocketAddr::from(([127, 0, 1, i as u8 + 1], port)));
-    }
-    let mut rows = Vec::new();
-    for count in [1, 3] {
-        let fleet = Fleet::start(&bench.program, &world, count, &[]);
-        fleet.await_known("services", SERVICES);
-        fleet.await_known("pods", ACTIVE);
-        let at = |way: &dyn Fn(usize) -> SocketAddr| -> Vec<Aim> {
-            (0..100).map(|i| Aim { address: way(i), service: name(i % ACTIVE) }).collect()
-        };
-        let through = at(&|i| fleet.gateways[i % count].address);
-        let beside = if count == 1 { &one.alone } else { &one.three };
-        let beside: Vec<_> = (0..100).flat_map(|i| aims(beside.gateways[i % count].address, 1)).collect();
-        // The pods' probes are over, and connections are open.
-        closed(&through, Some(PAUSE), bench.time);
-        let rounds: Vec<_> = (0..bench.rounds)
-            .map(|_| {
-                let [one, many] = [&beside, &through].map(|aims| closed(aims, Some(PAUSE), bench.time));
-                [one.ms(0.5), many.ms(0.5), one.ms(0.99), many.ms(0.99)]
-            })
-            .collect();
-        let [one50, many50, one99, many99] =
-            [0, 1, 2, 3].map(|i| median(rounds.iter().map(|round| round[i])));
-        let most = fleet.gateways.iter().map(|gateway| gateway.memory().1).fold(0., f64::max);
-        rows.push(Row {
-            what: "5,000 services known, 50 active".to_owned(),
-            with: count.to_string(),
-            figure: format!(
-                "{most:.0} MB at most; p50 {many50:.3} ms, p99 {many99:.3} ms (with 1 service {one50:.3} and {one99:.3})"
-            ),
-            goal: "150 MB, same latency",
-            is_met: Some(most < 150. && many50 - one50 < 0.05),
-            rounds: json!(rounds),
-        });
-    }
-    rows
 }

@@ -25,6 +25,7 @@ mod fleet;
 mod held;
 mod latency;
 mod loads;
+mod many;
 mod proxies;
 mod quick_pod;
 mod report;
@@ -79,7 +80,7 @@ const EXPERIMENTS: [(&str, Experiment); 7] = [
     ("latency", latency::added),
     ("cpu", latency::cpu),
     ("held", held::held),
-    ("many", latency::many),
+    ("many", many::many),
     ("overload", crowds::overload),
     ("lanes", crowds::beside_bulk),
     ("joins", crowds::joins),
