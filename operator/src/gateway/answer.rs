@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
 use http::{
     HeaderValue, Request, Response, StatusCode, Version,
     header::{CONNECTION, CONTENT_TYPE},
@@ -41,7 +42,7 @@ use super::{
     refusal::Refusal,
     route::{By, Route, route},
     service_queue::WaitLimits,
-    upstream::{Upstream, UpstreamError},
+    upstream::{PodBody, Upstream, UpstreamError},
 };
 
 /// What is told of a service that is not there.
@@ -101,7 +102,7 @@ pub(super) enum Answer {
     /// The gateway's own.
     Own(Response<Bytes>),
     /// A pod's, which has until then to be complete, and how it counts in its service's load, if it does.
-    Pods(Response<Incoming>, Instant, Option<Underway>),
+    Pods(Response<PodBody>, Instant, Option<Underway>),
 }
 
 impl Gateway {
@@ -267,7 +268,19 @@ impl Gateway {
     }
 
     /// Answers a request at this gateway. Refuses it as moved if it waits and another gateway comes to own its service.
-    pub(super) async fn here(
+    ///
+    /// What it takes lies in a box: clients that send nothing would have room for it too, and it would be moved there for
+    /// each request.
+    pub(super) fn here<'a>(
+        &'a self,
+        errand: &'a Errand,
+        body: Either<Bytes, Incoming>,
+        exchange: &'a mut Exchange,
+    ) -> BoxFuture<'a, Result<Answer, Refusal>> {
+        self.answer_here(errand, body, exchange).boxed()
+    }
+
+    async fn answer_here(
         &self,
         errand: &Errand,
         body: Either<Bytes, Incoming>,

@@ -3,7 +3,6 @@
 use std::{error::Error, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, request};
-use hyper::body::Incoming;
 use kembed_queue::{
     Failure,
     credit::{GRANTED_HEADER, NO_CREDIT_HEADER, POD_LOAD_HEADER, PodLoad},
@@ -17,7 +16,7 @@ use super::{
     owner::Asked,
     service_queue::Granted,
     timing,
-    upstream::{Upstream, nothing_was_sent},
+    upstream::{PodBody, Upstream},
 };
 
 /// What a pod is taken to tell that answers and tells nothing, for it is of a release before credit: some batches.
@@ -39,11 +38,11 @@ pub struct Attempt<'a> {
 #[derive(Debug)]
 pub enum Outcome {
     /// The pod began to answer, and may have told its load.
-    Answered(Response<Incoming>, Option<PodLoad>),
+    Answered(Response<PodBody>, Option<PodLoad>),
     /// It did nothing with it, for lack of credit.
     NoCredit(Option<PodLoad>),
     /// It failed before the first byte of an answer, or the answer is that another pod should be tried.
-    Failed(Failure, Option<Response<Incoming>>),
+    Failed(Failure, Option<Response<PodBody>>),
     /// It took too long.
     TimedOut,
 }
@@ -88,7 +87,7 @@ impl<'a> Attempt<'a> {
             Ok(Err(error)) => error,
             Err(_) => return Outcome::TimedOut,
         };
-        let failure = if nothing_was_sent(&error) { Failure::Unreached } else { Failure::Broke };
+        let failure = if error.nothing_was_sent() { Failure::Unreached } else { Failure::Broke };
         let (service, pod) = (&self.asked.service, &pod.endpoint.pod);
         tracing::warn!(%service, pod, ?failure, error = &error as &dyn Error, "a pod gave no answer");
         Outcome::Failed(failure, None)
@@ -106,7 +105,7 @@ impl<'a> Attempt<'a> {
         head
     }
 
-    fn read(&self, mut response: Response<Incoming>) -> Outcome {
+    fn read(&self, mut response: Response<PodBody>) -> Outcome {
         let load = load(response.headers());
         let recorded = self.view.space.as_ref();
         let told = response.headers().get(SPACE_HEADER);

@@ -3,7 +3,6 @@
 use core::net::SocketAddr;
 use std::time::Duration;
 
-use http::uri::Authority;
 use kembed_crds::conditions::Reason;
 use kembed_queue::PodId;
 
@@ -114,15 +113,13 @@ pub struct Endpoint {
     pub id: PodId,
     /// Name of the pod, for logs.
     pub pod: String,
-    /// Its address, as part of a URL.
-    pub authority: Authority,
+    /// Its address.
+    pub address: SocketAddr,
 }
 
 impl Endpoint {
     fn new(pod: &Pod, id: PodId, address: SocketAddr) -> Self {
-        let authority =
-            Authority::try_from(address.to_string()).expect("an address and a port are an authority");
-        Self { id, pod: pod.name.name.clone(), authority }
+        Self { id, pod: pod.name.name.clone(), address }
     }
 }
 

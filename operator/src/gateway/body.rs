@@ -11,7 +11,7 @@ use http_body_util::{Either, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::metrics::Exchange;
+use super::{metrics::Exchange, upstream::PodBody};
 
 /// What a request brings: bytes already read, or still coming.
 pub type RequestBody = Either<Full<Bytes>, Incoming>;
@@ -95,8 +95,10 @@ impl Body for Lent {
 
 /// A pod's body on its way to the client. It breaks off at a deadline, and the request counts as in flight until then.
 pub struct Passed {
-    body: Incoming,
-    deadline: Pin<Box<Sleep>>,
+    body: PodBody,
+    deadline: Instant,
+    /// Rings then. Most bodies are there at once, and need none.
+    alarm: Option<Pin<Box<Sleep>>>,
     _exchange: Exchange,
 }
 
@@ -107,8 +109,8 @@ pub struct AnswerTimedOut;
 
 impl Passed {
     /// Passes a pod's body on until `deadline`.
-    pub fn new(body: Incoming, deadline: Instant, exchange: Exchange) -> Self {
-        Self { body, deadline: Box::pin(sleep_until(deadline)), _exchange: exchange }
+    pub fn new(body: PodBody, deadline: Instant, exchange: Exchange) -> Self {
+        Self { body, deadline, alarm: None, _exchange: exchange }
     }
 }
 
@@ -120,12 +122,18 @@ impl Body for Passed {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
         // First, for a body that always has more would never let it come to that.
-        if self.deadline.as_mut().poll(context).is_ready() {
+        if this.deadline <= Instant::now() {
             return Poll::Ready(Some(Err(AnswerTimedOut.into())));
         }
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+        let frame = Pin::new(&mut this.body).poll_frame(context);
+        if frame.is_pending() {
+            let alarm = this.alarm.get_or_insert_with(|| Box::pin(sleep_until(this.deadline)));
+            ready!(alarm.as_mut().poll(context));
+            return Poll::Ready(Some(Err(AnswerTimedOut.into())));
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

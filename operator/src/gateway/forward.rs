@@ -154,7 +154,7 @@ async fn read(mut response: Response<Incoming>) -> Outcome {
     strip_hop_by_hop(response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
     let answer = if response.body().size_hint().exact().is_none_or(|bytes| bytes > WHOLE) {
-        Answer::Pods(response, Instant::now() + STREAMED, None)
+        Answer::Pods(response.map(Either::Right), Instant::now() + STREAMED, None)
     } else {
         let (head, body) = response.into_parts();
         match body.collect().await {

@@ -3,9 +3,10 @@
 //! What decides is pure: [`caller`] and [`keys`] say who may use a service and how much, [`route`] finds it,
 //! [`inference`] tells what is worth waiting for, [`directory`] and [`availability`] know the service's pods,
 //! [`kembed_queue`] gives each request its pod and its time, [`refusal`] words what a client is told. [`watch`] and
-//! [`probe`] bring the news; [`answer`], [`owner`] and [`upstream`] carry requests through, and [`load`] counts them for
-//! the leader, who follows it at [`internal`]. Of several gateways one owns each service: [`ownership`] says which,
-//! [`peers`] knows them all, [`link`] connects to them, [`hop`] is what they say, and [`forward`] takes requests there.
+//! [`probe`] bring the news; [`answer`], [`owner`] and [`upstream`] carry requests through, over [`connections`] that are
+//! kept, and [`load`] counts them for the leader, who follows it at [`internal`]. Of several gateways one owns each
+//! service: [`ownership`] says which, [`peers`] knows them all, [`link`] connects to them, [`hop`] is what they say, and
+//! [`forward`] takes requests there.
 
 pub mod activation;
 pub mod admission;
@@ -17,6 +18,7 @@ pub mod body;
 pub mod bucket;
 pub mod buffers;
 pub mod caller;
+pub mod connections;
 pub mod credit;
 pub mod directory;
 pub mod forward;
@@ -61,6 +63,7 @@ use anyhow::{Context, bail};
 use kembed_runtime::files;
 use kube::Client;
 use prometheus_client::registry::Registry;
+use socket2::SockRef;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -77,6 +80,9 @@ use self::{
     service_queue::WaitLimits,
     usage::KeyUsage,
 };
+
+/// Connections that may wait to be accepted; Linux has no more wait than `net.core.somaxconn`, which is 4,096.
+const BACKLOG: i32 = 4096;
 
 /// Flags of `operator gateway`.
 #[derive(clap::Args, Clone, Debug)]
@@ -229,7 +235,13 @@ pub async fn run(args: Args, client: Client, shutdown: CancellationToken) -> any
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))
+    let listening = async {
+        let listener = TcpListener::bind(address).await?;
+        // The standard library has 1,024 wait, and a client that finds no place tries again a second later.
+        SockRef::from(&listener).listen(BACKLOG)?;
+        std::io::Result::Ok(listener)
+    };
+    listening.await.with_context(|| format!("failed to listen on {address}"))
 }
 
 #[cfg(test)]

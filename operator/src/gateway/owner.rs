@@ -13,7 +13,6 @@ use std::{
 use bytes::Bytes;
 use futures::FutureExt;
 use http::{Response, request, uri::PathAndQuery};
-use hyper::body::Incoming;
 use kembed_queue::{
     Ask, Failure, PodId, credit::PodLoad, dispatcher, dispatcher::retry_after, figures::Figures, tally::End,
 };
@@ -39,7 +38,7 @@ use super::{
     refusal::Refusal,
     service_queue::{Ended, ServiceQueue, WaitLimits, Word},
     turn::Turn,
-    upstream::Upstream,
+    upstream::{PodBody, Upstream},
 };
 
 /// How often it is looked for whose pods somebody waits.
@@ -67,7 +66,7 @@ pub struct Asked {
 #[derive(Debug)]
 pub struct Served {
     /// The answer.
-    pub response: Response<Incoming>,
+    pub response: Response<PodBody>,
     /// Until when it has to be complete.
     pub deadline: Instant,
     /// It counts as there until its last byte is sent.
@@ -152,7 +151,7 @@ impl Owner {
         asked: &Asked,
         is_asleep: bool,
         load: &mut Underway,
-    ) -> Result<(Response<Incoming>, Instant), Refusal> {
+    ) -> Result<(Response<PodBody>, Instant), Refusal> {
         let ask = Ask { bytes: asked.size(), lane: asked.terms.lane, deadline: asked.terms.deadline };
         let mut turn = self.queue(&asked.service).arrive(ask, asked.terms.waited);
         let word = if is_asleep {
@@ -219,7 +218,7 @@ impl Owner {
         mut turn: Turn,
         mut word: Word,
         underway: &mut Underway,
-    ) -> Result<(Response<Incoming>, Instant), Refusal> {
+    ) -> Result<(Response<PodBody>, Instant), Refusal> {
         let (mut last, mut unreached) = (None, BTreeSet::new());
         loop {
             let view = self.view(&asked.service)?;

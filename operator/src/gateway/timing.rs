@@ -12,7 +12,8 @@ pub fn tell(headers: &mut HeaderMap, stages: &[(&str, Duration)]) {
     let mut line = String::new();
     for (name, time) in stages {
         let comma = if line.is_empty() { "" } else { ", " };
-        let _ = write!(line, "{comma}{name};dur={:.3}", time.as_secs_f64() * 1e3);
+        let us = time.as_micros();
+        let _ = write!(line, "{comma}{name};dur={}.{:03}", us / 1000, us % 1000);
     }
     for told in headers.get_all(&SERVER_TIMING).iter().filter_map(|value| value.to_str().ok()) {
         let _ = write!(line, ", {told}");

@@ -1,48 +1,25 @@
 //! Sends requests to pods: to one, or to the first that takes it.
 
-use std::{
-    error::Error,
-    time::{Duration, Instant},
-};
+use std::{error::Error, time::Instant};
 
 use bytes::Bytes;
-use http::{
-    HeaderValue, Request, Response, Uri, Version,
-    header::HOST,
-    request,
-    uri::{PathAndQuery, Scheme},
-};
+use http::{HeaderValue, Request, Response, Version, header::HOST, request, uri::PathAndQuery};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use hyper_util::{
-    client::legacy::{self, Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
 
 use super::{
     availability::Endpoint,
     body::{BodyState, Lender, Lent, RequestBody},
+    connections::{Carried, Connections, SendError},
     headers::strip_hop_by_hop,
     metrics::Metrics,
 };
 
-/// A pod in the same cluster answers within a millisecond, or its node is gone.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// What pods are sent.
+type Sent = Either<Lent, Full<Bytes>>;
 
-/// How long a connection may be silent while an answer is waited for before its other end is asked, by TCP itself,
-/// whether it is there.
-const KEEP_ALIVE: Duration = Duration::from_secs(2);
-
-/// How often that is asked, and how many times, before the connection counts as broken: so a node that dies is noticed
-/// within six seconds.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
-const KEEP_ALIVE_RETRIES: u32 = 4;
-
-/// Much shorter than pods keep an idle connection, so that none is used just when its pod closes it.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Idle connections kept to one pod.
-const IDLE_CONNECTIONS: usize = 64;
+/// What comes of a pod or, forwarded, of another gateway.
+pub type PodBody = Either<Carried<Sent>, Incoming>;
 
 /// Why no pod answered.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +31,7 @@ pub enum UpstreamError {
         tried: usize,
         /// Why the last one could not be reached.
         #[source]
-        last: Option<legacy::Error>,
+        last: Option<SendError>,
     },
     /// Something was sent, and the pod has no answer to it.
     #[error("failed to get an answer from pod {pod:?}")]
@@ -63,37 +40,24 @@ pub enum UpstreamError {
         pod: String,
         /// What happened.
         #[source]
-        source: legacy::Error,
+        source: SendError,
     },
     /// The client's body broke off.
     #[error("failed to read the client's body")]
-    Body(#[source] legacy::Error),
+    Body(#[source] SendError),
 }
 
 /// Sends requests to pods over connections that it keeps.
 #[derive(Clone)]
 pub struct Upstream {
-    client: Client<HttpConnector, Either<Lent, Full<Bytes>>>,
+    connections: Connections<Sent>,
     metrics: Metrics,
 }
 
 impl Upstream {
     /// Has no connection yet.
     pub fn new(metrics: Metrics) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        connector.set_keepalive(Some(KEEP_ALIVE));
-        connector.set_keepalive_interval(Some(KEEP_ALIVE_INTERVAL));
-        connector.set_keepalive_retries(Some(KEEP_ALIVE_RETRIES));
-        #[cfg(target_os = "linux")]
-        connector.set_tcp_user_timeout(Some(KEEP_ALIVE + KEEP_ALIVE_INTERVAL * KEEP_ALIVE_RETRIES));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .build(connector);
-        Self { client, metrics }
+        Self { connections: Connections::default(), metrics }
     }
 
     /// Sends a request to a pod, and gives back the pod's answer, of which the body may still be coming.
@@ -106,17 +70,16 @@ impl Upstream {
         head: request::Parts,
         target: &PathAndQuery,
         body: Bytes,
-    ) -> Result<Response<Incoming>, legacy::Error> {
-        let mut request = Request::from_parts(prepared(head), Either::Right(Full::new(body)));
-        *request.uri_mut() = url(pod, target);
+    ) -> Result<Response<PodBody>, SendError> {
+        let request = Request::from_parts(prepared(head, pod, target), Either::Right(Full::new(body)));
         let sent = Instant::now();
-        let answered = self.client.request(request).await;
+        let answered = self.connections.send(pod.address, request).await;
         match &answered {
             Ok(_) => self.metrics.answered(sent.elapsed()),
-            Err(error) if nothing_was_sent(error) => self.metrics.connect_failed(),
+            Err(error) if error.nothing_was_sent() => self.metrics.connect_failed(),
             Err(_) => (),
         }
-        let mut response = answered?;
+        let mut response = answered?.map(Either::Left);
         strip_hop_by_hop(response.headers_mut());
         Ok(response)
     }
@@ -132,21 +95,20 @@ impl Upstream {
         head: request::Parts,
         target: &PathAndQuery,
         body: RequestBody,
-    ) -> Result<Response<Incoming>, UpstreamError> {
-        let head = prepared(head);
+    ) -> Result<Response<PodBody>, UpstreamError> {
         let body = Lender::new(body);
         let (mut tried, mut last) = (0, None);
         for pod in pods {
-            let mut attempt = Request::from_parts(head.clone(), Either::Left(body.lend()));
-            *attempt.uri_mut() = url(pod, target);
+            let attempt = Request::from_parts(prepared(head.clone(), pod, target), Either::Left(body.lend()));
             let sent = Instant::now();
-            match self.client.request(attempt).await {
-                Ok(mut response) => {
+            match self.connections.send(pod.address, attempt).await {
+                Ok(response) => {
+                    let mut response = response.map(Either::Left);
                     self.metrics.answered(sent.elapsed());
                     strip_hop_by_hop(response.headers_mut());
                     return Ok(response);
                 }
-                Err(error) if body.state() == BodyState::Unread && nothing_was_sent(&error) => {
+                Err(error) if body.state() == BodyState::Unread && error.nothing_was_sent() => {
                     tracing::debug!(pod = pod.pod, error = &error as &dyn Error, "failed to reach a pod");
                     self.metrics.connect_failed();
                     (tried, last) = (tried + 1, Some(error));
@@ -159,30 +121,18 @@ impl Upstream {
     }
 }
 
-/// The head as pods get it: without what belongs to the client's connection, with the host that the client asked for.
-fn prepared(mut head: request::Parts) -> request::Parts {
+/// The head as a pod gets it: without what belongs to the client's connection, with the host that the client asked for.
+fn prepared(mut head: request::Parts, pod: &Endpoint, target: &PathAndQuery) -> request::Parts {
     strip_hop_by_hop(&mut head.headers);
     let host = head.uri.authority().map(|authority| HeaderValue::from_str(authority.as_str()));
     if let Some(Ok(host)) = host {
         head.headers.insert(HOST, host);
+    } else if !head.headers.contains_key(HOST) {
+        // A request of HTTP/1.0 need not have one.
+        let host = HeaderValue::from_str(&pod.address.to_string()).expect("an address is of digits and dots");
+        head.headers.insert(HOST, host);
     }
+    head.uri = target.clone().into();
     head.version = Version::HTTP_11;
     head
-}
-
-fn url(pod: &Endpoint, target: &PathAndQuery) -> Uri {
-    let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
-    parts.authority = Some(pod.authority.clone());
-    parts.path_and_query = Some(target.clone());
-    Uri::from_parts(parts).expect("scheme, authority and path are a URL")
-}
-
-/// Whether the pod cannot have seen any of the request: no connection came about, or the one that was kept from
-/// earlier closed before the request was written.
-pub fn nothing_was_sent(error: &legacy::Error) -> bool {
-    let cancelled = |source: &(dyn Error + 'static)| {
-        source.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
-    };
-    error.is_connect() || error.source().is_some_and(cancelled)
 }
