@@ -3,7 +3,7 @@
 use super::history::History;
 
 /// Seconds over which the work is a level.
-const LEVEL: u64 = 4;
+pub const LEVEL: u64 = 4;
 
 /// Moments that are asked.
 const ASKED: usize = 48;

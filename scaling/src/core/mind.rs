@@ -6,7 +6,7 @@ use super::{
     capacity::{Capacity, Shape},
     correction::{Correction, Counted},
     count::{Situation, Step},
-    forecast::{Forecast, Futures, SHARES},
+    forecast::{self, Forecast, Futures, SHARES},
     guard::Guard,
     history::History,
     knobs::{Expect, Knobs},
@@ -34,6 +34,9 @@ const DEADLINE: f64 = 600.;
 
 /// Seconds that a look lets pass at most for what is remembered: who was stopped has not watched meanwhile.
 const LATEST: f64 = 5.;
+
+/// Standard errors of a level by which the highest of some is above their mean.
+const CHANCE: f64 = 1.5;
 
 /// Seconds over which what waits is averaged.
 const WAITS: f64 = 5.;
@@ -247,7 +250,10 @@ impl Mind {
         let expected = match (knobs.expect, ahead.futures) {
             (Expect::Quantile(share), Some(futures)) => {
                 let place = SHARES.iter().position(|&known| known >= share).unwrap_or(SHARES.len() - 1);
-                futures[place].max(rate.present / 2.)
+                let most = futures[place];
+                // The most of some seconds is more than what steady work is, by chance alone.
+                let chance = CHANCE * (self.sizes.lump() * most / forecast::LEVEL as f64).sqrt();
+                (most - chance).max(rate.present.min(most)).max(rate.present / 2.)
             }
             _ => rate.present,
         };

@@ -48,14 +48,17 @@ pub struct Service {
     pub slack: f64,
 }
 
+/// Seconds until it counts how it goes: the first pods and the first windows are what they are by guess.
+const WARM: usize = 120;
+
 /// Seconds of each part of the past that is told apart.
-const PART: usize = 900;
+const PART: usize = 600;
 
 /// How it went, part by part. Sums are what all parts have together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome(Vec<Part>);
 
-/// A quarter of an hour.
+/// Ten minutes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Part {
     /// Pods that there were, times seconds, over those that would have been enough in the whole time.
@@ -119,11 +122,23 @@ impl Past {
 
     /// Replica-seconds that would have been enough for who knew all.
     fn ideal(&self) -> f64 {
-        let minutes = self.work.chunks(IDEAL).map(|minute| {
-            let mean = minute.iter().sum::<f64>() / minute.len() as f64;
-            (mean / self.service.rate).ceil().max(f64::from(self.settings.min)) * minute.len() as f64
-        });
+        let minutes = self
+            .minutes()
+            .map(|(seconds, replicas)| f64::from(replicas.max(self.settings.min)) * seconds as f64);
         minutes.sum::<f64>().max(1.)
+    }
+
+    /// Replicas that the busiest minute took.
+    pub fn most(&self) -> u32 {
+        self.minutes().map(|(_, replicas)| replicas).max().unwrap_or(0)
+    }
+
+    /// Minute by minute how long it was, and how many replicas were as busy as they can be.
+    fn minutes(&self) -> impl Iterator<Item = (usize, u32)> + '_ {
+        self.work.chunks(IDEAL).map(|minute| {
+            let mean = minute.iter().sum::<f64>() / minute.len() as f64;
+            (minute.len(), (mean / self.service.rate).ceil() as u32)
+        })
     }
 }
 
@@ -137,6 +152,7 @@ struct World {
     queued: f64,
     work: f64,
     served: f64,
+    passed: usize,
     parts: Vec<Part>,
 }
 
@@ -161,6 +177,7 @@ impl World {
             queued: 0.,
             work: 0.,
             served: 0.,
+            passed: 0,
             parts: Vec::new(),
         }
     }
@@ -178,7 +195,8 @@ impl World {
         self.work = work;
         let late = work * self.share_late(before / power.max(1e-9), self.queued / power.max(1e-9));
         let pods = f64::from(self.ready) + self.starting.len() as f64;
-        if let Some(part) = self.parts.last_mut() {
+        self.passed += 1;
+        if let Some(part) = self.parts.last_mut().filter(|_| self.passed > WARM) {
             (part.late, part.replicas) = (part.late + late, part.replicas + pods);
         }
     }
@@ -266,7 +284,7 @@ mod tests {
     #[test]
     fn steady_work_costs_little_more_than_it_must() {
         let lived = past(|_| 3500.).live(&Knobs::default());
-        assert!((1. ..1.02).contains(&lived.cost(0.)) && lived.late() < 0.005, "{lived:?}");
+        assert!((0.96..1.).contains(&lived.cost(0.)) && lived.late() < 0.005, "{lived:?}");
     }
 
     #[test]
@@ -274,7 +292,7 @@ mod tests {
         let past = past(|second| if second % 600 < 60 { 2900. } else { 10. });
         let few = past.live(&Knobs::default());
         let many = past.live(&Knobs { standing: 3, ..Knobs::default() });
-        assert!(few.late() > 0.2 && many.late() < 0.1, "{few:?} {many:?}");
+        assert!(few.late() > 0.3 && many.late() < 0.15, "{few:?} {many:?}");
         assert!(few.cost(0.) < many.cost(0.));
         assert!(many.cost(8.) < few.cost(8.));
     }

@@ -2,14 +2,14 @@
 
 use super::history::History;
 
-/// Seconds of each of the stretches that are compared, and how many.
-const STRETCH: u64 = 15;
-
-/// See [`STRETCH`].
+/// Stretches of time that are compared.
 const STRETCHES: usize = 4;
 
-/// Standard errors that it must have grown by to be no chance.
-const ERRORS: f64 = 4.;
+/// Seconds of each: what grows fast is seen in the short ones, what grows slowly in the long ones alone.
+const LENGTHS: [u64; 3] = [15, 30, 60];
+
+/// Standard errors that it must have grown by to be no chance, though it is looked each second for an hour.
+const ERRORS: f64 = 5.;
 
 /// The part of the growth that one step must stay below: what grew at once is no ramp, and need not go on. It falls into two
 /// steps at most, of which one has half of it.
@@ -18,29 +18,33 @@ const AT_ONCE: f64 = 0.5;
 /// The most that is believed to come on top, as a part of what there is.
 const MOST: f64 = 0.5;
 
-/// Tokens a second that will come in `lead` seconds if they go on growing as evenly as in the last minute; 0 if they do not.
+/// Tokens a second that will come in `lead` seconds if they go on growing as evenly as in the last minutes; 0 if they do not.
 /// `lump` is as for [`Recent::rate`](super::recent::Recent::rate).
 pub fn ahead(history: &History, lead: f64, lump: f64) -> f64 {
+    LENGTHS.iter().map(|&length| by(length, history, lead, lump)).fold(0., f64::max)
+}
+
+fn by(length: u64, history: &History, lead: f64, lump: f64) -> f64 {
     let seconds = history.seconds();
-    let watched = STRETCH * STRETCHES as u64;
+    let watched = length * STRETCHES as u64;
     if seconds.end - seconds.start < watched {
         return 0.;
     }
     let from = seconds.end - watched;
     let means: [f64; STRETCHES] = std::array::from_fn(|stretch| {
-        let begin = from + stretch as u64 * STRETCH;
-        (begin..begin + STRETCH).map(|second| history.at(second)).sum::<f64>() / STRETCH as f64
+        let begin = from + stretch as u64 * length;
+        (begin..begin + length).map(|second| history.at(second)).sum::<f64>() / length as f64
     });
     let (first, last) = (means[0], means[STRETCHES - 1]);
     let grown = last - first;
-    let error = (lump * last / STRETCH as f64).sqrt();
+    let error = (lump * last / length as f64).sqrt();
     let steps = means.windows(2).map(|pair| pair[1] - pair[0]);
     if grown <= ERRORS * error || !steps.into_iter().all(|step| step > -error && step < AT_ONCE * grown) {
         return 0.;
     }
     // From the middle of the first stretch to that of the last.
-    let slope = grown / (watched - STRETCH) as f64;
-    last + (slope * (lead + STRETCH as f64 / 2.)).min(MOST * last)
+    let slope = grown / (watched - length) as f64;
+    last + (slope * (lead + length as f64 / 2.)).min(MOST * last)
 }
 
 #[cfg(test)]
