@@ -57,10 +57,12 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    // First of all, for what the traces need stays with the process.
+    let crowd = crowd::goals();
     let outcomes = play(&cases, &args);
     match args.json {
         true => table::print_lines(&outcomes),
-        false => table::print(&outcomes),
+        false => table::print(&outcomes, crowd),
     }
     ExitCode::SUCCESS
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     cases::{Entry, Outcome},
-    crowd, goals,
+    goals,
 };
 
 /// Weight of the share of misses in the cost.
@@ -36,7 +36,7 @@ pub fn print_lines(outcomes: &[Outcome]) {
 }
 
 /// Tables for people.
-pub fn print(outcomes: &[Outcome]) {
+pub fn print(outcomes: &[Outcome], crowd: Vec<goals::Goal>) {
     println!("replica-seconds, share of misses and cost with w = {WEIGHT}");
     println!(
         "{:18} {:>15} | ours, then each peer: at its defaults, and at its best for the trace",
@@ -46,7 +46,7 @@ pub fn print(outcomes: &[Outcome]) {
         println!("{:18} {} | {}", outcome.name, told(outcome, &outcome.clairvoyant), all_told(outcome));
     }
     println!();
-    for goal in goals::all(outcomes).into_iter().chain(crowd::goals()) {
+    for goal in goals::all(outcomes).into_iter().chain(crowd) {
         let is_met = if goal.is_met { "met   " } else { "MISSED" };
         println!("{is_met} {}: {} (wanted {})", goal.what, goal.reached, goal.wanted);
     }

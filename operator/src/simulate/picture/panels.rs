@@ -5,7 +5,7 @@ use kembed_scaling::simulate::timeline::Moment;
 use super::{
     LEFT, RIGHT,
     canvas::{Anchor, Canvas},
-    chart::{self, LETTER, Scale},
+    chart::{self, Scale},
     frontier::look,
 };
 use crate::simulate::{
@@ -19,10 +19,16 @@ const HEIGHT: f64 = 120.;
 const HEAD: f64 = 44.;
 const FOOT: f64 = 30.;
 
+/// Pixels of a wide letter.
+const WIDE: f64 = 9.5;
+
+/// Draws what is between the top of a panel and its foot.
+type Panel<'a> = &'a dyn Fn(&mut Canvas, (f64, f64));
+
 /// Draws the three panels from the top of the picture, and answers where they end.
 pub(super) fn draw(canvas: &mut Canvas, league: &League, service: &Service) -> f64 {
     let across = Across::new(league.seconds);
-    let panels: [&dyn Fn(&mut Canvas, (f64, f64)); 3] = [
+    let panels: [Panel<'_>; 3] = [
         &|canvas, ends| arrivals(canvas, league, &across, ends),
         &|canvas, ends| replicas(canvas, league, &across, ends),
         &|canvas, ends| latencies(canvas, league, service, &across, ends),
@@ -70,12 +76,13 @@ fn legend(canvas: &mut Canvas, top: f64, shown: &[&Standing]) {
     for standing in shown.iter().rev() {
         let tuned = if standing.tuned { ", tuned" } else { "" };
         let name = format!("{}{tuned}", standing.player.name());
-        canvas.text((right, top - 14.), "", Anchor::End, &name);
-        right -= LETTER * name.chars().count() as f64 + 32.;
-        let y = top - 18.;
-        let line = [Some((right, y)), Some((right + 22., y))];
+        // Wide enough for any letters, so that no line touches a name.
+        right -= WIDE * name.chars().count() as f64;
+        canvas.text((right, top - 14.), "", Anchor::Start, &name);
+        let y = top - 19.;
+        let line = [Some((right - 30., y)), Some((right - 8., y))];
         canvas.curve("curve", Some(look(standing.player.name()).0), &line);
-        right -= 18.;
+        right -= 46.;
     }
 }
 
