@@ -279,7 +279,11 @@ async fn what_no_pod_computed_costs_no_tokens() {
     let keys = vec![key("search", "first", tokens(100))];
     bench.add(Service { keys, ..service("team/alpha") }, &[nobody().await]);
     for _ in 0..3 {
-        assert_eq!(send(&bench, "first", 400).await.status, 503, "the pod is away, and nobody else comes");
+        assert_eq!(
+            send(&bench, "first", 400).await.status,
+            502,
+            "the pod refuses connections, and nobody else comes"
+        );
     }
 }
 
