@@ -18,7 +18,7 @@ const WEIGHT: f64 = 8.;
 const ALLOWED: f64 = 0.05;
 
 /// The part of the cost that a change must save: who changes for less follows chance.
-const GAIN: f64 = 0.03;
+const GAIN: f64 = 0.05;
 
 /// The part of the cost by which a part of the past must differ to count.
 const LEAST: f64 = 0.002;
