@@ -163,3 +163,38 @@ fn new_settings_hold_from_the_next_look_on() {
     world.scaler.set(Settings { max: 2, ..SETTINGS });
     assert_eq!(world.pass(50.).replicas, 2);
 }
+
+#[test]
+fn a_wake_is_waited_for_but_not_for_ever() {
+    let mut world = World::new(SETTINGS, 0, f64::INFINITY);
+    world.measured = false;
+    let pass = |world: &mut World, requests| {
+        let mut seen = world.look(requests, 1.);
+        seen.speed = Speed { rate: Some(common::RATE), start: Some(Duration::from_secs(20)), ..seen.speed };
+        // Whoever asked left at once.
+        world.queued = 0.;
+        let decision = world.scaler.decide(&seen);
+        world.ask(decision.replicas);
+        decision.replicas
+    };
+    assert_eq!(pass(&mut world, 1.), 1);
+    for second in 0..890 {
+        assert_eq!(pass(&mut world, 0.), 1, "{second}");
+    }
+    assert_eq!((0..20).map(|_| pass(&mut world, 0.)).last(), Some(0));
+}
+
+#[test]
+fn what_was_tuned_is_taken_back_when_tuning_is_switched_off() {
+    let tunes = Settings { tunes: true, ..SETTINGS };
+    let mut world = World::new(tunes, 1, 20.);
+    for second in 0..3600 {
+        world.pass(if second % 300 < 120 { 400. } else { 5. });
+    }
+    let tuning = world.scaler.tune(100 * 3600).expect("pods that stand by pay here");
+    assert_eq!(*world.scaler.knobs(), tuning.to);
+    assert!(tuning.gain > 0.05 && tuning.to != tuning.from, "{tuning}");
+    world.scaler.set(SETTINGS);
+    assert_eq!(*world.scaler.knobs(), kembed_scaling::Knobs::default());
+    assert_eq!(world.scaler.tune(100 * 3600), None);
+}

@@ -38,6 +38,12 @@ const LATEST: f64 = 5.;
 /// Standard errors of a level by which the highest of some is above their mean.
 const CHANCE: f64 = 1.5;
 
+/// Seconds without any work after which more than the last pod need not stand by.
+const AWAKE: f64 = 60.;
+
+/// Seconds of work after which it is no single request that woke the service.
+const SURE: f64 = 2.;
+
 /// Seconds over which what waits is averaged.
 const WAITS: f64 = 5.;
 
@@ -87,6 +93,18 @@ impl Ahead {
     }
 }
 
+/// What is weighed at one look.
+struct Moment<'a> {
+    known: &'a Known,
+    ahead: &'a Ahead,
+    supply: Supply,
+    measured: Measured,
+    goal: Goal,
+    rate: Rate,
+    knobs: &'a Knobs,
+    settings: &'a Settings,
+}
+
 /// What the objective comes to.
 struct Goal {
     objective: Option<Objective>,
@@ -117,12 +135,8 @@ impl Mind {
         let situation = match known {
             Some(known) => {
                 self.remember(known);
-                let goal = self.goal(settings, &measured);
-                let idle = (settings.zero_after.as_secs_f64()).max(knobs.idle * start);
-                let came = supply.ready > 0
-                    || seen.pods.starting.first().is_none_or(|age| age.as_secs_f64() >= deadline);
-                let situation = self.weigh(known, ahead, &supply, &measured, &goal, knobs, settings);
-                Situation { idle: came && self.quiet >= idle, ..situation }
+                let (goal, rate) = (self.goal(settings, &measured), self.recent.rate(self.sizes.lump()));
+                self.weigh(&Moment { known, ahead, supply, measured, goal, rate, knobs, settings })
             }
             None => {
                 self.waiting = 0.;
@@ -141,7 +155,8 @@ impl Mind {
         self.watched += watched;
         if supply.ready > 0 {
             self.served += watched;
-        } else {
+        } else if supply.overdue == 0 {
+            // A pod that was asked for is waited for, even if nobody else does.
             self.quiet = 0.;
         }
         self.guard.pass(self.watched);
@@ -183,112 +198,113 @@ impl Mind {
     }
 
     /// How many it takes, and what stands against fewer.
-    #[expect(clippy::too_many_arguments, reason = "what there is to weigh")]
-    fn weigh(
-        &mut self,
-        known: &Known,
-        ahead: &Ahead,
-        supply: &Supply,
-        measured: &Measured,
-        goal: &Goal,
-        knobs: &Knobs,
-        settings: &Settings,
-    ) -> Situation {
-        let size = self.sizes.mean();
-        if let Some(rate) = measured.rate {
-            let (service, variation) = (size / rate, self.sizes.variation());
-            let Goal { slack, late, busy, .. } = *goal;
-            self.capacity.fit(Shape { rate, service, variation, slack, late, busy });
-        }
-        let rate = self.recent.rate(self.sizes.lump());
-        let stands = self.stands(known, supply, measured, goal, settings);
-        self.learn(known, supply, measured, goal, stands);
-        let frame = Frame {
-            most: settings.max.max(settings.min).saturating_add(1),
-            depth: f64::from(settings.queue_depth.max(1)),
-            lead: measured.start.unwrap_or(USUAL_START),
+    fn weigh(&mut self, at: &Moment) -> Situation {
+        self.fit(at);
+        let (supply, settings, measured) = (at.supply, at.settings, at.measured);
+        let stands = self.stands(at);
+        self.learn(at, stands);
+        let (asked, lasting) = self.needs(at);
+        let standing = if at.knobs.standing > 1 && supply.wanted > 0 && self.quiet < AWAKE {
+            at.knobs.standing
+        } else {
+            0
         };
-        let mut demand = self.demand(known, &rate, ahead, knobs, size);
-        let mut terms = |demand: &Demand| match measured.rate {
-            Some(_) => need::terms(demand, supply, &frame, knobs, &mut self.capacity),
-            None => Terms { queue: self.waiting / frame.depth, ..Terms::default() },
-        };
-        let standing =
-            if knobs.standing > 1 && supply.wanted > 0 && self.quiet < 60. { knobs.standing } else { 0 };
-        let asked = terms(&demand);
-        // Who goes is missed at once, whatever may come later.
-        demand.rate = demand.rate.max(rate.present) + self.guard.errors() * rate.error;
-        // Who drains a backlog is not needed any longer than it stands.
-        let lasting = Terms { backlog: 0., queue: 0., ..terms(&demand) };
-        let (need, least) = (whole(&asked).max(standing), whole(&lasting).max(standing));
+        let need = whole(&asked).max(standing);
+        let peak = self.peak.push(self.watched, whole(&lasting).max(standing), at.knobs.hold);
+        let start = measured.start.unwrap_or(USUAL_START);
+        let idle = settings.zero_after.as_secs_f64().max(at.knobs.idle * start);
         self.terms = asked;
-        let reason = match why(&asked) {
-            // What arrives would not take as many.
-            Reason::MoreWork
-                if self.capacity.replicas(rate.present * knobs.factor, need) <= f64::from(supply.wanted) =>
-            {
-                Reason::Expected
-            }
-            reason => reason,
-        };
-        // A service that sleeps is woken by who asks, and not by what may be.
-        let need = if supply.wanted == 0 && rate.present == 0. { 0 } else { need };
-        let peak = self.peak.push(self.watched, least, knobs.hold);
         Situation {
-            need: (need, reason),
+            // A service that sleeps is woken by who asks, and not by what may be.
+            need: (if supply.wanted == 0 && at.rate.present == 0. { 0 } else { need }, self.why(at, &asked)),
             peak,
-            wanted: known.waits(),
+            wanted: at.known.waits(),
             stands,
             known: true,
             measured: measured.rate.is_some() || self.served >= DEADLINE,
-            sure: measured.rate.is_some() && measured.start.is_some() && self.busy >= 2.,
-            ..unknown(*supply, settings)
+            sure: measured.rate.is_some() && measured.start.is_some() && self.busy >= SURE,
+            idle: self.quiet >= idle,
+            ..unknown(supply, settings)
         }
     }
 
-    fn demand(&self, known: &Known, rate: &Rate, ahead: &Ahead, knobs: &Knobs, size: f64) -> Demand {
-        let expected = match (knobs.expect, ahead.futures) {
+    /// What the service is like now.
+    fn fit(&mut self, at: &Moment) {
+        let Some(rate) = at.measured.rate else { return };
+        let (service, variation) = (self.sizes.mean() / rate, self.sizes.variation());
+        let Goal { slack, late, busy, .. } = at.goal;
+        self.capacity.fit(Shape { rate, service, variation, slack, late, busy });
+    }
+
+    /// What is needed now, and what of it is needed longer than a backlog stands.
+    fn needs(&mut self, at: &Moment) -> (Terms, Terms) {
+        let frame = Frame {
+            most: at.settings.max.max(at.settings.min).saturating_add(1),
+            depth: f64::from(at.settings.queue_depth.max(1)),
+            lead: at.measured.start.unwrap_or(USUAL_START),
+        };
+        let mut demand = self.demand(at);
+        let mut terms = |demand: &Demand| match at.measured.rate {
+            Some(_) => need::terms(demand, &at.supply, &frame, at.knobs, &mut self.capacity),
+            None => Terms { queue: self.waiting / frame.depth, ..Terms::default() },
+        };
+        let asked = terms(&demand);
+        // Who goes is missed at once, whatever may come later.
+        demand.rate = demand.rate.max(at.rate.present) + self.guard.errors() * at.rate.error;
+        (asked, Terms { backlog: 0., queue: 0., ..terms(&demand) })
+    }
+
+    fn demand(&self, at: &Moment) -> Demand {
+        let present = at.rate.present;
+        let expected = match (at.knobs.expect, at.ahead.futures) {
             (Expect::Quantile(share), Some(futures)) => {
                 let place = SHARES.iter().position(|&known| known >= share).unwrap_or(SHARES.len() - 1);
                 let most = futures[place];
                 // The most of some seconds is more than what steady work is, by chance alone.
                 let chance = CHANCE * (self.sizes.lump() * most / forecast::LEVEL as f64).sqrt();
-                (most - chance).max(rate.present.min(most)).max(rate.present / 2.)
+                (most - chance).max(present.min(most)).max(present / 2.)
             }
-            _ => rate.present,
+            _ => present,
         };
         let factor = self.correction.factor();
         Demand {
-            rate: expected.max(ahead.trend),
-            present: rate.present,
+            rate: expected.max(at.ahead.trend),
+            present,
             waiting: self.waiting,
-            queued: known.waiting_tokens,
-            size,
-            corrected: if factor > 1. { rate.mean * factor } else { 0. },
+            queued: at.known.waiting_tokens,
+            size: self.sizes.mean(),
+            corrected: if factor > 1. { at.rate.mean * factor } else { 0. },
         }
+    }
+
+    /// The term that asks for most, and of those that ask for as much the first.
+    fn why(&mut self, at: &Moment, asked: &Terms) -> Reason {
+        let reasons = [Reason::MoreWork, Reason::Backlog, Reason::QueueDepth, Reason::Latency];
+        let most = whole(asked);
+        let terms = [asked.rate, asked.backlog, asked.queue, asked.slo];
+        let first = terms.iter().position(|term| term.ceil() as u32 >= most).unwrap_or(0);
+        // What arrives would not take as many.
+        let present = self.capacity.replicas(at.rate.present * at.knobs.factor, most);
+        if first == 0 && present <= f64::from(at.supply.wanted) { Reason::Expected } else { reasons[first] }
     }
 
     /// Whether so much waits that nobody may go: more than each pod may have waiting, or than they drain in a quarter of the time
     /// that a request may wait.
-    fn stands(
-        &self,
-        known: &Known,
-        supply: &Supply,
-        measured: &Measured,
-        goal: &Goal,
-        settings: &Settings,
-    ) -> bool {
-        let ready = f64::from(supply.ready);
-        let drained = measured.rate.map_or(0., |rate| rate * ready * goal.slack / 4.);
-        known.waiting_tokens > drained || self.waiting > ready * f64::from(settings.queue_depth.max(1))
+    fn stands(&self, at: &Moment) -> bool {
+        let ready = f64::from(at.supply.ready);
+        let drained = at.measured.rate.map_or(0., |rate| rate * ready * at.goal.slack / 4.);
+        // A mean of what once waited is never quite nothing.
+        let tolerated = (ready * f64::from(at.settings.queue_depth.max(1))).max(0.5);
+        at.known.waiting_tokens > drained || self.waiting > tolerated
     }
 
-    fn learn(&mut self, known: &Known, supply: &Supply, measured: &Measured, goal: &Goal, stands: bool) {
-        let Some(objective) = goal.objective else {
+    fn learn(&mut self, at: &Moment, stands: bool) {
+        let Some(objective) = at.goal.objective else {
             self.correction = Correction::default();
             return;
         };
-        let floor = measured.floor.unwrap_or(0.);
+        let (known, supply) = (at.known, at.supply);
+        let floor = at.measured.floor.unwrap_or(0.);
         let waits =
             if self.stays.1 > 0. { self.waiting * STAYS.min(self.watched) / self.stays.1 } else { 0. };
         let shortened = waits + self.stay(floor) - floor;
@@ -352,13 +368,4 @@ fn unknown(supply: Supply, settings: &Settings) -> Situation {
 
 fn whole(terms: &Terms) -> u32 {
     (terms.most() - 1e-9).ceil().max(0.) as u32
-}
-
-/// The term that asks for most, and of those that ask for as much the first.
-fn why(terms: &Terms) -> Reason {
-    let reasons = [Reason::MoreWork, Reason::Backlog, Reason::QueueDepth, Reason::Latency];
-    let asked = [terms.rate, terms.backlog, terms.queue, terms.slo];
-    let most = whole(terms);
-    let first = asked.iter().position(|asked| asked.ceil() as u32 >= most).unwrap_or(0);
-    reasons[first]
 }

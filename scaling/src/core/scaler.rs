@@ -53,8 +53,11 @@ impl Scaler {
         }
     }
 
-    /// The user wants something else. What was learned of the service stays.
+    /// The user wants something else. What was learned of the service stays, but for what was tuned if that is switched off.
     pub fn set(&mut self, settings: Settings) {
+        if !settings.tunes {
+            self.knobs = Knobs::default();
+        }
         self.settings = settings;
     }
 
