@@ -1,6 +1,7 @@
 //! What kembed does for one EmbeddingService, on a real cluster. Each test has a namespace of its own, and all run at
 //! the same time.
 
+mod autoscaling;
 mod bucket;
 mod claim;
 mod conflict;

@@ -1,6 +1,8 @@
 //! What all requests depend on goes away and comes back under load. It runs alone, for it disturbs every other
 //! test, and after `rbac`: an API server that has just started refuses what it allows a moment later.
 
+mod leader;
+
 use std::time::Duration;
 
 use anyhow::{Context, ensure};

@@ -94,8 +94,8 @@ async fn listen(autoscaler: Autoscaler, mut inbox: mpsc::Receiver<News>) {
             },
             Some((change, written)) = writes.next() => {
                 let (change, written): (Change, Written) = (change, written);
-                match change.reason {
-                    Reason::Activated => activations.ended(&change, written, now()),
+                match (change.from, change.reason) {
+                    (0, Reason::Activated) => activations.ended(&change, written, now()),
                     _ => looks.plan.ended(&change, written, now()),
                 }
             }

@@ -222,7 +222,7 @@ impl<J: Judge> Plan<J> {
     /// Looks at one service.
     pub fn look(&mut self, service: &str, seen: &Seen, facts: &Facts, now: Instant) -> Look {
         let began = self.began;
-        let entry = self.services.entry(service.to_owned()).or_insert_with(|| Entry::new(seen, now));
+        let entry = self.services.entry(service.to_owned()).or_insert_with(|| Entry::new(seen, began, now));
         entry.learn(seen, facts);
         let count = entry.write.count(seen);
         let mut observation = entry.observe(count, facts, began, now);
@@ -249,9 +249,7 @@ impl<J: Judge> Plan<J> {
             entry.starting.ask(to, now);
         }
         let explained = Explained {
-            reason: (to == count)
-                .then_some(reason)
-                .filter(|reason| entry.told.replace(*reason) != Some(*reason)),
+            reason: if to == count { entry.news(reason) } else { None },
             attainable: entry.attainable(&decision, &observation),
         };
         Look { decision, change, explained }
@@ -296,11 +294,11 @@ impl<J: Judge> Plan<J> {
 }
 
 impl<J: Judge> Entry<J> {
-    fn new(seen: &Seen, now: Instant) -> Self {
+    fn new(seen: &Seen, led: Instant, now: Instant) -> Self {
         Self {
             settings: seen.settings,
             judge: J::new(seen.settings),
-            starting: Starting::default(),
+            starting: Starting::new(led),
             rate: None,
             floor: Floor::default(),
             write: Write::Idle,
@@ -332,6 +330,16 @@ impl<J: Judge> Entry<J> {
             pods: self.starting.look(count, &facts.pods, now),
             speed: Speed { rate: self.rate, start: self.starting.takes(), floor: self.floor.known() },
         }
+    }
+
+    /// A reason that was not told. That all is well is news only where something stood in the way: the count still is what it
+    /// is for the reason that it was changed for last, by whoever did.
+    fn news(&mut self, reason: Reason) -> Option<Reason> {
+        let known = match self.told {
+            None => false,
+            Some(told) => told == reason || (reason == Reason::Steady && !stands_in_the_way(told)),
+        };
+        (!known).then(|| *self.told.insert(reason))
     }
 
     /// Whether some count can keep the objective, if that is known and was not told.
@@ -385,6 +393,18 @@ impl Write {
             Self::Done(written, _) => !is_later(written, &seen.version),
         }
     }
+}
+
+/// Whether a reason tells why the count is not another one, rather than why it was changed.
+fn stands_in_the_way(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Measuring
+            | Reason::AtMaximum
+            | Reason::LoadUnknown
+            | Reason::CrashLooping
+            | Reason::NoCapacity
+    )
 }
 
 /// What is decided, with what holds whatever is: the bounds, and that the first pod comes alone.
@@ -681,6 +701,13 @@ mod tests {
         let mut next = World::new(0, 8, 1);
         next.seen.told = Some(Reason::Steady);
         assert_eq!(explained(&mut next), None);
+        // The count was changed by the leader before, or by an activation.
+        next.plan.services.clear();
+        next.seen.told = Some(Reason::MoreWork);
+        assert_eq!(explained(&mut next), None);
+        next.plan.services.clear();
+        next.seen.told = Some(Reason::AtMaximum);
+        assert_eq!(explained(&mut next), Some(Reason::Steady));
     }
 
     #[test]

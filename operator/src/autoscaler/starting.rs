@@ -14,6 +14,9 @@ const STARTS: usize = 8;
 /// How long a pod may wait for a node, with nobody saying that one comes, before none is expected.
 const NODE_PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long after this process began to lead pods that it sees for the first time may have been there before.
+const LISTING: Duration = Duration::from_secs(5);
+
 /// A pod, and when it was seen to become what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodSeen {
@@ -43,12 +46,13 @@ pub enum Stands {
 }
 
 /// What is known of the pods of one service that start.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Starting {
+    /// When this process began to lead.
+    led: Instant,
     /// When each pod was asked for that does not exist yet, the oldest first.
     missing: VecDeque<Instant>,
     pods: BTreeMap<String, Known>,
-    began: bool,
     with_node: Starts,
     without: Starts,
     /// Whether the pod that started last had waited for a node.
@@ -66,13 +70,24 @@ struct Known {
 struct Starts(VecDeque<Duration>);
 
 impl Starting {
+    /// Nothing is known yet by a process that leads since then.
+    pub fn new(led: Instant) -> Self {
+        Self {
+            led,
+            missing: VecDeque::new(),
+            pods: BTreeMap::new(),
+            with_node: Starts::default(),
+            without: Starts::default(),
+            waited: false,
+        }
+    }
+
     /// Takes in what is there: so many pods are `wanted`, and these exist, in the order in which they were made.
     pub fn look(&mut self, wanted: u32, seen: &[PodSeen], now: Instant) -> Pods {
         self.pods.retain(|uid, _| seen.iter().any(|pod| pod.uid == *uid));
         for pod in seen {
             self.learn(pod);
         }
-        self.began = true;
         let missing = (wanted as usize).saturating_sub(seen.len());
         // What was asked for last is given up first.
         self.missing.truncate(missing);
@@ -112,7 +127,7 @@ impl Starting {
         if !self.pods.contains_key(&pod.uid) {
             let asked = self.missing.pop_front().map_or(pod.seen, |asked| asked.min(pod.seen));
             // Of one that was there before, it is not known when it was asked for.
-            let known = Known { asked, measured: self.began };
+            let known = Known { asked, measured: pod.seen >= self.led + LISTING };
             self.pods.insert(pod.uid.clone(), known);
         }
         let Some(known) = self.pods.get_mut(&pod.uid) else { return };
@@ -148,6 +163,12 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    /// By a process that has led for a while, and now.
+    fn led() -> (Starting, Instant) {
+        let led = Instant::now();
+        (Starting::new(led), led + 2 * LISTING)
+    }
+
     fn pod(uid: &str, stands: Stands, seen: Instant) -> PodSeen {
         PodSeen { uid: uid.into(), stands, seen, ready: None, waited: None }
     }
@@ -158,7 +179,7 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_counts_from_then_whether_it_exists_or_not() {
-        let (mut starting, t) = (Starting::default(), Instant::now());
+        let (mut starting, t) = led();
         let old = ready("a", t, t);
         assert!(starting.look(1, std::slice::from_ref(&old), t).starting.is_empty());
         starting.ask(3, t + s(1));
@@ -172,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_start_is_measured_from_asking_to_ready() {
-        let (mut starting, t) = (Starting::default(), Instant::now());
+        let (mut starting, t) = led();
         starting.look(0, &[], t);
         assert_eq!(starting.takes(), None);
         starting.ask(1, t + s(1));
@@ -187,15 +208,20 @@ mod tests {
 
     #[test]
     fn a_pod_that_was_there_before_us_is_not_measured() {
-        let (mut starting, t) = (Starting::default(), Instant::now());
+        let t = Instant::now();
+        let mut starting = Starting::new(t);
         starting.look(1, &[pod("a", Stands::Starting, t)], t);
-        starting.look(1, &[ready("a", t, t + s(1))], t + s(1));
+        starting.look(1, &[ready("a", t, t + s(9))], t + s(9));
         assert_eq!(starting.takes(), None);
+        // Of a service that came later, or that was not looked at before, the first pod is.
+        let (mut starting, t) = led();
+        starting.look(1, &[ready("a", t, t + s(9))], t + s(9));
+        assert_eq!(starting.takes(), Some(s(9)));
     }
 
     #[test]
     fn one_slow_start_among_many_is_not_expected_again() {
-        let (mut starting, t) = (Starting::default(), Instant::now());
+        let (mut starting, t) = led();
         starting.look(0, &[], t);
         for (number, took) in [2, 60, 2, 3, 2].into_iter().enumerate() {
             let at = t + s(100 * number as u64);
@@ -208,7 +234,7 @@ mod tests {
 
     #[test]
     fn pods_that_wait_for_nodes_are_measured_apart() {
-        let (mut starting, t) = (Starting::default(), Instant::now());
+        let (mut starting, t) = led();
         starting.look(0, &[], t);
         let mut start = |uid: &str, waited: Option<Instant>| {
             starting.look(0, &[], t);
@@ -224,7 +250,7 @@ mod tests {
 
     #[test]
     fn what_fails_or_waits_in_vain_is_told() {
-        let (mut starting, t) = (Starting::default(), Instant::now());
+        let (mut starting, t) = led();
         let failing = pod("b", Stands::Failing, t);
         assert!(starting.look(2, &[ready("a", t, t), failing.clone()], t).crash_looping);
         assert!(
@@ -238,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_pod_that_is_gone_is_asked_for_anew() {
-        let (mut starting, t) = (Starting::default(), Instant::now());
+        let (mut starting, t) = led();
         starting.look(1, &[ready("a", t, t)], t);
         assert_eq!(starting.look(1, &[], t + s(60)).starting, [s(0)]);
     }

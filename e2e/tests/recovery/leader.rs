@@ -1,0 +1,113 @@
+//! The controller that leads is killed, or stopped and continued.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use e2e::{
+    TempNamespace,
+    command::kubectl,
+    container,
+    installation::NAMESPACE,
+    service::{minilm, with},
+    wait::await_that,
+    with_temp_ns,
+};
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
+use kembed_crds::EmbeddingService;
+use kube::{Api, ResourceExt, api::ListParams};
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::ALONE;
+
+/// The longest that somebody who asks at zero waits for a vector though the leader is killed meanwhile.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// How long the leader is stopped: longer than its Lease holds.
+const STOPPED: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn the_leader_is_killed_while_somebody_waits_at_zero() -> anyhow::Result<()> {
+    let _alone = ALONE.lock().await;
+    with_temp_ns(|ns| async move {
+        // One that was never killed before is started again at once.
+        controllers(1).await?;
+        ns.apply(with(minilm("minilm"), json!({"scaling": {"minReplicas": 0}}))).await?;
+        ns.await_serving("minilm", 1).await?;
+        ns.to_zero("minilm").await?;
+        let leader = leader(&ns).await?;
+        let began = Instant::now();
+        container::kill(&leader).await?;
+        ns.kembed.gateway.embed(&format!("http://minilm.{}.svc", ns.name), "minilm", &["hello"]).await?;
+        let took = began.elapsed();
+        eprintln!("from the leader's end to a vector for who waited at zero: {:.1} s", took.as_secs_f64());
+        ensure!(took <= LONGEST, "it took {took:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_leader_that_was_stopped_goes_on_and_writes_nothing() -> anyhow::Result<()> {
+    let _alone = ALONE.lock().await;
+    controllers(2).await?;
+    let result = with_temp_ns(|ns| async move {
+        let scaling = |least| json!({"scaling": {"minReplicas": least, "maxReplicas": 3}});
+        ns.apply(with(minilm("minilm"), scaling(1))).await?;
+        ns.await_serving("minilm", 1).await?;
+        let old = leader(&ns).await?;
+        container::signal(&old, "SIGSTOP").await?;
+        let stopped = Instant::now();
+        let followed = follow(&ns, scaling(2)).await;
+        sleep(STOPPED.saturating_sub(stopped.elapsed())).await;
+        container::signal(&old, "SIGCONT").await?;
+        followed?;
+
+        // It finds that another leads, and ends; what it knew and decided until then comes to nothing.
+        let pods = Api::<Pod>::namespaced(ns.kembed.kube.clone(), NAMESPACE);
+        let before = container::restarts(&old);
+        await_that("the old leader to end", || async {
+            let pod = pods.get_opt(&old.name_any()).await.context("failed to get the controller")?;
+            Ok(pod.is_none_or(|pod| container::restarts(&pod) > before).then_some(()))
+        })
+        .await?;
+        let service = ns.api::<EmbeddingService>().get("minilm").await?;
+        ensure!(service.spec.replicas == 2, "the count is {}", service.spec.replicas);
+        Ok(())
+    })
+    .await;
+    controllers(1).await?;
+    result
+}
+
+/// The other controller leads once the Lease has run out, and does what the service asks for.
+async fn follow(ns: &TempNamespace, spec: serde_json::Value) -> anyhow::Result<()> {
+    ns.apply(with(minilm("minilm"), spec)).await?;
+    ns.await_serving("minilm", 2).await?;
+    Ok(())
+}
+
+/// So many new controllers.
+async fn controllers(count: u32) -> anyhow::Result<()> {
+    let deployment = "deployment/kembed-controller";
+    let in_namespace = async |args: &[&str]| kubectl(&[&["--namespace", NAMESPACE], args].concat()).await;
+    in_namespace(&["scale", deployment, &format!("--replicas={count}")]).await?;
+    in_namespace(&["rollout", "restart", deployment]).await?;
+    in_namespace(&["rollout", "status", deployment, "--timeout=90s"]).await?;
+    Ok(())
+}
+
+/// The controller that leads.
+async fn leader(ns: &TempNamespace) -> anyhow::Result<Pod> {
+    let leases = Api::<Lease>::namespaced(ns.kembed.kube.clone(), NAMESPACE);
+    let pods = Api::<Pod>::namespaced(ns.kembed.kube.clone(), NAMESPACE);
+    let controllers = ListParams::default().labels("app.kubernetes.io/component=controller");
+    await_that("a controller to lead", || async {
+        let lease = leases.get_opt("kembed-controller").await.context("failed to get the Lease")?;
+        let holder = lease.and_then(|lease| lease.spec?.holder_identity);
+        let pods = pods.list(&controllers).await.context("failed to list the controllers")?;
+        let leads = |pod: &Pod| Some(pod.name_any()) == holder && pod.metadata.deletion_timestamp.is_none();
+        Ok(pods.into_iter().find(leads))
+    })
+    .await
+}
