@@ -7,7 +7,7 @@ use e2e::{
     TempNamespace,
     command::kubectl,
     container,
-    installation::NAMESPACE,
+    installation::{NAMESPACE, install},
     service::{minilm, with},
     wait::await_that,
     with_temp_ns,
@@ -50,34 +50,38 @@ async fn the_leader_is_killed_while_somebody_waits_at_zero() -> anyhow::Result<(
 #[tokio::test]
 async fn a_leader_that_was_stopped_goes_on_and_writes_nothing() -> anyhow::Result<()> {
     let _alone = ALONE.lock().await;
-    controllers(2).await?;
-    let result = with_temp_ns(|ns| async move {
-        let scaling = |least| json!({"scaling": {"minReplicas": least, "maxReplicas": 3}});
-        ns.apply(with(minilm("minilm"), scaling(1))).await?;
-        ns.await_serving("minilm", 1).await?;
-        let old = leader(&ns).await?;
-        container::signal(&old, "SIGSTOP").await?;
-        let stopped = Instant::now();
-        let followed = follow(&ns, scaling(2)).await;
-        sleep(STOPPED.saturating_sub(stopped.elapsed())).await;
-        container::signal(&old, "SIGCONT").await?;
-        followed?;
-
-        // It finds that another leads, and ends; what it knew and decided until then comes to nothing.
-        let pods = Api::<Pod>::namespaced(ns.kembed.kube.clone(), NAMESPACE);
-        let before = container::restarts(&old);
-        await_that("the old leader to end", || async {
-            let pod = pods.get_opt(&old.name_any()).await.context("failed to get the controller")?;
-            Ok(pod.is_none_or(|pod| container::restarts(&pod) > before).then_some(()))
-        })
-        .await?;
-        let service = ns.api::<EmbeddingService>().get("minilm").await?;
-        ensure!(service.spec.replicas == 2, "the count is {}", service.spec.replicas);
-        Ok(())
+    with_temp_ns(|ns| async move {
+        controllers(2).await?;
+        let result = stopped(&ns).await;
+        controllers(1).await?;
+        result
     })
-    .await;
-    controllers(1).await?;
-    result
+    .await
+}
+
+async fn stopped(ns: &TempNamespace) -> anyhow::Result<()> {
+    let scaling = |least| json!({"scaling": {"minReplicas": least, "maxReplicas": 3}});
+    ns.apply(with(minilm("minilm"), scaling(1))).await?;
+    ns.await_serving("minilm", 1).await?;
+    let old = leader(ns).await?;
+    container::signal(&old, "SIGSTOP").await?;
+    let began = Instant::now();
+    let followed = follow(ns, scaling(2)).await;
+    sleep(STOPPED.saturating_sub(began.elapsed())).await;
+    container::signal(&old, "SIGCONT").await?;
+    followed?;
+
+    // It finds that another leads, and ends; what it knew and decided until then comes to nothing.
+    let pods = Api::<Pod>::namespaced(ns.kembed.kube.clone(), NAMESPACE);
+    let before = container::restarts(&old);
+    await_that("the old leader to end", || async {
+        let pod = pods.get_opt(&old.name_any()).await.context("failed to get the controller")?;
+        Ok(pod.is_none_or(|pod| container::restarts(&pod) > before).then_some(()))
+    })
+    .await?;
+    let service = ns.api::<EmbeddingService>().get("minilm").await?;
+    ensure!(service.spec.replicas == 2, "the count is {}", service.spec.replicas);
+    Ok(())
 }
 
 /// The other controller leads once the Lease has run out, and does what the service asks for.
@@ -89,11 +93,11 @@ async fn follow(ns: &TempNamespace, spec: serde_json::Value) -> anyhow::Result<(
 
 /// So many new controllers.
 async fn controllers(count: u32) -> anyhow::Result<()> {
-    let deployment = "deployment/kembed-controller";
-    let in_namespace = async |args: &[&str]| kubectl(&[&["--namespace", NAMESPACE], args].concat()).await;
-    in_namespace(&["scale", deployment, &format!("--replicas={count}")]).await?;
-    in_namespace(&["rollout", "restart", deployment]).await?;
-    in_namespace(&["rollout", "status", deployment, "--timeout=90s"]).await?;
+    install(&[&format!("controller.replicas={count}")]).await?;
+    for step in [&["restart"][..], &["status", "--timeout=90s"]] {
+        let rollout = ["--namespace", NAMESPACE, "rollout"];
+        kubectl(&[&rollout[..], step, &["deployment/kembed-controller"]].concat()).await?;
+    }
     Ok(())
 }
 
