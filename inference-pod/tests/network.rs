@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::path::Path;
+use std::{path::Path, sync::Barrier, thread};
 
 use inference_pod::{
     backend::{
@@ -52,6 +52,17 @@ fn a_vector_does_not_depend_on_other_rows() {
         assert_close(&together[1], &run(&mut network, &[other])[0]);
         assert_ne!(together[0], together[1]);
     }
+}
+
+/// They share a table of operators in ONNX Runtime that it fills without a lock.
+#[test]
+fn networks_can_be_made_at_once() {
+    let begin = Barrier::new(8);
+    let make = || {
+        begin.wait();
+        network(CONFIG, &safetensors(&tensors(0)), Pooling::Mean).expect("a good model");
+    };
+    thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(make))));
 }
 
 #[test]

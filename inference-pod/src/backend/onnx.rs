@@ -179,6 +179,10 @@ fn vectors(batch: &Padded, pooling: Pooling, hidden: &[f32], dimension: usize) -
 
 /// Builder errors carry the builder, which cannot cross threads: they are made plain inside.
 fn session(environment: &Environment, graph: Graph) -> ort::Result<Session> {
+    // ONNX Runtime looks whether it knows the domain of our operators and then adds it, without a lock: of two sessions that
+    // are made at once one could fail for that.
+    static MADE: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     let builder = Session::builder(environment)?
         // A run stays on the thread that asks for it: the session has no threads of its own.
         .with_intra_threads(1)?

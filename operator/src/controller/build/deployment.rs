@@ -18,6 +18,10 @@ use super::{
 const SAFE_TO_EVICT: (&str, &str) =
     ("cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes", pod_spec::CACHE_VOLUME);
 
+/// While it starts, Karpenter takes no pod from its node to save money: somebody may wait for it. It reads how long the pod may
+/// be young; a release of it that knows only `true` takes no notice.
+const START_SHIELD: (&str, &str) = ("karpenter.sh/do-not-disrupt", "30m");
+
 pub(super) fn build(service: &Service, config: &Config) -> Deployment {
     Deployment {
         metadata: meta(service, service.name.clone()),
@@ -50,6 +54,8 @@ fn pod_meta(service: &Service) -> ObjectMeta {
     pod_labels.extend(labels(service));
     pod_labels.insert(SERVICE_LABEL.into(), service.name.clone());
     let mut annotations = service.pod_template.annotations.clone();
-    annotations.entry(SAFE_TO_EVICT.0.into()).or_insert_with(|| SAFE_TO_EVICT.1.into());
+    for (name, value) in [SAFE_TO_EVICT, START_SHIELD] {
+        annotations.entry(name.into()).or_insert_with(|| value.into());
+    }
     ObjectMeta { labels: Some(pod_labels), annotations: Some(annotations), ..ObjectMeta::default() }
 }
