@@ -134,6 +134,17 @@ mod tests {
     }
 
     #[test]
+    fn pods_tell_who_takes_nodes_away_what_they_stand_and_users_may_differ() {
+        let template =
+            |spec| objects(spec)["deployment"]["spec"]["template"]["metadata"]["annotations"].clone();
+        let (evict, shield) =
+            ("cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes", "karpenter.sh/do-not-disrupt");
+        assert_eq!(template(json!({})), json!({evict: "cache", shield: "30m"}));
+        let own = json!({"spec": {"podTemplate": {"annotations": {shield: "true"}}}});
+        assert_eq!(template(own)[shield], "true");
+    }
+
+    #[test]
     fn a_service_account_is_mounted_only_if_named() {
         let objects = objects(json!({"spec": {"podTemplate": {"serviceAccountName": "reader"}}}));
         let pod = &objects["deployment"]["spec"]["template"]["spec"];
