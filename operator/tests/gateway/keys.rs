@@ -279,11 +279,9 @@ async fn what_no_pod_computed_costs_no_tokens() {
     let keys = vec![key("search", "first", tokens(100))];
     bench.add(Service { keys, ..service("team/alpha") }, &[nobody().await]);
     for _ in 0..3 {
-        assert_eq!(
-            send(&bench, "first", 400).await.status,
-            502,
-            "the pod refuses connections, and nobody else comes"
-        );
+        // The pod refuses connections, and nobody else comes. Who comes while it is left alone for that hears that all are busy.
+        let status = send(&bench, "first", 400).await.status;
+        assert!(matches!(status.as_u16(), 502 | 503), "{status}");
     }
 }
 
