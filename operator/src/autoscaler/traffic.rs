@@ -93,11 +93,6 @@ pub fn rate(told: impl Iterator<Item = u64>) -> Option<f64> {
     (pods > 0).then(|| sum / f64::from(pods))
 }
 
-/// Whether nothing was counted and nothing is there.
-pub fn is_idle(counts: &Counts, level: &Level) -> bool {
-    *counts == Counts::default() && *level == Level::default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

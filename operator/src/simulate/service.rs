@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use kembed_crds::{EmbeddingService, InvalidDuration, Scaling};
-use kembed_scaling::{Objective, Settings};
+use kembed_scaling::Settings;
 use serde::Deserialize;
+
+use crate::autoscaler::settings::settings;
 
 /// What a latency is measured against where the service names none.
 const USUAL_TARGET: Duration = Duration::from_secs(1);
@@ -70,50 +72,48 @@ impl Service {
             return Err(ServiceError::Kind { kind: head.kind, version: head.api_version });
         }
         let service: EmbeddingService = serde_saphyr::from_str(text).map_err(Box::new)?;
-        let settings = settings(service.spec.scaling.as_ref().ok_or(ServiceError::NoScaling)?)?;
+        let scaling = service.spec.scaling.as_ref().ok_or(ServiceError::NoScaling)?;
+        check(scaling)?;
+        let settings = settings(scaling);
         let target = settings.objective.map_or(USUAL_TARGET, |objective| objective.target);
         Ok(Self { name: service.metadata.name.unwrap_or_default(), settings, target })
     }
 }
 
-/// What the user wants, checked as the API server checks it.
-fn settings(scaling: &Scaling) -> Result<Settings, ServiceError> {
+/// Refuses what the API server would.
+fn check(scaling: &Scaling) -> Result<(), ServiceError> {
     let Scaling { min_replicas: min, max_replicas: max, queue_depth, .. } = *scaling;
-    let count = |count: i32, least: i32, problem| match u32::try_from(count) {
-        Ok(count) if i64::from(count) >= i64::from(least) => Ok(count),
-        _ => Err(ServiceError::Field(problem)),
-    };
-    let settings = Settings {
-        min: count(min, 0, "minReplicas must be 0 or more")?,
-        max: count(max, 1, "maxReplicas must be 1 or more")?,
-        queue_depth: count(queue_depth, 1, "queueDepth must be 1 or more")?,
-        objective: scaling.latency.as_ref().map(objective).transpose()?,
-        zero_after: duration("scaleToZeroAfter", &scaling.scale_to_zero_after)?,
-        tunes: true,
-    };
+    for (holds, problem) in [
+        (min >= 0, "minReplicas must be 0 or more"),
+        (max >= 1, "maxReplicas must be 1 or more"),
+        (queue_depth >= 1, "queueDepth must be 1 or more"),
+    ] {
+        if !holds {
+            return Err(ServiceError::Field(problem));
+        }
+    }
+    if let Some(latency) = &scaling.latency {
+        if !(1..=99).contains(&latency.percentile) {
+            return Err(ServiceError::Field("latency.percentile must be between 1 and 99"));
+        }
+        check_duration("latency.target", &latency.target)?;
+    }
+    check_duration("scaleToZeroAfter", &scaling.scale_to_zero_after)?;
     if min > max {
         return Err(ServiceError::Field("minReplicas must not exceed maxReplicas"));
     }
-    Ok(settings)
+    Ok(())
 }
 
-fn objective(latency: &kembed_crds::Latency) -> Result<Objective, ServiceError> {
-    if !(1..=99).contains(&latency.percentile) {
-        return Err(ServiceError::Field("latency.percentile must be between 1 and 99"));
-    }
-    let share = f64::from(latency.percentile) / 100.;
-    Ok(Objective { share, target: duration("latency.target", &latency.target)? })
-}
-
-fn duration(field: &'static str, text: &kembed_crds::Duration) -> Result<Duration, ServiceError> {
-    let duration = text.parse().map_err(|source| ServiceError::Duration { field, source })?;
+fn check_duration(field: &'static str, text: &kembed_crds::Duration) -> Result<(), ServiceError> {
+    let duration: Duration = text.parse().map_err(|source| ServiceError::Duration { field, source })?;
     if duration.is_zero() {
         return Err(ServiceError::Field(match field {
             "latency.target" => "latency.target must be longer than zero",
             _ => "scaleToZeroAfter must be longer than zero",
         }));
     }
-    Ok(duration)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -145,6 +145,8 @@ mod tests {
             tunes: true,
         };
         assert_eq!(service.settings, settings);
+        let untuned = Service::parse(&yaml("  scaling: {tuning: Off}")).expect("a service");
+        assert!(!untuned.settings.tunes, "it is played as it would run");
         let service = Service::parse(&yaml("  scaling: {latency: {target: 200ms}, maxReplicas: 20}"));
         let service = service.expect("a service");
         assert_eq!((service.target, service.settings.max), (Duration::from_millis(200), 20));
