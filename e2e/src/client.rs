@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use reqwest::{
-    Method, StatusCode,
+    Method, RequestBuilder, StatusCode,
     dns::{Addrs, Name, Resolve, Resolving},
     header::{CONTENT_TYPE, HeaderMap},
 };
@@ -92,14 +92,11 @@ impl Client {
     /// # Errors
     /// If no whole answer comes back; a refusal is an answer.
     pub async fn send(&self, method: Method, url: &str, body: Option<Value>) -> anyhow::Result<Answer> {
-        let what = || format!("failed to ask {method} {url}");
-        let mut request = self.0.request(method.clone(), url);
+        let mut request = self.0.request(method, url);
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
         }
-        let response = request.send().await.with_context(what)?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        Ok(Answer { status, headers, body: response.text().await.with_context(what)? })
+        answer(request).await
     }
 
     /// Sends a request with a bearer token.
@@ -107,11 +104,16 @@ impl Client {
     /// # Errors
     /// As [`Client::send`].
     pub async fn send_as(&self, token: &str, method: Method, url: &str) -> anyhow::Result<Answer> {
-        let what = || format!("failed to ask {method} {url}");
-        let response =
-            self.0.request(method.clone(), url).bearer_auth(token).send().await.with_context(what)?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        Ok(Answer { status, headers, body: response.text().await.with_context(what)? })
+        answer(self.0.request(method, url).bearer_auth(token)).await
+    }
+
+    /// `POST` of JSON with a header.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn post_with(&self, header: (&str, &str), url: &str, body: Value) -> anyhow::Result<Answer> {
+        let request = self.0.post(url).header(header.0, header.1).header(CONTENT_TYPE, "application/json");
+        answer(request.body(body.to_string())).await
     }
 
     /// `GET`.
@@ -138,6 +140,16 @@ impl Client {
         let request = json!({"model": model, "input": inputs});
         vectors(&self.post(&format!("{base}/v1/embeddings"), request).await?.success()?.body)
     }
+}
+
+async fn answer(request: RequestBuilder) -> anyhow::Result<Answer> {
+    let (client, request) = request.build_split();
+    let request = request.context("a request that cannot be made")?;
+    let asked = format!("{} {}", request.method(), request.url());
+    let what = || format!("failed to ask {asked}");
+    let response = client.execute(request).await.with_context(what)?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    Ok(Answer { status, headers, body: response.text().await.with_context(what)? })
 }
 
 /// The vectors in the body of an answer to `/v1/embeddings`.

@@ -61,6 +61,8 @@ struct Hub {
     main: Mutex<&'static str>,
     /// What is refused to all, or to all without a token.
     refusal: Mutex<Option<(u16, &'static str)>>,
+    /// The status of files that are not there.
+    lacking: Mutex<StatusCode>,
     faults: Mutex<Vec<(&'static str, Fault)>>,
     seen: Mutex<Vec<Seen>>,
     storage: Option<Arc<Hub>>,
@@ -83,6 +85,7 @@ impl Hub {
             files,
             main: Mutex::new(OLD),
             refusal: Mutex::default(),
+            lacking: Mutex::new(StatusCode::NOT_FOUND),
             faults: Mutex::default(),
             seen: Mutex::default(),
             storage,
@@ -143,7 +146,9 @@ async fn answer(State(hub): State<Arc<Hub>>, request: Request) -> Response {
     let name = path.split_once("/resolve/").and_then(|(_, rest)| rest.split_once('/')).map(|(_, name)| name);
     let name = name.unwrap_or_else(|| path.trim_start_matches("/web/"));
     match (&hub.storage, hub.files.get(name)) {
-        (_, None) => (StatusCode::NOT_FOUND, [("x-error-code", "EntryNotFound")]).into_response(),
+        (_, None) => {
+            (*hub.lacking.lock().expect("no panic"), [("x-error-code", "EntryNotFound")]).into_response()
+        }
         (Some(storage), Some(bytes)) if name == WEIGHTS => redirect(storage, bytes),
         (_, Some(bytes)) => send(bytes, range.as_deref(), fault),
     }
@@ -439,6 +444,26 @@ async fn a_web_server_is_a_source_too() {
 
     let (reason, message) = client.reason(&format!("{}/elsewhere", stored.address)).await;
     assert_eq!(reason, FailureReason::ModelUnsupported, "{message}");
+}
+
+/// As buckets do that all may read and none may list.
+#[tokio::test]
+async fn a_web_server_may_refuse_what_it_lacks() {
+    let hub = Hub::start().await;
+    let stored = hub.stored();
+    *stored.lacking.lock().expect("no panic") = StatusCode::FORBIDDEN;
+    let client = Client::of(&hub);
+    let model = format!("{}/web", stored.address);
+    let mut snapshot = client.fetch(&model, None).await.expect("it comes");
+    assert_eq!(snapshot.text("tokenizer_config.json", &client.progress).await.expect("no error"), None);
+}
+
+#[tokio::test]
+async fn a_web_server_that_refuses_everything_wants_credentials() {
+    let hub = Hub::start().await;
+    hub.stored().refuse(403, "");
+    let (reason, message) = Client::of(&hub).reason(&format!("{}/web", hub.stored().address)).await;
+    assert_eq!(reason, FailureReason::CredentialsMissing, "{message}");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! A model in a bucket of a private S3 server with a certificate of a private authority, read with the credentials of a
-//! Secret.
+//! A model in a bucket of a private S3 server with a certificate of a private authority: read with the credentials of a
+//! Secret, and by anybody.
 
 use anyhow::{Context, ensure};
 use e2e::{
@@ -20,6 +20,20 @@ const SECRET: &str = "kembed-test-secret";
 /// Also in the values of the chart: inference pods may connect to it.
 const PORT: u16 = 9000;
 
+/// Where the model lies, for all to list and read.
+const FOLDER: &str = "some/minilm";
+/// Where it lies for all to read alone, as most public buckets have it.
+const UNLISTED: &str = "unlisted/minilm";
+const FILES: [&str; 7] = [
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "1_Pooling/config.json",
+    "model.safetensors",
+];
+
 /// Makes an authority, and a certificate of it for the host $2, in the folder $1.
 const CERTIFY: &str = r#"
     cd "$1"
@@ -32,6 +46,24 @@ const CERTIFY: &str = r#"
 /// By what name pods find the server of this namespace.
 fn host(ns: &TempNamespace) -> String {
     format!("minio.{}.svc", ns.name)
+}
+
+fn bucket(ns: &TempNamespace) -> String {
+    format!("https://{}:{PORT}/models", host(ns))
+}
+
+/// What who has no key may do.
+fn policy() -> Value {
+    let all = json!({"Effect": "Allow", "Principal": {"AWS": ["*"]}});
+    let may = |mut statement: Value, action, resource: String| {
+        statement["Action"] = json!([action]);
+        statement["Resource"] = json!([resource]);
+        statement
+    };
+    let read = |folder| may(all.clone(), "s3:GetObject", format!("arn:aws:s3:::models/{folder}/*"));
+    let mut list = may(all.clone(), "s3:ListBucket", "arn:aws:s3:::models".into());
+    list["Condition"] = json!({"StringLike": {"s3:prefix": [format!("{FOLDER}*")]}});
+    json!({"Version": "2012-10-17", "Statement": [read(FOLDER), read(UNLISTED), list]})
 }
 
 /// Gives the server a certificate, and pods the authority's to check it with.
@@ -91,7 +123,7 @@ async fn with_bucket(ns: &TempNamespace) -> anyhow::Result<()> {
 /// Puts the model there as a person would who has curl alone.
 async fn fill(ns: &TempNamespace, folder: &str) -> anyhow::Result<()> {
     let address = ns.kubectl(&["get", "service/minio", "--output=jsonpath={.spec.clusterIP}"]).await?;
-    let bucket = format!("https://{}:{PORT}/models", host(ns));
+    let bucket = bucket(ns);
     let (to, authority) = (format!("::{address}:"), format!("{folder}/ca.crt"));
     let user = format!("{KEY}:{SECRET}");
     let signed = [
@@ -107,20 +139,18 @@ async fn fill(ns: &TempNamespace, folder: &str) -> anyhow::Result<()> {
         "--user",
         &user,
     ];
-    run("curl", &[&signed[..], &["--request", "PUT", &bucket]].concat(), "").await?;
+    let put = ["--request", "PUT"];
+    run("curl", &[&signed[..], &put, &[&bucket]].concat(), "").await?;
+    let policy = policy().to_string();
+    let public = [&put[..], &["--data", &policy, &format!("{bucket}?policy=")]].concat();
+    run("curl", &[&signed[..], &public].concat(), "").await?;
     let mut args = signed.map(str::to_owned).to_vec();
-    for file in [
-        "config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "modules.json",
-        "sentence_bert_config.json",
-        "1_Pooling/config.json",
-        "model.safetensors",
-    ] {
-        let (from, to) =
-            (repository(&format!(".build/model/{file}")), format!("{bucket}/some/minilm/{file}"));
-        args.extend(["--upload-file".to_owned(), from, to]);
+    for file in FILES {
+        for folder in [FOLDER, UNLISTED] {
+            let (from, to) =
+                (repository(&format!(".build/model/{file}")), format!("{bucket}/{folder}/{file}"));
+            args.extend(["--upload-file".to_owned(), from, to]);
+        }
     }
     let args: Vec<_> = args.iter().map(String::as_str).collect();
     run("curl", &args, "").await?;
@@ -184,6 +214,32 @@ async fn its_model_is_served_to_who_has_the_key() -> anyhow::Result<()> {
         let corrected = corrected.status.and_then(|status| status.space).context("no recorded space")?;
         ensure!(corrected == space, "of the same files came {corrected:?} and {space:?}");
         right(&ns, "wrong-key").await
+    })
+    .await
+}
+
+/// As a web server, and as Google's store, which speaks as S3 does where nothing has to be signed.
+#[tokio::test]
+async fn what_all_may_read_needs_no_key() -> anyhow::Result<()> {
+    with_temp_ns(|ns| async move {
+        with_bucket(&ns).await?;
+        let of = |name, uri: String| with(of_model(name, &uri), with_endpoint(&ns, json!({})));
+        ns.apply(of("web", format!("{}/{FOLDER}", bucket(&ns)))).await?;
+        ns.apply(of("unlisted", format!("{}/{UNLISTED}/", bucket(&ns)))).await?;
+        let mut google = of("google", format!("gs://models/{FOLDER}"));
+        let variables = google["spec"]["podTemplate"]["env"].as_array_mut().context("a list")?;
+        let base = bucket(&ns);
+        variables.push(json!({"name": "GOOGLE_BASE_URL", "value": base.trim_end_matches("/models")}));
+        variables.push(json!({"name": "GOOGLE_SKIP_SIGNATURE", "value": "true"}));
+        ns.apply(google).await?;
+        ns.apply(of("lost", format!("{}/other/minilm", bucket(&ns)))).await?;
+        for name in ["web", "unlisted", "google"] {
+            ns.await_serving(name, 1).await?;
+            right(&ns, name).await?;
+        }
+        let available = ConditionType::ModelAvailable;
+        fails(&ns, "lost", (available, Reason::CredentialsMissing, "the server refuses")).await?;
+        Ok(())
     })
     .await
 }

@@ -10,6 +10,7 @@ mod failures;
 mod healing;
 mod image_volume;
 mod install;
+mod lanes;
 mod revision;
 mod rollout;
 mod routes;

@@ -100,6 +100,31 @@ async fn a_model_of_vectors_answers_what_can_be_made_of_them() -> anyhow::Result
     .await
 }
 
+/// By the service's name, and by a path below the gateway's, where the page finds the API beside itself.
+#[tokio::test]
+async fn people_get_the_page_and_machines_the_description() -> anyhow::Result<()> {
+    with_temp_ns(|ns| async move {
+        ns.apply(minilm("minilm")).await?;
+        ns.await_serving("minilm", 1).await?;
+        for base in
+            [format!("http://minilm.{}.svc", ns.name), format!("http://kembed.example/{}/minilm", ns.name)]
+        {
+            let page = ns.kembed.gateway.get(&format!("{base}/ui")).await?.success()?;
+            ensure!(page.header("content-type") == Some("text/html; charset=utf-8"), "{page:?}");
+            for asked in ["fetch(\"v1/embeddings\"", "fetch(\"info\""] {
+                ensure!(page.body.contains(asked), "the page does not ask {asked}");
+            }
+            let described =
+                ns.kembed.gateway.get(&format!("{base}/openapi.json")).await?.success()?.json()?;
+            ensure!(described["paths"]["/v1/embeddings"]["post"].is_object(), "{described}");
+            let info = ns.kembed.gateway.get(&format!("{base}/info")).await?.success()?.json()?;
+            ensure!(info["model_id"] == format!("hf://{MODEL}"), "{info}");
+        }
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_classifier_tells_its_labels() -> anyhow::Result<()> {
     with_temp_ns(|ns| async move {
