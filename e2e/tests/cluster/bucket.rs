@@ -139,11 +139,11 @@ async fn fill(ns: &TempNamespace, folder: &str) -> anyhow::Result<()> {
         "--user",
         &user,
     ];
-    let put = ["--request", "PUT"];
-    run("curl", &[&signed[..], &put, &[&bucket]].concat(), "").await?;
-    let policy = policy().to_string();
-    let public = [&put[..], &["--data", &policy, &format!("{bucket}?policy=")]].concat();
-    run("curl", &[&signed[..], &public].concat(), "").await?;
+    run("curl", &[&signed[..], &["--request", "PUT", &bucket]].concat(), "").await?;
+    // From a file, for of a body that is given otherwise curl tells a type and does not sign it.
+    let (file, url) = (format!("{folder}/policy.json"), format!("{bucket}?policy="));
+    std::fs::write(&file, policy().to_string()).context("failed to write the policy of a bucket")?;
+    run("curl", &[&signed[..], &["--upload-file", &file, &url]].concat(), "").await?;
     let mut args = signed.map(str::to_owned).to_vec();
     for file in FILES {
         for folder in [FOLDER, UNLISTED] {

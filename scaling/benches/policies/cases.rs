@@ -7,7 +7,7 @@ use kembed_scaling::{
     simulate::{Contender, Kind, Score, Trace, World, clairvoyant, peers::Peer},
 };
 
-use crate::{Args, notes::Notes, ours};
+use crate::{Args, notes::Notes, ours, record::Record};
 
 /// Start-up times of pods in seconds, and the latency that suits each, in milliseconds.
 pub const STARTS: [(u64, u64); 3] = [(2, 200), (20, 1000), (90, 2000)];
@@ -38,6 +38,7 @@ impl std::fmt::Display for Name {
 }
 
 /// What somebody reached.
+#[derive(Clone)]
 pub struct Entry {
     /// Who.
     pub policy: &'static str,
@@ -47,8 +48,8 @@ pub struct Entry {
     pub is_default: bool,
     /// How it went.
     pub score: Score,
-    /// What the score does not tell.
-    pub notes: Notes,
+    /// What the score does not tell, of ours.
+    pub notes: Option<Notes>,
 }
 
 /// What came out of a case.
@@ -67,9 +68,10 @@ pub fn all(args: &Args) -> Result<Vec<Case>, String> {
     let mut traces = Vec::new();
     if let Some(path) = &args.trace {
         let text = fs::read_to_string(path).map_err(|error| format!("failed to read {path:?}: {error}"))?;
-        let trace = Trace::parse(&text).and_then(|trace| trace.with_rate(40., 1)?.with_length(0.5));
+        let trace =
+            Trace::parse(&text).and_then(|trace| trace.with_rate(40., args.from_seed)?.with_length(0.5));
         let trace = trace.map_err(|error| format!("failed to parse {path:?}: {error}"))?;
-        traces.push(("conv", 1, Arc::new(trace)));
+        traces.push(("conv", args.from_seed, Arc::new(trace)));
     }
     for kind in Kind::ALL {
         let seeds = args.from_seed..args.from_seed + seeds;
@@ -102,35 +104,38 @@ impl Case {
         Self { name, trace, settings, world }
     }
 
-    /// Plays it to everybody.
-    pub fn play(&self, args: &Args) -> Outcome {
-        let (defaults, mut entries) = (Peer::defaults(), Vec::new());
+    /// Plays it to everybody who is not on record.
+    pub fn play(&self, args: &Args, record: &Record) -> Outcome {
+        let mut entries = Vec::new();
+        if !args.others {
+            let ours = ours::variants(&self.settings, args.quick || args.ours);
+            entries.extend(ours.into_iter().map(|(variant, contender)| self.ours(variant, contender)));
+        }
+        if let Some((clairvoyant, others)) = record.get(&self.name) {
+            entries.extend(others.iter().cloned());
+            return Outcome { name: self.name.clone(), clairvoyant: clairvoyant.clone(), entries };
+        }
+        let defaults = Peer::defaults();
         let peers = match (args.ours, args.quick) {
             (true, _) => Vec::new(),
             (false, true) => defaults.to_vec(),
             (false, false) => Peer::grid(),
         };
-        for (variant, mut contender) in ours::variants(&self.settings, args.quick || args.ours) {
-            let is_default = variant.is_empty();
-            entries.push(self.entry("kembed", variant, is_default, &mut *contender));
-        }
-        for peer in peers {
-            let is_default = defaults.contains(&peer);
-            entries.push(self.entry(peer.name(), peer.to_string(), is_default, &mut *peer.contender()));
-        }
+        entries.extend(peers.into_iter().map(|peer| Entry {
+            policy: peer.name(),
+            settings: peer.to_string(),
+            is_default: defaults.contains(&peer),
+            score: self.world.play(&self.trace, &mut *peer.contender(), &mut ()),
+            notes: None,
+        }));
         let clairvoyant = clairvoyant::play(&self.world, &self.trace);
         Outcome { name: self.name.clone(), clairvoyant, entries }
     }
 
-    fn entry(
-        &self,
-        policy: &'static str,
-        settings: String,
-        is_default: bool,
-        contender: &mut dyn Contender,
-    ) -> Entry {
+    fn ours(&self, settings: String, mut contender: Box<dyn Contender>) -> Entry {
         let mut notes = Notes::new(self.world.target);
-        let score = self.world.play(&self.trace, contender, &mut notes);
-        Entry { policy, settings, is_default, score, notes }
+        let score = self.world.play(&self.trace, &mut *contender, &mut notes);
+        let is_default = settings.is_empty();
+        Entry { policy: "kembed", settings, is_default, score, notes: Some(notes) }
     }
 }

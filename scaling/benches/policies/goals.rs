@@ -199,7 +199,8 @@ fn unbeaten(outcomes: &[Outcome]) -> Goal {
 
 fn steady(outcomes: &[Outcome]) -> Option<Goal> {
     let changes = outcomes.iter().filter(|outcome| outcome.name.trace == "steady");
-    let changes: Vec<u32> = changes.map(|outcome| ours(outcome).notes.late_changes).collect();
+    let changes: Vec<u32> =
+        changes.filter_map(|outcome| Some(ours(outcome).notes.as_ref()?.late_changes)).collect();
     let most = *changes.iter().max()?;
     Some(Goal {
         what: "changes of the count under a steady load, after 10 minutes".into(),
@@ -211,7 +212,8 @@ fn steady(outcomes: &[Outcome]) -> Option<Goal> {
 
 fn step(outcomes: &[Outcome]) -> Option<Goal> {
     let steps = outcomes.iter().filter(|outcome| outcome.name.trace == "step" && outcome.name.start == 2);
-    let seconds: Vec<usize> = steps.map(|outcome| ours(outcome).notes.recovery()).collect();
+    let seconds: Vec<usize> =
+        steps.filter_map(|outcome| Some(ours(outcome).notes.as_ref()?.recovery())).collect();
     let most = *seconds.iter().max()?;
     Some(Goal {
         what: "seconds until the objective is met again after a step by ten, S = 2 s".into(),

@@ -5,6 +5,7 @@ mod crowd;
 mod goals;
 mod notes;
 mod ours;
+mod record;
 mod table;
 
 use std::{
@@ -17,7 +18,10 @@ use std::{
 
 use clap::Parser;
 
-use crate::cases::{Case, Outcome};
+use crate::{
+    cases::{Case, Outcome},
+    record::Record,
+};
 
 /// Plays every kind of traffic to our policy, to its peers at their defaults and to each of their settings in a grid.
 #[derive(Parser, Debug)]
@@ -38,11 +42,17 @@ pub struct Args {
     #[arg(long, default_value_t = 1)]
     from_seed: u64,
     /// Ours alone.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "others")]
     ours: bool,
+    /// All others alone.
+    #[arg(long, requires = "json")]
+    others: bool,
     /// One line of JSON for each result instead of tables.
     #[arg(long)]
     json: bool,
+    /// Nobody but ours plays; what all others reached is read from what `--json` wrote before.
+    #[arg(long)]
+    against: Option<std::path::PathBuf>,
     /// Given by cargo.
     #[arg(long, hide = true)]
     bench: bool,
@@ -50,8 +60,9 @@ pub struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let cases = match cases::all(&args) {
-        Ok(cases) => cases,
+    let record = args.against.as_deref().map(record::read).transpose();
+    let (cases, record) = match cases::all(&args).and_then(|cases| Ok((cases, record?))) {
+        Ok(all) => all,
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::FAILURE;
@@ -59,7 +70,7 @@ fn main() -> ExitCode {
     };
     // First of all, for what the traces need stays with the process.
     let crowd = crowd::goals();
-    let outcomes = play(&cases, &args);
+    let outcomes = play(&cases, &args, &record.unwrap_or_default());
     match args.json {
         true => table::print_lines(&outcomes),
         false => table::print(&outcomes, crowd),
@@ -68,11 +79,11 @@ fn main() -> ExitCode {
 }
 
 /// Plays all cases on all cores.
-fn play(cases: &[Case], args: &Args) -> Vec<Outcome> {
+fn play(cases: &[Case], args: &Args, record: &Record) -> Vec<Outcome> {
     let (next, outcomes) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || {
         while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let outcome = case.play(args);
+            let outcome = case.play(args, record);
             eprintln!("{}", outcome.name);
             outcomes.lock().expect("nobody panics while holding it").push(outcome);
         }

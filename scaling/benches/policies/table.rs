@@ -1,5 +1,7 @@
 //! What is printed.
 
+use kembed_scaling::simulate::Score;
+
 use crate::{
     cases::{Entry, Outcome},
     goals,
@@ -8,31 +10,52 @@ use crate::{
 /// Weight of the share of misses in the cost.
 pub const WEIGHT: f64 = 8.;
 
+/// How who knows the future is called in JSON.
+pub const CLAIRVOYANT: &str = "clairvoyant";
+
 /// One line of JSON for each result.
 pub fn print_lines(outcomes: &[Outcome]) {
     for outcome in outcomes {
         for entry in &outcome.entries {
-            let score = &entry.score;
-            let line = serde_json::json!({
-                "trace": outcome.name.trace,
-                "seed": outcome.name.seed,
-                "start": outcome.name.start,
-                "policy": entry.policy,
-                "settings": entry.settings,
-                "default": entry.is_default,
-                "replica_seconds": score.replica_seconds,
-                "clairvoyant_replica_seconds": outcome.clairvoyant.replica_seconds,
-                "slo_miss_fraction": score.miss_share(),
-                "p50_ms": score.quantile(0.5) * 1e3,
-                "p95_ms": score.quantile(0.95) * 1e3,
-                "p99_ms": score.quantile(0.99) * 1e3,
-                "cold_requests": score.cold,
-                "scale_events": score.scale_events,
-                "cost": score.cost(outcome.clairvoyant.replica_seconds, WEIGHT),
-            });
-            println!("{line}");
+            print_line(outcome, entry);
         }
+        print_line(
+            outcome,
+            &Entry {
+                policy: CLAIRVOYANT,
+                settings: String::new(),
+                is_default: true,
+                score: outcome.clairvoyant.clone(),
+                notes: None,
+            },
+        );
     }
+}
+
+fn print_line(outcome: &Outcome, entry: &Entry) {
+    let Entry { policy, settings, is_default, score, notes } = entry;
+    let notes = notes.as_ref();
+    let line = serde_json::json!({
+        "trace": outcome.name.trace,
+        "seed": outcome.name.seed,
+        "start": outcome.name.start,
+        "policy": policy,
+        "settings": settings,
+        "default": is_default,
+        "requests": score.requests,
+        "missed": score.missed,
+        "replica_seconds": score.replica_seconds,
+        "slo_miss_fraction": score.miss_share(),
+        "p50_ms": score.quantile(0.5) * 1e3,
+        "p95_ms": score.quantile(0.95) * 1e3,
+        "p99_ms": score.quantile(0.99) * 1e3,
+        "cold_requests": score.cold,
+        "scale_events": score.scale_events,
+        "cost": score.cost(outcome.clairvoyant.replica_seconds, WEIGHT),
+        "late_changes": notes.map(|notes| notes.late_changes),
+        "recovery_seconds": notes.map(|notes| notes.recovery()),
+    });
+    println!("{line}");
 }
 
 /// Tables for people.
@@ -70,7 +93,7 @@ fn cost(outcome: &Outcome, entry: &Entry) -> f64 {
     entry.score.cost(outcome.clairvoyant.replica_seconds, WEIGHT)
 }
 
-fn told(outcome: &Outcome, score: &kembed_scaling::simulate::Score) -> String {
+fn told(outcome: &Outcome, score: &Score) -> String {
     let cost = score.cost(outcome.clairvoyant.replica_seconds, WEIGHT);
     format!("{:.0} {:.1} % {cost:.2}", score.replica_seconds, 100. * score.miss_share())
 }

@@ -22,10 +22,18 @@ pub const SHARES: [f64; 3] = [0.5, 0.8, 0.95];
 pub struct Forecast {
     /// Seconds from when a pod is asked for until it serves, and for how long from then on it should be of use.
     window: (u64, u64),
-    /// The seconds whose future is known by now, the lowest level first.
-    order: Vec<u64>,
+    /// The moments whose future is known by now, the lowest level first.
+    order: Vec<Moment>,
     /// The first whose future is not.
     next: u64,
+}
+
+/// A second, and what came after it.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    second: u32,
+    /// The most that came when a pod asked for in it would have served.
+    future: f32,
 }
 
 /// Tokens a second, the most of them that come when a pod that is asked for now serves, by [`SHARES`].
@@ -43,18 +51,18 @@ impl Forecast {
         let now = level(history, history.seconds().end.checked_sub(1)?);
         let nearest = self.nearest(history, now);
         // Nothing is known of what follows a level that never was.
-        let middle = level(history, nearest[nearest.len() / 2]);
+        let middle = nearest[nearest.len() / 2].level(history);
         if (middle - now).abs() > UNLIKE * middle.max(now) {
             return None;
         }
-        let mut peaks: Vec<f64> = nearest.iter().map(|&second| self.future(history, second)).collect();
-        peaks.sort_by(f64::total_cmp);
-        Some(SHARES.map(|share| peaks[((peaks.len() - 1) as f64 * share).round() as usize]))
+        let mut peaks: Vec<f32> = nearest.iter().map(|moment| moment.future).collect();
+        peaks.sort_unstable_by(f32::total_cmp);
+        Some(SHARES.map(|share| f64::from(peaks[((peaks.len() - 1) as f64 * share).round() as usize])))
     }
 
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
-        self.order.capacity() * size_of::<u64>()
+        self.order.capacity() * size_of::<Moment>()
     }
 
     /// Takes in the seconds whose future has come, and drops those that are forgotten.
@@ -65,21 +73,22 @@ impl Forecast {
         }
         let first = seconds.start + LEVEL - 1;
         if self.order.len() as u64 > self.next.saturating_sub(first) {
-            self.order.retain(|&second| second >= first);
+            self.order.retain(|moment| u64::from(moment.second) >= first);
         }
         self.next = self.next.max(first);
         while self.next + window.0 + window.1 < seconds.end {
             let at = level(history, self.next);
-            let place = self.order.partition_point(|&second| level(history, second) < at);
-            self.order.insert(place, self.next);
+            let place = self.order.partition_point(|moment| moment.level(history) < at);
+            let future = self.future(history, self.next) as f32;
+            self.order.insert(place, Moment { second: self.next as u32, future });
             self.next += 1;
         }
     }
 
-    fn nearest(&self, history: &History, now: f64) -> &[u64] {
-        let distance = |place: usize| (level(history, self.order[place]) - now).abs();
+    fn nearest(&self, history: &History, now: f64) -> &[Moment] {
+        let distance = |place: usize| (self.order[place].level(history) - now).abs();
         let (mut from, mut to) = {
-            let place = self.order.partition_point(|&second| level(history, second) < now);
+            let place = self.order.partition_point(|moment| moment.level(history) < now);
             (place, place)
         };
         while to - from < ASKED.min(self.order.len()) {
@@ -93,6 +102,12 @@ impl Forecast {
     fn future(&self, history: &History, second: u64) -> f64 {
         let from = second + self.window.0;
         (from..=from + self.window.1).map(|second| level(history, second)).fold(0., f64::max)
+    }
+}
+
+impl Moment {
+    fn level(&self, history: &History) -> f64 {
+        level(history, u64::from(self.second))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use kembed_queue::histogram;
+
 use crate::{
     observation::{Load, Observation, Pods, Speed},
     policy::Objective,
@@ -75,16 +77,14 @@ impl Known {
 /// How many of the interactive requests were counted, and how many took longer than `target`. Of the bucket that the target
 /// is in, the part that is above it.
 fn late(load: &Load, target: Duration) -> (f64, f64) {
-    let (mut all, mut late, mut from) = (0., 0., 0.);
+    let (mut all, mut late) = (0., 0.);
     let target = target.as_secs_f64();
-    for (bucket, &count) in load.latencies.counts().iter().enumerate() {
-        let to = kembed_queue::histogram::bound(bucket).map_or(f64::INFINITY, |bound| bound.as_secs_f64());
-        if count > 0 {
-            all += count as f64;
-            let above = if to.is_infinite() { 1. } else { ((to - target) / (to - from)).clamp(0., 1.) };
-            late += count as f64 * above;
-        }
-        from = to;
+    let end = |bucket| histogram::bound(bucket).map_or(f64::INFINITY, |bound| bound.as_secs_f64());
+    for (bucket, &count) in load.latencies.counts().iter().enumerate().filter(|(_, count)| **count > 0) {
+        let (from, to) = (bucket.checked_sub(1).map_or(0., end), end(bucket));
+        all += count as f64;
+        let above = if to.is_infinite() { 1. } else { ((to - target) / (to - from)).clamp(0., 1.) };
+        late += count as f64 * above;
     }
     (all, late)
 }

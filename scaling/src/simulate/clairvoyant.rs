@@ -166,6 +166,10 @@ impl Contender for Schedule {
         // What still waits after the end is answered by as many as there were last, and one at least.
         self.pods.get(slot).copied().unwrap_or_else(|| self.pods.last().map_or(1, |&pods| pods.max(1)))
     }
+
+    fn learns(&self) -> bool {
+        false
+    }
 }
 
 /// Notes when requests waited that were late.

@@ -25,6 +25,12 @@ pub trait Contender {
 
     /// The count that there should be now; bounds are applied after it.
     fn decide(&mut self, sight: &Sight<'_>) -> u32;
+
+    /// Whether it looks at what answers tell: latencies, and how fast pods are. For who does not these are not counted, which
+    /// is much of what a play takes.
+    fn learns(&self) -> bool {
+        true
+    }
 }
 
 /// A policy of ours.
@@ -52,5 +58,9 @@ impl Contender for Fixed {
 
     fn decide(&mut self, _: &Sight<'_>) -> u32 {
         self.0
+    }
+
+    fn learns(&self) -> bool {
+        false
     }
 }

@@ -20,14 +20,12 @@ pub(crate) struct Batch {
     pub(crate) to: usize,
     pub(crate) tokens: u64,
     pub(crate) began: f64,
-    pub(crate) ends: f64,
 }
 
 /// One pod.
 #[derive(Clone, Debug)]
 pub(crate) struct Pod {
     asked: f64,
-    ready_at: f64,
     node: usize,
     /// It answers.
     pub(crate) is_ready: bool,
@@ -50,8 +48,15 @@ pub(crate) struct Fleet {
     nodes: Option<Nodes>,
     bought: Vec<Node>,
     pub(crate) pods: Vec<Pod>,
-    /// When the next pod becomes ready or has done its batch.
+    /// When each pod becomes ready or has done its batch, and never of one that has nothing to do: what is read at each event
+    /// lies together.
+    due: Vec<f64>,
+    /// The first of these.
     pub(crate) next: f64,
+    /// The pod that is due first.
+    first: usize,
+    /// Pods that have nothing to do.
+    idle: u32,
     /// Pods that answer and stay.
     pub(crate) ready: u32,
 }
@@ -59,15 +64,25 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// So many that are ready from the beginning.
     pub(crate) fn new(start: f64, nodes: Option<Nodes>, ready: u32) -> Self {
-        let mut fleet =
-            Self { start, nodes, bought: Vec::new(), pods: Vec::new(), next: f64::INFINITY, ready: 0 };
+        let mut fleet = Self {
+            start,
+            nodes,
+            bought: Vec::new(),
+            pods: Vec::new(),
+            due: Vec::new(),
+            next: f64::INFINITY,
+            first: 0,
+            idle: 0,
+            ready: 0,
+        };
         (0..ready).for_each(|_| {
             fleet.add(f64::NEG_INFINITY);
         });
         for pod in &mut fleet.pods {
             (pod.asked, pod.is_ready) = (0., true);
         }
-        fleet.plan();
+        fleet.due.fill(f64::INFINITY);
+        fleet.count();
         fleet
     }
 
@@ -81,13 +96,14 @@ impl Fleet {
         let staying = self.pods.iter().filter(|pod| !pod.is_leaving).count() as u32;
         (staying..wanted).for_each(|_| self.add(now));
         (wanted..staying).for_each(|_| self.remove(now));
-        self.plan();
+        self.count();
     }
 
     fn add(&mut self, now: f64) {
         let node = self.place(now);
         let ready_at = self.bought.get(node).map_or(now, |node| node.ready_at.max(now)) + self.start;
-        self.pods.push(Pod { asked: now, ready_at, node, is_ready: false, is_leaving: false, batch: None });
+        self.pods.push(Pod { asked: now, node, is_ready: false, is_leaving: false, batch: None });
+        self.due.push(ready_at);
     }
 
     /// The node that has place and is there first, or a new one.
@@ -119,28 +135,34 @@ impl Fleet {
     }
 
     /// A pod that leaves and has nothing in hand is gone. Pods after it move up.
-    fn clear(&mut self, index: usize, now: f64) -> bool {
+    fn clear(&mut self, index: usize, now: f64) {
         let pod = &self.pods[index];
-        let is_gone = pod.is_leaving && pod.batch.is_none();
-        if is_gone {
+        if pod.is_leaving && pod.batch.is_none() {
             if let Some(node) = self.bought.get_mut(pod.node) {
                 node.pods -= 1;
                 node.empty_since = now;
             }
             self.pods.remove(index);
+            self.due.remove(index);
         }
-        is_gone
     }
 
     /// A pod that can take a batch.
     pub(crate) fn idle(&self) -> Option<usize> {
-        self.pods.iter().position(|pod| pod.is_ready && pod.batch.is_none())
+        if self.idle == 0 {
+            return None;
+        }
+        self.due.iter().position(|&due| due == f64::INFINITY)
     }
 
-    /// It gets one.
-    pub(crate) fn give(&mut self, index: usize, batch: Batch) {
+    /// It gets one, which it will have done at `ends`.
+    pub(crate) fn give(&mut self, index: usize, batch: Batch, ends: f64) {
         self.pods[index].batch = Some(batch);
-        self.next = self.next.min(batch.ends);
+        self.due[index] = ends;
+        self.idle -= 1;
+        if (ends, index) < (self.next, self.first) {
+            (self.next, self.first) = (ends, index);
+        }
     }
 
     /// Lets happen what happens at `next`: a pod becomes ready, and `meter` hears how long that took, or a batch is done,
@@ -151,30 +173,38 @@ impl Fleet {
         meter: &mut Meter,
         pod_model: &super::PodModel,
     ) -> Option<Batch> {
-        let index = self.pods.iter().position(|pod| pod.next() <= now)?;
-        let pod = &mut self.pods[index];
+        let index = self.first;
+        let pod = self.pods.get_mut(index)?;
         let done = pod.batch.take();
+        self.due[index] = f64::INFINITY;
+        if done.is_some() && !pod.is_leaving {
+            self.idle += 1;
+            self.plan();
+            return done;
+        }
         if done.is_none() {
             pod.is_ready = true;
             meter.started(pod_model, now - pod.asked);
         }
         self.clear(index, now);
-        self.plan();
+        self.count();
         done
     }
 
+    /// Looks for what happens next. Of what happens at the same time, what happens to the oldest pod comes first.
     fn plan(&mut self) {
-        self.next = self.pods.iter().map(Pod::next).fold(f64::INFINITY, f64::min);
-        self.ready = self.pods.iter().filter(|pod| pod.is_ready && !pod.is_leaving).count() as u32;
-    }
-}
-
-impl Pod {
-    fn next(&self) -> f64 {
-        match (self.batch, self.is_ready) {
-            (Some(batch), _) => batch.ends,
-            (None, true) => f64::INFINITY,
-            (None, false) => self.ready_at,
+        (self.next, self.first) = (f64::INFINITY, 0);
+        for (index, &due) in self.due.iter().enumerate() {
+            if due < self.next {
+                (self.next, self.first) = (due, index);
+            }
         }
+    }
+
+    /// Counts anew, after pods came or went.
+    fn count(&mut self) {
+        self.plan();
+        self.idle = self.due.iter().filter(|due| due.is_infinite()).count() as u32;
+        self.ready = self.pods.iter().filter(|pod| pod.is_ready && !pod.is_leaving).count() as u32;
     }
 }

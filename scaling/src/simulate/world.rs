@@ -72,8 +72,13 @@ impl World {
     }
 
     /// Plays the trace to whoever decides.
-    pub fn play(&self, trace: &Trace, contender: &mut dyn Contender, watch: &mut dyn Watch) -> Score {
-        Play::new(self, trace, watch).run(contender)
+    pub fn play<W: Watch + ?Sized>(
+        &self,
+        trace: &Trace,
+        contender: &mut dyn Contender,
+        watch: &mut W,
+    ) -> Score {
+        Play::new(self, trace, watch, contender.learns()).run(contender)
     }
 
     fn first(&self, trace: &Trace) -> u32 {
@@ -86,11 +91,13 @@ impl World {
 }
 
 /// A trace while it is played.
-struct Play<'a> {
+struct Play<'a, W: ?Sized> {
     world: &'a World,
     arrivals: &'a [Arrival],
     seconds: f64,
-    watch: &'a mut dyn Watch,
+    watch: &'a mut W,
+    /// Somebody looks at what answers tell.
+    learns: bool,
     now: f64,
     /// Those from here on wait.
     head: usize,
@@ -117,8 +124,8 @@ struct Since {
     busy_time: f64,
 }
 
-impl<'a> Play<'a> {
-    fn new(world: &'a World, trace: &'a Trace, watch: &'a mut dyn Watch) -> Self {
+impl<'a, W: Watch + ?Sized> Play<'a, W> {
+    fn new(world: &'a World, trace: &'a Trace, watch: &'a mut W, learns: bool) -> Self {
         let wanted = world.first(trace);
         let mut meter = Meter::default();
         // A service's first pod was there before the trace began, or nobody would know what a pod can do.
@@ -128,6 +135,7 @@ impl<'a> Play<'a> {
             arrivals: trace.arrivals(),
             seconds: trace.seconds(),
             watch,
+            learns,
             now: 0.,
             head: 0,
             tail: 0,
@@ -221,14 +229,18 @@ impl<'a> Play<'a> {
         for arrival in &self.arrivals[batch.from..batch.to] {
             let took = self.now - arrival.at;
             self.score.answer(took, self.world.target);
-            self.since.load.latencies.observe(Duration::from_secs_f64(took));
             self.watch.answer(self.now, took);
+            if self.learns {
+                self.since.load.latencies.observe(Duration::from_secs_f64(took));
+            }
         }
         self.in_hand -= batch.to - batch.from;
         self.in_hand_tokens -= batch.tokens;
         self.computing -= 1;
         self.since.load.answered_tokens += batch.tokens as f64;
-        self.meter.observe(batch.tokens, self.now - batch.began);
+        if self.learns {
+            self.meter.observe(batch.tokens, self.now - batch.began);
+        }
     }
 
     /// Gives what waits to pods that have nothing to do.
@@ -249,7 +261,7 @@ impl<'a> Play<'a> {
             self.in_hand += self.head - from;
             self.in_hand_tokens += tokens;
             self.computing += 1;
-            self.fleet.give(pod, Batch { from, to: self.head, tokens, began: self.now, ends });
+            self.fleet.give(pod, Batch { from, to: self.head, tokens, began: self.now }, ends);
         }
     }
 

@@ -119,6 +119,10 @@ impl Contender for Hpa {
         let total = self.settings.signal.read(sight);
         self.want(sight.seen.now.as_secs_f64(), total, pods.ready, pods.wanted.max(1))
     }
+
+    fn learns(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

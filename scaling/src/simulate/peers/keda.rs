@@ -99,6 +99,10 @@ impl Contender for Keda {
             current => self.hpa.want(now, total, pods.ready, current),
         }
     }
+
+    fn learns(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

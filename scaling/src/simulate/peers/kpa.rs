@@ -130,6 +130,10 @@ impl Contender for Kpa {
         let idle = now - *self.idle_since.get_or_insert(now);
         if idle >= GRACE { 0 } else { seen.pods.wanted.min(1) }
     }
+
+    fn learns(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

@@ -88,6 +88,10 @@ impl Contender for KubeAi {
         let enough = (self.settings.delay / TICK).ceil() as u32;
         if self.lower < enough { current } else { wanted }
     }
+
+    fn learns(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]
