@@ -183,7 +183,11 @@ async fn answer(stub: Arc<Stub>, request: Request<Incoming>) -> Result<Response<
         Some(response) => response.map(Full::new),
         None => {
             stub.gate.acquire().await.expect("never closed").forget();
-            sleep(Duration::from_millis(stub.takes.load(Ordering::SeqCst))).await;
+            let takes = stub.takes.load(Ordering::SeqCst);
+            // The shortest sleep is a millisecond.
+            if takes > 0 {
+                sleep(Duration::from_millis(takes)).await;
+            }
             Response::new(Full::new(body))
         }
     };
