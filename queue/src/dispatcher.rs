@@ -11,7 +11,7 @@ use crate::hedge::Hedges;
 use crate::lanes::PATIENCE;
 use crate::ledger::{Ledger, Outcome, Pod, PodId};
 use crate::line::{Line, LineBounds, Place, Ticket, Waiting};
-use crate::retry::{Budget, Failure, History, Verdict};
+use crate::retry::{Budget, Failure, History, Past, Verdict};
 use crate::wire::Lane;
 
 mod hedging;
@@ -192,19 +192,21 @@ impl<T> Dispatcher<T> {
     /// A request comes. It is granted or refused at once, or waits: its waiter is told now or later.
     #[must_use = "waiters must be told"]
     pub fn arrive(&mut self, ask: Ask, waiter: T, now: Instant) -> (Ticket, News<T>) {
-        self.arrive_from_elsewhere(ask, Duration::ZERO, waiter, now)
+        self.arrive_from_elsewhere(ask, Past::default(), waiter, now)
     }
 
-    /// As [`Dispatcher::arrive`], of a request that has waited so long at another dispatcher: it stands where it would
-    /// stand if it had come here then, and is not refused for lack of room or time, for it was let in there.
+    /// As [`Dispatcher::arrive`], of a request that was at other gateways: it stands where it would stand if it had come
+    /// here first. If it has waited there it is not refused for lack of room or time, for it was let in; and whose pod
+    /// died there is suspect here too.
     #[must_use = "waiters must be told"]
     pub fn arrive_from_elsewhere(
         &mut self,
         ask: Ask,
-        waited: Duration,
+        past: Past,
         waiter: T,
         now: Instant,
     ) -> (Ticket, News<T>) {
+        let (waited, history) = (past.waited, past.history.unwrap_or_default());
         let mut news = self.begin(now);
         let (ticket, work) = (self.next, self.estimate.of(ask.bytes));
         self.next = ticket.next();
@@ -221,11 +223,10 @@ impl<T> Dispatcher<T> {
         let admitted = if waited.is_zero() { self.admit(&place, ask.deadline, now) } else { Ok(()) };
         match admitted {
             Ok(()) => {
-                let history = History::default();
                 let (deadline, hedge) = (ask.deadline, Hedge::No);
                 let request = Request { place, deadline, history, avoid: None, at: None, hedge };
                 self.requests.insert(ticket, request);
-                self.line.put(place, false, waiter);
+                self.line.put(place, history.is_suspect(), waiter);
                 self.lane(ask.lane).step(None, Stage::Waiting, work);
             }
             Err(refusal) => {
@@ -330,15 +331,15 @@ impl<T> Dispatcher<T> {
         Some(self.ledger.next_opening(now).map_or(expiry, |opening| opening.min(expiry)))
     }
 
-    /// Ends all requests that wait, and gives back their waiters, in the order in which they came: the service is gone, or
-    /// another gateway owns it.
-    pub fn give_up_waiting(&mut self, now: Instant) -> Vec<T> {
+    /// Ends all requests that wait, and gives back their waiters, in the order in which they came, and what each went
+    /// through: the service is gone, or another gateway owns it.
+    pub fn give_up_waiting(&mut self, now: Instant) -> Vec<(T, History)> {
         self.figures.pass(now);
         let mut waiters = Vec::new();
         while let Some(Waiting { place, waiter }) = self.line.oldest().and_then(|t| self.line.take(t)) {
-            self.requests.remove(&place.ticket);
+            let request = self.requests.remove(&place.ticket);
             self.lane(place.lane).step(Some(Stage::Waiting), Stage::Left, place.work);
-            waiters.push(waiter);
+            waiters.push((waiter, request.map(|request| request.history).unwrap_or_default()));
         }
         waiters
     }

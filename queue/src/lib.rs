@@ -26,4 +26,4 @@ pub use lanes::{Bounds, Budget, Entry, Load, Queue, Refusal, Taken};
 pub use ledger::PodId;
 pub use line::{LineBounds, Ticket};
 pub use rate::{Rate, Work};
-pub use retry::Failure;
+pub use retry::{Failure, History, Past};

@@ -67,11 +67,11 @@ pub struct Level {
 }
 
 /// What only grows. Each request that arrived is answered, failed, refused or cancelled in the end, and until then it waits or
-/// is in hand.
+/// is in hand: in the sum over all gateways, for one that moves arrives at the first and ends at the last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counts {
-    /// Requests that came.
+    /// Requests that came, and had not been let in by another gateway.
     pub arrived: u64,
     /// Requests that a pod answered.
     pub answered: u64,

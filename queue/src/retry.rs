@@ -1,6 +1,9 @@
 //! Whether a request that failed is tried again.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use crate::ejection::Fault;
 
@@ -38,11 +41,27 @@ impl Failure {
     }
 }
 
-/// What a request went through.
+/// What a request went through. A gateway writes it for the next one as a dictionary of RFC 9651: `errors=1, suspect`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct History {
     errors: u32,
     suspect: bool,
+}
+
+/// What a request went through at other gateways; nothing, if it comes to the first one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// How long since it came to the first.
+    pub waited: Duration,
+    /// How it failed at their pods. `None` if none of them has let it in, and so none has counted it.
+    pub history: Option<History>,
+}
+
+impl Past {
+    /// A gateway gave it back; it has this history if that one had let it in.
+    pub fn learn(&mut self, history: Option<History>) {
+        self.history = history.or(self.history);
+    }
 }
 
 /// What becomes of a request that failed.
@@ -57,6 +76,19 @@ pub enum Verdict {
 }
 
 impl History {
+    /// Reads what another gateway wrote. Members that are not known are passed over, for a later one may tell more.
+    pub fn parse(value: &str) -> Option<Self> {
+        let mut history = Self::default();
+        for member in value.split(',') {
+            match member.trim().split_once('=').unwrap_or((member.trim(), "")) {
+                ("errors", number) => history.errors = number.parse::<u32>().ok()?.min(ATTEMPTS),
+                ("suspect", "") => history.suspect = true,
+                _ => (),
+            }
+        }
+        Some(history)
+    }
+
     /// Whether a pod that has it must have nothing else.
     pub fn is_suspect(self) -> bool {
         self.suspect
@@ -80,6 +112,12 @@ impl History {
                 }
             }
         }
+    }
+}
+
+impl fmt::Display for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "errors={}{}", self.errors, if self.suspect { ", suspect" } else { "" })
     }
 }
 
@@ -136,6 +174,19 @@ mod tests {
                 prop_assert!(taken as f64 <= most + 1e-6, "{taken} of {most}");
             }
         }
+    }
+
+    #[test]
+    fn a_history_is_read_as_it_was_written() {
+        for errors in 0..ATTEMPTS {
+            for suspect in [false, true] {
+                let history = History { errors, suspect };
+                assert_eq!(History::parse(&history.to_string()), Some(history));
+            }
+        }
+        let later = History::parse("errors=4000000000, dreamt, slept=7,suspect");
+        assert_eq!(later, Some(History { errors: ATTEMPTS, suspect: true }));
+        assert_eq!(History::parse("errors=many"), None);
     }
 
     #[test]

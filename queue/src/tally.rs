@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     report::{Report, ServiceReport},
+    retry::Past,
     wire::Lane,
 };
 
@@ -75,6 +76,8 @@ pub enum End {
     Refused,
     /// Its client left.
     Cancelled,
+    /// It went on to another gateway, where it counts from now on.
+    Moved,
 }
 
 impl Passage {
@@ -92,12 +95,28 @@ impl Tally {
 
     /// A request of about so many tokens has come, and waits.
     pub fn arrive(&mut self, service: &str, lane: Lane, tokens: u64, now: Instant) -> Passage {
+        self.arrive_from_elsewhere(Past::default(), service, lane, tokens, now)
+    }
+
+    /// As [`Tally::arrive`], of a request that was at other gateways: its arrival counts once among them all, and its time
+    /// from when it came to the first.
+    pub fn arrive_from_elsewhere(
+        &mut self,
+        past: Past,
+        service: &str,
+        lane: Lane,
+        tokens: u64,
+        now: Instant,
+    ) -> Passage {
         let (service, entry) = self.entry(service, now);
-        let counts = &mut entry.told.counts;
-        counts.arrived = counts.arrived.saturating_add(1);
-        counts.arrived_tokens = counts.arrived_tokens.saturating_add(tokens);
-        counts.arrived_squares = counts.arrived_squares.saturating_add(tokens.saturating_mul(tokens));
-        let passage = Passage { service, lane, tokens, received: now, place: Place::Waiting };
+        if past.history.is_none() {
+            let counts = &mut entry.told.counts;
+            counts.arrived = counts.arrived.saturating_add(1);
+            counts.arrived_tokens = counts.arrived_tokens.saturating_add(tokens);
+            counts.arrived_squares = counts.arrived_squares.saturating_add(tokens.saturating_mul(tokens));
+        }
+        let received = now.checked_sub(past.waited).unwrap_or(now);
+        let passage = Passage { service, lane, tokens, received, place: Place::Waiting };
         entry.add(&passage, Place::Waiting);
         passage
     }
@@ -136,6 +155,7 @@ impl Tally {
             End::Failed => &mut counts.failed,
             End::Refused => &mut counts.refused,
             End::Cancelled => &mut counts.cancelled,
+            End::Moved => return,
         };
         *counter = counter.saturating_add(1);
     }

@@ -10,7 +10,9 @@ use kembed_queue::figures::LaneFigures;
 use kembed_queue::line::OVERTAKING;
 use kembed_queue::retry::ATTEMPTS;
 use kembed_queue::wire::Lane;
-use kembed_queue::{Ask, Config, Dispatcher, Failure, Grant, LineBounds, News, PodId, Ticket};
+use kembed_queue::{
+    Ask, Config, Dispatcher, Failure, Grant, History, LineBounds, News, Past, PodId, Ticket, Told,
+};
 use proptest::prelude::*;
 
 const ROOM: usize = 12;
@@ -98,7 +100,6 @@ struct Request {
     hedge: Option<PodId>,
     /// A second pod died of it, which counts once the first one is done.
     hedge_broke: bool,
-    hedged: bool,
 }
 
 impl Request {
@@ -220,9 +221,11 @@ impl Model {
             Step::GiveUp => {
                 let waiters = self.dispatcher.give_up_waiting(now);
                 assert!(waiters.len() == self.untold.len(), "all that wait, and no others");
-                for waiter in waiters {
+                for (waiter, history) in waiters {
                     let ticket = self.untold.remove(&waiter).expect("it was not told before");
-                    self.request(ticket).state = State::Ended;
+                    let request = self.request(ticket);
+                    request.state = State::Ended;
+                    assert_eq!(history.is_suspect(), request.deaths > 0, "it takes along how it failed");
                 }
             }
         }
@@ -250,7 +253,6 @@ impl Model {
             granted: now,
             hedge: None,
             hedge_broke: false,
-            hedged: false,
         };
         assert!(self.requests.insert(ticket, request).is_none(), "no ticket is used twice");
         self.untold.insert(self.waiters, ticket);
@@ -286,8 +288,11 @@ impl Model {
         let Some(grant) = self.dispatcher.hedge(ticket, self.now) else { return };
         let State::InHand(first) = before.state else { panic!("only what a pod has is late") };
         assert!(
-            before.lane == Lane::Interactive && before.deaths == 0 && !before.hedged,
-            "few may be hedged"
+            before.lane == Lane::Interactive
+                && before.deaths == 0
+                && before.hedge.is_none()
+                && !before.hedge_broke,
+            "few may be hedged, and at one pod at a time"
         );
         assert_eq!((grant.ticket, grant.work, grant.waited), (ticket, before.work, self.now - before.came));
         assert!(grant.pod != first && self.joined.contains(&grant.pod.0), "another pod that gets requests");
@@ -297,7 +302,7 @@ impl Model {
         let work: u64 = there.iter().filter(|other| other.lane == before.lane).map(|other| other.work).sum();
         assert!(work < self.credit(grant.pod), "nothing beyond the credit and one request");
         let request = self.request(ticket);
-        (request.hedge, request.hedged) = (Some(grant.pod), true);
+        request.hedge = Some(grant.pod);
         self.hedged.1 += 1;
         let (came, hedged) = self.hedged;
         assert!(hedged * 100 <= came * HEDGED as usize, "{hedged} of {came} were hedged");
@@ -366,7 +371,7 @@ impl Model {
         }
         let now = self.now;
         let request = self.request(ticket);
-        (request.state, request.granted, request.hedged) = (State::InHand(grant.pod), now, false);
+        (request.state, request.granted) = (State::InHand(grant.pod), now);
     }
 
     fn credit(&self, id: PodId) -> u64 {
@@ -786,7 +791,7 @@ fn what_comes_from_elsewhere_stands_where_it_would_have() {
     let waited = |seconds| Duration::from_secs(seconds);
     for (waiter, seconds) in [("here", 0), ("second", 2), ("first", 3), ("third", 1)] {
         let (_, news) =
-            dispatcher.arrive_from_elsewhere(ask(Lane::Interactive), waited(seconds), waiter, now);
+            dispatcher.arrive_from_elsewhere(ask(Lane::Interactive), past(waited(seconds)), waiter, now);
         assert!(news.is_empty(), "there is no pod");
     }
     assert_eq!(dispatcher.next_tick(now), Some(now - waited(3) + QUEUE_TIMEOUT), "what it waited counts");
@@ -808,8 +813,55 @@ fn who_was_let_in_elsewhere_is_let_in() {
         assert!(dispatcher.arrive(Ask { bytes: 100, ..ask(Lane::Interactive) }, (), now).1.is_empty());
     }
     assert_eq!(dispatcher.arrive(ask(Lane::Interactive), (), now).1.len(), 1, "it is full");
-    let moved = dispatcher.arrive_from_elsewhere(ask(Lane::Interactive), Duration::from_micros(1), (), now);
+    let micro = past(Duration::from_micros(1));
+    let moved = dispatcher.arrive_from_elsewhere(ask(Lane::Interactive), micro, (), now);
     assert!(moved.1.is_empty());
+}
+
+/// Of a request that has waited so long elsewhere, where nothing happened to it.
+fn past(waited: Duration) -> Past {
+    Past { waited, ..Past::default() }
+}
+
+/// One request kills each pod that runs it, while the service's owner changes again and again: `moves` says before which
+/// attempts. It is given back by one and comes to the other with what it went through.
+fn deaths_of_a_poisonous_request(moves: &[bool]) -> (usize, Refusal) {
+    let (mut now, mut lives, mut deaths) = (Instant::now(), 0, 0);
+    let mut owner = Dispatcher::new(CONFIG, now);
+    let (mut ticket, mut news) = owner.arrive(ask(Lane::Interactive), (), now);
+    let came = now;
+    for moves in moves.iter().chain([false, false, false].iter()) {
+        now += Duration::from_millis(5);
+        if *moves {
+            news.extend(owner.set_pods([], now));
+            let given_back = owner.give_up_waiting(now);
+            let [((), history)] = given_back[..] else { panic!("it waits") };
+            owner = Dispatcher::new(CONFIG, now);
+            let written = History::parse(&history.to_string());
+            let past = Past { waited: now - came, history: written };
+            (ticket, news) = owner.arrive_from_elsewhere(ask(Lane::Interactive), past, (), now);
+        }
+        lives += 1;
+        news.extend(owner.set_pods([PodId(lives)], now));
+        let Some(Told { word: Ok(_), .. }) = news.pop() else { panic!("a pod is there") };
+        deaths += 1;
+        news = owner.failed(ticket, Failure::Broke, (), now);
+        // Until the pod is known to be gone.
+        news.extend(owner.set_pods([], now));
+        if let Some(Told { word: Err(refusal), .. }) = news.pop() {
+            return (deaths, refusal);
+        }
+    }
+    panic!("it went on for ever");
+}
+
+proptest! {
+    #[test]
+    fn a_poisonous_request_kills_two_pods_however_often_its_owner_changes(
+        moves in proptest::collection::vec(any::<bool>(), 0..6),
+    ) {
+        prop_assert_eq!(deaths_of_a_poisonous_request(&moves), (2, Refusal::DiedTwice));
+    }
 }
 
 /// Three pods, of which it is known how long they take: 10 ms. The first request that comes next is at one of them.

@@ -6,7 +6,9 @@ use std::{
 };
 
 use kembed_queue::{
+    History, Past,
     fleet::{FRESH, Fleet},
+    histogram::Histogram,
     report::{ByLane, Counts, Level},
     tally::{End, Passage, Tally},
     wire::Lane,
@@ -28,6 +30,8 @@ enum Event {
     Start(usize),
     GiveBack(usize),
     End(usize, End),
+    /// A request leaves its gateway for this one.
+    Move(usize, usize),
     /// It speaks, if its stream is open.
     Speak(usize),
     Disconnect(usize),
@@ -51,6 +55,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => any::<usize>().prop_map(Event::Start),
         1 => any::<usize>().prop_map(Event::GiveBack),
         4 => (any::<usize>(), end).prop_map(|(which, end)| Event::End(which, end)),
+        2 => (any::<usize>(), 0..GATEWAYS).prop_map(|(which, to)| Event::Move(which, to)),
         9 => (0..GATEWAYS).prop_map(Event::Speak),
         1 => (0..GATEWAYS).prop_map(Event::Disconnect),
         2 => (0..GATEWAYS).prop_map(Event::Connect),
@@ -83,6 +88,7 @@ struct Open {
     service: usize,
     lane: Lane,
     tokens: u64,
+    came: Instant,
     in_hand: bool,
 }
 
@@ -142,6 +148,7 @@ impl World {
             Event::Start(which) => self.turn(which, true),
             Event::GiveBack(which) => self.turn(which, false),
             Event::End(which, end) => self.end(which, end),
+            Event::Move(which, to) => self.shift(which, to),
             Event::Speak(gateway) => self.speak(gateway),
             Event::Disconnect(gateway) => self.lives[gateway].stream = None,
             Event::Connect(gateway) => {
@@ -172,7 +179,37 @@ impl World {
         truth.now.arrived_squares += tokens * tokens;
         *truth.level.waiting.of(lane) += 1;
         *truth.level.waiting_tokens.of(lane) += tokens;
-        self.open.push(Open { passage: Some(passage), gateway, service, lane, tokens, in_hand: false });
+        let came = self.now;
+        self.open.push(Open { passage: Some(passage), gateway, service, lane, tokens, came, in_hand: false });
+    }
+
+    /// The old one gives it back, and it comes to the new one as one that was counted.
+    fn shift(&mut self, which: usize, to: usize) {
+        if self.open.is_empty() {
+            return;
+        }
+        let open = self.open.swap_remove(which % self.open.len());
+        let Open { passage, gateway, service, lane, tokens, came, in_hand } = open;
+        let old = &mut self.lives[gateway];
+        old.tally.end(passage.expect("it is open"), End::Moved, self.now);
+        let (from, _) = places(&mut old.truth.entry(service).or_default().level, in_hand);
+        *from.0.of(lane) -= 1;
+        *from.1.of(lane) -= tokens;
+        let past = Past { waited: self.now - came, history: Some(History::default()) };
+        let new = &mut self.lives[to];
+        let passage = new.tally.arrive_from_elsewhere(past, SERVICES[service], lane, tokens, self.now);
+        let level = &mut new.truth.entry(service).or_default().level;
+        *level.waiting.of(lane) += 1;
+        *level.waiting_tokens.of(lane) += tokens;
+        self.open.push(Open {
+            passage: Some(passage),
+            gateway: to,
+            service,
+            lane,
+            tokens,
+            came,
+            in_hand: false,
+        });
     }
 
     fn turn(&mut self, which: usize, in_hand: bool) {
@@ -218,6 +255,7 @@ impl World {
             End::Failed => truth.now.failed += 1,
             End::Refused => truth.now.refused += 1,
             End::Cancelled => truth.now.cancelled += 1,
+            End::Moved => unreachable!("that is an event of its own"),
         }
     }
 
@@ -328,4 +366,33 @@ proptest! {
         }
         world.settle();
     }
+}
+
+/// Wherever they go, requests arrive once and end once, and their times are from their coming to their end.
+#[test]
+fn a_request_that_moves_is_counted_once_and_for_all_its_time() {
+    let began = Instant::now();
+    let ms = |ms| began + Duration::from_millis(ms);
+    let mut gateways = ["a", "b", "c"].map(|epoch| Tally::new(epoch.to_owned(), began));
+    let mut passage = gateways[0].arrive("t/s", Lane::Interactive, 7, ms(0));
+    for (from, to, at) in [(0, 1, 100), (1, 2, 300)] {
+        gateways[from].end(passage, End::Moved, ms(at));
+        let past = Past { waited: ms(at) - began, history: Some(History::default()) };
+        passage = gateways[to].arrive_from_elsewhere(past, "t/s", Lane::Interactive, 7, ms(at));
+    }
+    gateways[2].start(&mut passage, ms(1000));
+    gateways[2].end(passage, End::Answered { tokens: 7 }, ms(1500));
+    let told = gateways.each_mut().map(|tally| tally.report(0, ms(2000), |_| true).0.services["t/s"].clone());
+    let sum = told.iter().fold(Counts::default(), |sum, told| sum.plus(&told.counts));
+    assert_eq!((sum.arrived, sum.arrived_tokens, sum.arrived_squares), (1, 7, 49));
+    assert_eq!((sum.answered, sum.failed, sum.refused, sum.cancelled), (1, 0, 0, 0));
+    assert_eq!((sum.waiting_time.interactive, sum.in_hand_time.interactive), (1_000_000, 500_000));
+    let longest = |histogram: Histogram| (histogram.total(), histogram.quantile(1.));
+    let within = |(count, longest): (u64, Option<Duration>), ms: u64| {
+        // To the precision of the histogram.
+        count == 1 && longest.is_some_and(|time| (ms..ms + ms / 5).contains(&(time.as_millis() as u64)))
+    };
+    assert!(within(longest(sum.waits.interactive), 1000), "{:?}", longest(sum.waits.interactive));
+    assert!(within(longest(sum.latencies.interactive), 1500), "{:?}", longest(sum.latencies.interactive));
+    assert!(told.iter().all(|told| told.level == Level::default()));
 }

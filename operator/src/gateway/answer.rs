@@ -181,14 +181,14 @@ impl Gateway {
         let (mut head, body) = request.into_parts();
         let terms = Terms::of(&head.headers, Clock::now());
         head.headers.remove(GRANTED_HEADER);
-        let Some(Hop { service, waited }) = hop::inward(&mut head) else {
+        let Some(Hop { service, past }) = hop::inward(&mut head) else {
             let mut response = Response::new(Either::Left(Full::default()));
             *response.status_mut() = StatusCode::NOT_FOUND;
             return response;
         };
         let mut exchange = self.metrics.begin(head.method.clone(), &head.headers);
         exchange.route = "forwarded";
-        let (terms, span) = (Terms { waited, ..terms }, exchange.span.clone());
+        let (terms, span) = (Terms { past, ..terms }, exchange.span.clone());
         let answer = span.around(self.take(service, head, body, terms, &mut exchange)).await;
         let mut response = self.told(answer, exchange);
         hop::tell_ending(response.headers_mut(), self.draining.is_cancelled());
@@ -205,19 +205,19 @@ impl Gateway {
     ) -> Result<Answer, Refusal> {
         if self.draining.is_cancelled() && self.peers.successor(&service).is_some() {
             // Without a name: who that is may be about to end too, and they must not send it to and fro.
-            return Err(Refusal::Moved { to: None });
+            return Err(Refusal::Moved { to: None, history: None });
         }
         let caller = self.knowledge.read(|directory| {
             let caller = directory.is_complete().then(|| directory.caller(&head.headers));
             caller.filter(|caller| directory.view_for(caller, &service).is_some())
         });
         // The other gateway knows of a service that this one has not heard of yet.
-        let caller = caller.ok_or(Refusal::Moved { to: None })?;
+        let caller = caller.ok_or(Refusal::Moved { to: None, history: None })?;
         exchange.service = Some(service.clone());
         let target = head.uri.path_and_query().cloned().ok_or(NOTHING)?;
         let errand = Errand { caller, service, by: By::Path, head, target, terms };
         match self.here(&errand, Either::Right(body), exchange).await {
-            Err(Refusal::Closing) => Err(Refusal::Moved { to: None }),
+            Err(Refusal::Closing) => Err(Refusal::Moved { to: None, history: None }),
             answer => answer,
         }
     }

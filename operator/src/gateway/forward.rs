@@ -10,6 +10,7 @@ use futures::{FutureExt, future::BoxFuture};
 use http::{Request, Response, Version};
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body, Incoming};
+use kembed_queue::History;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -34,6 +35,10 @@ const STREAMED: Duration = Duration::from_secs(60 * 60);
 /// How often it is looked for requests that wait at the wrong gateway: news may have come to that one first.
 const SWEEP: Duration = Duration::from_millis(500);
 
+/// What a gateway that dies was sent longer ago than this, it had probably told the leader of, and what came later it had
+/// not: it does so once a second.
+const TOLD_AFTER: Duration = Duration::from_millis(500);
+
 /// How often a gateway that ends looks whether it may.
 const GLANCE: Duration = Duration::from_millis(20);
 
@@ -41,8 +46,8 @@ const GLANCE: Duration = Duration::from_millis(20);
 enum Outcome {
     /// The owner's answer.
     Answered(Box<Answer>),
-    /// The owner gave it back, and may have said to whom it should go.
-    Moved(Option<String>),
+    /// The owner gave it back, may have said to whom it should go, and what it went through there if it was let in.
+    Moved(Option<String>, Option<History>),
     /// There is none.
     Failed(LinkError),
 }
@@ -78,14 +83,24 @@ impl Gateway {
         loop {
             match self.peers.place(&errand.service, &journey) {
                 Place::Here => match self.here(&errand, Either::Left(body.clone()), exchange).await {
-                    Err(Refusal::Moved { to }) => journey.moved(None, to),
+                    Err(Refusal::Moved { to, history }) => {
+                        journey.moved(None, to);
+                        errand.terms.past.learn(history);
+                    }
                     answer => return answer,
                 },
                 Place::There { name, link } => {
+                    let sent = Instant::now();
                     match self.forward(&name, &link, &errand, body.clone()).await {
                         Outcome::Answered(answer) => return Ok(*answer),
-                        Outcome::Moved(to) => journey.moved(Some(name), to),
+                        Outcome::Moved(to, history) => {
+                            journey.moved(Some(name), to);
+                            errand.terms.past.learn(history);
+                        }
                         Outcome::Failed(error) => {
+                            if sent.elapsed() > TOLD_AFTER {
+                                errand.terms.past.history.get_or_insert_default();
+                            }
                             tracing::debug!(
                                 gateway = name,
                                 error = &error as &dyn Error,
@@ -97,7 +112,7 @@ impl Gateway {
                 }
             }
             self.peers.catch_up(&journey).await;
-            errand.terms.waited = came.elapsed();
+            errand.terms.past.waited = came.elapsed();
         }
     }
 
@@ -123,7 +138,7 @@ impl Gateway {
     }
 
     async fn forward(&self, name: &str, link: &Link, errand: &Errand, body: Bytes) -> Outcome {
-        let hop = Hop { service: errand.service.clone(), waited: errand.terms.waited };
+        let hop = Hop { service: errand.service.clone(), past: errand.terms.past };
         let left = errand.terms.deadline.map(|at| at.saturating_duration_since(Instant::now().into_std()));
         let mut head = hop::outward(&errand.head, &errand.target, &hop, left);
         let leg = Leg::forward(name, &mut head.headers);
@@ -138,7 +153,7 @@ impl Gateway {
         };
         let label = match outcome {
             Outcome::Answered(_) => "answered",
-            Outcome::Moved(_) => "moved",
+            Outcome::Moved(..) => "moved",
             Outcome::Failed(_) => "failed",
         };
         self.metrics.forwarded(label);
@@ -149,7 +164,7 @@ impl Gateway {
 
 async fn read(mut response: Response<Incoming>) -> Outcome {
     if let Some(to) = hop::moved(response.headers()) {
-        return Outcome::Moved(to);
+        return Outcome::Moved(to, hop::history(response.headers()));
     }
     strip_hop_by_hop(response.headers_mut());
     *response.version_mut() = Version::HTTP_11;

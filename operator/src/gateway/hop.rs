@@ -10,7 +10,7 @@ use http::{
     request,
     uri::{Authority, PathAndQuery, Scheme},
 };
-use kembed_queue::wire::DEADLINE_HEADER;
+use kembed_queue::{History, Past, wire::DEADLINE_HEADER};
 
 use super::{headers::strip_hop_by_hop, name::ServiceName};
 
@@ -19,6 +19,10 @@ pub const FORWARDED_HEADER: &str = "x-kembed-forwarded";
 
 /// Of a forwarded request: microseconds that it has waited at other gateways, which it need not wait again.
 pub const WAITED_HEADER: &str = "x-kembed-waited-us";
+
+/// Of a forwarded request that a gateway has let in before, and of the answer with which that one gave it back: a
+/// [`History`]. It is not counted as arrived again, and if its pod died it is suspect wherever it comes.
+pub const HISTORY_HEADER: &str = "x-kembed-history";
 
 /// Of an answer to one: take it elsewhere, to the gateway of this name, or if that is [`ANOTHER`], to any other.
 pub const MOVED_HEADER: &str = "x-kembed-moved";
@@ -37,8 +41,8 @@ const NO_HOST: &str = "gateway";
 pub struct Hop {
     /// The service that it is for.
     pub service: ServiceName,
-    /// Time that it has waited already.
-    pub waited: Duration,
+    /// What it went through already.
+    pub past: Past,
 }
 
 /// The head of a request as the owner gets it; `left` is what remains of the client's deadline.
@@ -57,8 +61,11 @@ pub fn outward(
     }
     let forwarded = HeaderValue::try_from(hop.service.to_string()).expect("names are of letters and digits");
     head.headers.insert(FORWARDED_HEADER, forwarded);
-    if let Some(waited) = microseconds(hop.waited) {
+    if let Some(waited) = microseconds(hop.past.waited) {
         head.headers.insert(WAITED_HEADER, waited);
+    }
+    if let Some(history) = hop.past.history {
+        head.headers.insert(HISTORY_HEADER, value(history));
     }
     if let Some(left) = left {
         let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
@@ -74,21 +81,32 @@ pub fn inward(head: &mut request::Parts) -> Option<Hop> {
     let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
     let service = text(FORWARDED_HEADER)?.parse().ok()?;
     let waited = text(WAITED_HEADER).and_then(|us| us.parse().ok()).unwrap_or(0);
+    let past = Past { waited: Duration::from_micros(waited), history: history(&head.headers) };
     strip(&mut head.headers);
     // Its host is the header, whatever the URL says.
     head.uri = Uri::from(head.uri.path_and_query().cloned()?);
-    Some(Hop { service, waited: Duration::from_micros(waited) })
+    Some(Hop { service, past })
 }
 
 /// Takes off what only gateways write.
 pub fn strip(headers: &mut HeaderMap) {
-    [FORWARDED_HEADER, WAITED_HEADER].into_iter().for_each(|name| drop(headers.remove(name)));
+    [FORWARDED_HEADER, WAITED_HEADER, HISTORY_HEADER].into_iter().for_each(|name| drop(headers.remove(name)));
 }
 
 /// Whether an answer says that the request is to be taken elsewhere, and to which gateway.
 pub fn moved(headers: &HeaderMap) -> Option<Option<String>> {
     let to = headers.get(MOVED_HEADER)?.to_str().ok().filter(|to| *to != ANOTHER);
     Some(to.map(str::to_owned))
+}
+
+/// What a request went through at the gateway that gives it back, if that had let it in.
+pub fn history(headers: &HeaderMap) -> Option<History> {
+    History::parse(headers.get(HISTORY_HEADER)?.to_str().ok()?)
+}
+
+/// As a header.
+pub fn value(history: History) -> HeaderValue {
+    HeaderValue::try_from(history.to_string()).expect("words and digits")
 }
 
 /// Says that this gateway is about to end, or that nobody else did.
@@ -126,10 +144,8 @@ mod tests {
     use super::*;
 
     fn hop(waited: u64) -> Hop {
-        Hop {
-            service: ServiceName::new("team", "minilm").expect("two labels"),
-            waited: Duration::from_micros(waited),
-        }
+        let past = Past { waited: Duration::from_micros(waited), history: None };
+        Hop { service: ServiceName::new("team", "minilm").expect("two labels"), past }
     }
 
     fn head(uri: &str, headers: &[(&str, &str)]) -> request::Parts {
@@ -185,11 +201,23 @@ mod tests {
 
     #[test]
     fn what_a_client_writes_as_a_gateway_does_goes() {
-        let forged = [("x-kembed-forwarded", "other/service"), ("x-kembed-waited-us", "99")];
+        let forged = [
+            ("x-kembed-forwarded", "other/service"),
+            ("x-kembed-waited-us", "99"),
+            ("x-kembed-history", "errors=0, suspect"),
+        ];
         assert_eq!(through(&head("/x", &forged), &hop(0), None).1, Some(hop(0)));
         let mut headers = head("/x", &forged).headers;
         strip(&mut headers);
         assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn what_it_went_through_goes_along() {
+        for history in ["errors=0", "errors=2, suspect"].map(History::parse) {
+            let hop = Hop { past: Past { history, ..hop(7).past }, ..hop(7) };
+            assert_eq!(through(&head("/x", &[]), &hop, None).1, Some(hop));
+        }
     }
 
     #[test]
@@ -227,9 +255,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn anything_is_read_or_left(forwarded in any::<Vec<u8>>(), waited in any::<Vec<u8>>()) {
+        fn anything_is_read_or_left(
+            forwarded in any::<Vec<u8>>(),
+            waited in any::<Vec<u8>>(),
+            history in any::<Vec<u8>>(),
+        ) {
             let mut head = head("/x", &[]);
-            for (name, value) in [(FORWARDED_HEADER, forwarded), (WAITED_HEADER, waited)] {
+            for (name, value) in
+                [(FORWARDED_HEADER, forwarded), (WAITED_HEADER, waited), (HISTORY_HEADER, history)]
+            {
                 if let Ok(value) = HeaderValue::from_bytes(&value) {
                     head.headers.insert(name, value);
                 }

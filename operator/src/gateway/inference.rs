@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method, uri::PathAndQuery};
-use kembed_queue::wire::{DEADLINE_HEADER, LANE_HEADER, Lane, SPACE_HEADER};
+use kembed_queue::{
+    Past,
+    wire::{DEADLINE_HEADER, LANE_HEADER, Lane, SPACE_HEADER},
+};
 use serde::de::IgnoredAny;
 
 use super::refusal::Refusal;
@@ -64,8 +67,8 @@ pub struct Terms {
     pub deadline: Option<Instant>,
     /// The only space whose vectors it wants.
     pub space: Option<String>,
-    /// How long it has waited elsewhere. Not the client's to say.
-    pub waited: Duration,
+    /// What it went through at other gateways. Not the client's to say.
+    pub past: Past,
 }
 
 impl Terms {
@@ -77,7 +80,7 @@ impl Terms {
             lane: text(LANE_HEADER).and_then(Lane::parse).unwrap_or_default(),
             deadline: patience.and_then(|patience| now.checked_add(patience)),
             space: text(SPACE_HEADER).map(str::to_owned),
-            waited: Duration::ZERO,
+            past: Past::default(),
         }
     }
 }

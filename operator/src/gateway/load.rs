@@ -12,6 +12,7 @@ use std::{
 
 use http::StatusCode;
 use kembed_queue::{
+    Past,
     report::Report,
     tally::{End, Passage, Tally},
     wire::Lane,
@@ -35,9 +36,10 @@ impl Board {
         Self { tally: Mutex::new(Tally::new(epoch, Instant::now())), wake: watch::Sender::new(()), metrics }
     }
 
-    /// A request has come, and waits.
-    pub fn arrive(self: &Arc<Self>, service: &ServiceName, lane: Lane, tokens: u64) -> Underway {
-        let passage = self.tally().arrive(&service.to_string(), lane, tokens, Instant::now());
+    /// A request has come, after what it went through at other gateways, and waits.
+    pub fn arrive(self: &Arc<Self>, service: &ServiceName, past: Past, lane: Lane, tokens: u64) -> Underway {
+        let (service, now) = (service.to_string(), Instant::now());
+        let passage = self.tally().arrive_from_elsewhere(past, &service, lane, tokens, now);
         Underway { board: self.clone(), passage: Some(passage), tokens: 0 }
     }
 
@@ -158,8 +160,8 @@ mod tests {
     #[test]
     fn a_request_that_is_dropped_was_cancelled() {
         let board = board();
-        drop(board.arrive(&name(), Lane::Bulk, 3));
-        let answered = board.arrive(&name(), Lane::Bulk, 3);
+        drop(board.arrive(&name(), Past::default(), Lane::Bulk, 3));
+        let answered = board.arrive(&name(), Past::default(), Lane::Bulk, 3);
         answered.end(End::Answered { tokens: 0 });
         let (report, _) = board.report(0, |_| true);
         let told = &report.services["team/minilm"];

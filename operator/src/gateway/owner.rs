@@ -132,7 +132,7 @@ impl Owner {
         demand(&asked, &view)?;
         let is_asleep = may_wait(&asked, &view)?;
         let tokens = admission::estimate(asked.body.len() as u64, &asked.target);
-        let mut load = self.load.arrive(&asked.service, asked.terms.lane, tokens);
+        let mut load = self.load.arrive(&asked.service, asked.terms.past, asked.terms.lane, tokens);
         if view.asleep {
             self.load.want(&asked.service);
         }
@@ -153,7 +153,7 @@ impl Owner {
         load: &mut Underway,
     ) -> Result<(Response<PodBody>, Instant), Refusal> {
         let ask = Ask { bytes: asked.size(), lane: asked.terms.lane, deadline: asked.terms.deadline };
-        let mut turn = self.queue(&asked.service).arrive(ask, asked.terms.waited);
+        let mut turn = self.queue(&asked.service).arrive(ask, asked.terms.past);
         let word = if is_asleep {
             tokio::select! {
                 biased;
@@ -189,7 +189,7 @@ impl Owner {
             if queue.has_waiting()
                 && let Some(to) = successor(&name)
             {
-                queue.send_away(&Ended::Moved(to));
+                queue.send_away(&to);
             }
         }
     }
@@ -224,7 +224,7 @@ impl Owner {
             let view = self.view(&asked.service)?;
             let granted = match word {
                 Ok(granted) => granted,
-                Err(why @ Ended::Moved(_)) => return Err(self.refusal(why, asked, &view)),
+                Err(why @ Ended::Moved { .. }) => return Err(self.refusal(why, asked, &view)),
                 // Else it would be told that all are busy.
                 Err(Ended::Refused(dispatcher::Refusal::Expired { .. }))
                     if last.is_none() && are_all(&view, &unreached) =>
@@ -343,7 +343,9 @@ impl Owner {
             Ended::Unavailable(why) => return Refusal::Unavailable(why),
             Ended::Gone => return Refusal::UnknownUrl { asked: Some(asked.service.clone()) },
             Ended::Closing => return Refusal::Closing,
-            Ended::Moved(to) => return Refusal::Moved { to: Some(to) },
+            Ended::Moved { to, history } => {
+                return Refusal::Moved { to: Some(to), history: Some(history) };
+            }
         };
         let after = |wait| retry_after(wait, self.seeds.hash_one(Instant::now()));
         match why {
@@ -376,8 +378,7 @@ impl Asked {
 fn end(refusal: &Refusal) -> End {
     match refusal {
         Refusal::PodsDied | Refusal::PodFailed | Refusal::TimedOut { .. } => End::Failed,
-        // It left, for another gateway.
-        Refusal::Moved { .. } => End::Cancelled,
+        Refusal::Moved { .. } => End::Moved,
         _ => End::Refused,
     }
 }

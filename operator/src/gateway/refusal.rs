@@ -7,12 +7,12 @@ use http::{
     HeaderValue, Response, StatusCode,
     header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use kembed_queue::wire::SHOULD_RETRY_HEADER;
+use kembed_queue::{History, wire::SHOULD_RETRY_HEADER};
 use serde::Serialize;
 
 use super::{
     availability::Unavailable,
-    hop::{ANOTHER, MOVED_HEADER},
+    hop::{self, ANOTHER, HISTORY_HEADER, MOVED_HEADER},
     keys::{Limit, Limited},
     name::ServiceName,
 };
@@ -132,6 +132,8 @@ pub enum Refusal {
     Moved {
         /// Which, if that is known.
         to: Option<String>,
+        /// What the request went through here, if it was let in.
+        history: Option<History>,
     },
 }
 
@@ -240,10 +242,13 @@ impl Refusal {
             Self::InvalidApiKey { .. } => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Self::Moved { to } => {
+            Self::Moved { to, history } => {
                 let another = HeaderValue::from_static(ANOTHER);
                 let to = to.and_then(|to| HeaderValue::try_from(to).ok()).unwrap_or(another);
                 headers.insert(MOVED_HEADER, to);
+                if let Some(history) = history {
+                    headers.insert(HISTORY_HEADER, hop::value(history));
+                }
             }
             _ => (),
         }
@@ -489,7 +494,7 @@ mod tests {
             Refusal::Expired { waited: second, why: None },
             Refusal::ActivationUnavailable,
             Refusal::Closing,
-            Refusal::Moved { to: None },
+            Refusal::Moved { to: None, history: None },
             Refusal::TimedOut { limit: second },
             Refusal::DeadlinePassed { waited: second },
         ]

@@ -11,7 +11,8 @@ use std::{
 };
 
 use kembed_queue::{
-    Ask, Config, Dispatcher, Grant, LineBounds, News, PodId, Told, dispatcher, figures::Figures,
+    Ask, Config, Dispatcher, Grant, History, LineBounds, News, Past, PodId, Told, dispatcher,
+    figures::Figures,
 };
 use tokio::{
     sync::{Notify, oneshot},
@@ -105,8 +106,13 @@ pub enum Ended {
     Gone,
     /// The gateway ends.
     Closing,
-    /// This gateway owns the service instead.
-    Moved(String),
+    /// Another gateway owns the service.
+    Moved {
+        /// Which.
+        to: String,
+        /// What the request went through here.
+        history: History,
+    },
 }
 
 impl ServiceQueue {
@@ -123,11 +129,11 @@ impl ServiceQueue {
         Self { name, limits, metrics, state, waiting, earlier }
     }
 
-    /// A request comes, which has waited so long elsewhere.
-    pub fn arrive(self: &Arc<Self>, ask: Ask, waited: Duration) -> Turn {
+    /// A request comes, after what it went through elsewhere.
+    pub fn arrive(self: &Arc<Self>, ask: Ask, past: Past) -> Turn {
         let (waiter, word) = oneshot::channel();
         let ticket = self.act(|state, now| {
-            let (ticket, news) = state.dispatcher.arrive_from_elsewhere(ask, waited, waiter, now);
+            let (ticket, news) = state.dispatcher.arrive_from_elsewhere(ask, past, waiter, now);
             (ticket, state.letters(news))
         });
         Turn::new(self.clone(), ticket, ask.lane, word)
@@ -155,9 +161,10 @@ impl ServiceQueue {
         });
     }
 
-    /// Tells all who wait; others may come.
-    pub fn send_away(self: &Arc<Self>, why: &Ended) {
-        self.act(|state, now| ((), state.give_up(why, now)));
+    /// Sends away all who wait to the gateway of this name; others may come.
+    pub fn send_away(self: &Arc<Self>, to: &str) {
+        let moved = |history| Ended::Moved { to: to.to_owned(), history };
+        self.act(|state, now| ((), state.give_up(moved, now)));
     }
 
     /// Whether somebody waits for a pod.
@@ -189,7 +196,7 @@ impl ServiceQueue {
         let (result, mut letters) = act(&mut state, now);
         // Also who came back from a pod.
         if let Some(why) = state.hopeless.clone() {
-            letters.extend(state.give_up(&why, now));
+            letters.extend(state.give_up(|_| why.clone(), now));
         }
         self.set_timer(&mut state, now);
         drop(state);
@@ -230,9 +237,9 @@ impl ServiceQueue {
 }
 
 impl State {
-    fn give_up(&mut self, why: &Ended, now: Instant) -> Letters {
+    fn give_up(&mut self, why: impl Fn(History) -> Ended, now: Instant) -> Letters {
         let waiters = self.dispatcher.give_up_waiting(now);
-        waiters.into_iter().map(|waiter| (waiter, Err(why.clone()))).collect()
+        waiters.into_iter().map(|(waiter, history)| (waiter, Err(why(history)))).collect()
     }
 
     pub(super) fn letters(&self, news: News<Waiter>) -> Letters {

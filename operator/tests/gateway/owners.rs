@@ -12,7 +12,10 @@ use axum::{Router, routing::post as answer_post};
 use bytes::Bytes;
 use http::{HeaderValue, Request, header::HOST};
 use http_body_util::Full;
-use kembed_queue::credit::POD_LOAD_HEADER;
+use kembed_queue::{
+    credit::POD_LOAD_HEADER,
+    report::{Counts, Level},
+};
 use operator::gateway::{
     availability::{Life, Service},
     directory::Update,
@@ -21,7 +24,7 @@ use operator::gateway::{
     ownership,
     server::Drain,
 };
-use tokio::{runtime::Runtime, sync::Semaphore, task::JoinSet};
+use tokio::{io::AsyncReadExt, runtime::Runtime, sync::Semaphore, task::JoinSet};
 
 use crate::{stub::*, support::*};
 
@@ -64,6 +67,13 @@ impl Member {
         let metrics = self.bench.metrics();
         let count = metrics.lines().find_map(|text| text.strip_prefix(line)?.trim().parse().ok());
         count.unwrap_or(0)
+    }
+
+    /// What it tells the leader of the service.
+    fn counted(&self) -> (Counts, Level) {
+        let (mut report, _) = self.bench.gateway.load().report(0, |_| false);
+        let told = report.services.remove(SERVICE).unwrap_or_default();
+        (told.counts, told.level)
     }
 
     fn connected(&self) -> usize {
@@ -113,6 +123,11 @@ impl Fleet {
             eventually(|| member.connected() == self.0.len() - 1).await;
         }
         self
+    }
+
+    /// What all that live have counted, as the leader adds it up.
+    fn told(&self) -> Counts {
+        self.0.iter().fold(Counts::default(), |sum, member| sum.plus(&member.counted().0))
     }
 
     /// Sends so many requests at once, by turns to each of these gateways.
@@ -194,7 +209,8 @@ async fn what_is_forwarded_arrives_and_comes_back_unchanged() {
         .header("traceparent", trace)
         .header("authorization", "Bearer of the pod")
         .header("x-kembed-forwarded", "other/service")
-        .header("x-kembed-waited-us", "forged");
+        .header("x-kembed-waited-us", "forged")
+        .header("x-kembed-history", "errors=2, suspect");
     let answer = fleet.0[1].bench.ask(request.body(Full::<Bytes>::from("text")).expect("a request")).await;
     let told = answer.json();
     assert_eq!((told["method"].as_str(), told["target"].as_str()), (Some("POST"), Some("/embed?x=1")));
@@ -205,7 +221,9 @@ async fn what_is_forwarded_arrives_and_comes_back_unchanged() {
         (Some("minilm.team"), Some(trace))
     );
     assert_eq!(headers["authorization"], "Bearer of the pod");
-    assert!(headers.get("x-kembed-forwarded").is_none() && headers.get("x-kembed-waited-us").is_none());
+    for own in ["x-kembed-forwarded", "x-kembed-waited-us", "x-kembed-history"] {
+        assert!(headers.get(own).is_none(), "{own}");
+    }
     assert_eq!(answer.header("x-kembed-space"), Some(SPACE));
     assert_eq!(fleet.0[1].forwarded("answered"), 1);
     let info = fleet.0[1].bench.ask(get("minilm.team", "/info")).await;
@@ -300,6 +318,66 @@ async fn an_owner_that_ends_hands_over_what_waits() {
     all_answered(&asking.join_all().await);
     in_order(&pod.came());
     eventually(|| fleet.0[0].bench.server.is_finished()).await;
+    eventually(|| fleet.told().answered == LINE as u64).await;
+    let told = fleet.told();
+    assert_eq!((told.arrived, told.cancelled, told.refused, told.failed), (LINE as u64, 0, 0, 0));
+}
+
+/// What it took with it is lost; what waited for it is not, and has been told of.
+#[tokio::test]
+async fn what_an_owner_that_died_had_told_of_is_not_counted_again() {
+    const HELD: usize = 20;
+    let pod = StubPod::gated(1).await;
+    let mut fleet = Fleet::start(3, &[&pod]).await.meet().await;
+    let mut asking = JoinSet::new();
+    for i in 0..HELD {
+        let bench = fleet.0[1 + i % 2].bench.clone();
+        asking.spawn(async move { bench.ask(embed("x")).await });
+    }
+    eventually(|| pod.in_hand() + fleet.0[0].bench.waiting() == HELD).await;
+    // Longer than it takes to tell the leader.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    fleet.0[0].kill();
+    let there = |level: Level| level.waiting.total() + level.in_hand.total();
+    eventually(|| there(fleet.0[1].counted().1) == HELD as u64).await;
+    assert_eq!(fleet.0[1].counted().0.arrived, 0);
+    pod.open();
+    all_answered(&asking.join_all().await);
+}
+
+/// The first gateway's only pod dies of it and does not come back, and then another gateway comes to own the service.
+#[tokio::test]
+async fn who_is_suspect_at_one_owner_is_suspect_at_the_next() {
+    let fleet = Fleet::start(3, &[]).await;
+    let [joins, first, second] = &fleet.0[..] else { panic!("three") };
+    let (dies_for_good, other) = (dying_once().await, StubPod::start(1).await);
+    joins.bench.add(service(SERVICE), &[other.address]);
+    for member in [first, second] {
+        member.bench.add(service(SERVICE), &[dies_for_good]);
+        member.learn([&first.pod, &second.pod]);
+        eventually(|| member.connected() == 1).await;
+    }
+    let asking = tokio::spawn({
+        let bench = second.bench.clone();
+        async move { bench.ask(embed(POISON)).await }
+    });
+    eventually(|| first.counts("kembed_gateway_attempts_total{outcome=\"broke\"} ") == 1).await;
+    let fleet = fleet.meet().await;
+    let answer = asking.await.expect("no panic");
+    assert_eq!((answer.status.as_u16(), answer.error().0.as_str()), (502, "pods_died"));
+    assert_eq!(other.stub.deaths.load(Ordering::SeqCst), 1, "the second that died of it is the last");
+    eventually(|| fleet.told().failed == 1).await;
+    assert_eq!(fleet.told().arrived, 1);
+}
+
+/// A pod that dies with the first request that it gets.
+async fn dying_once() -> std::net::SocketAddr {
+    let (listener, address) = listener().await;
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a request");
+        let _ = stream.read(&mut [0; 1024]).await;
+    });
+    address
 }
 
 /// Nor do the others hear of it from anybody but the gateway itself, as when a process alone is ended.
@@ -355,6 +433,10 @@ async fn a_gateway_that_joins_takes_what_waits_in_its_order() {
     all_answered(&asking.join_all().await);
     in_order(&pod.came());
     assert_eq!((left.answered(), joined.answered()), (1, LINE - 1), "what was in hand stayed where it was");
+    eventually(|| fleet.told().answered == LINE as u64).await;
+    let told = fleet.told();
+    assert_eq!((told.arrived, told.cancelled), (LINE as u64, 0), "each came once");
+    assert!(told.waits.interactive.quantile(0.5) > Some(APART), "and waited for as long as it did");
 }
 
 /// Requests that come at about the same time. A move adds the time of the way to each one's, so that their order is not told.
