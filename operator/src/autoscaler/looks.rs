@@ -15,7 +15,8 @@ use super::{
     Autoscaler,
     activation::Activations,
     change::Change,
-    plan::{Explained, Facts, Judge, Look, Plan, Seen},
+    plan::{Explained, Facts, Judge, Look, Plan},
+    seen::Seen,
     starting::PodSeen,
     write::find,
 };

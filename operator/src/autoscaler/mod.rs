@@ -9,6 +9,7 @@ pub mod decisions;
 pub mod metrics;
 pub mod needs;
 pub mod plan;
+pub mod seen;
 pub mod settings;
 pub mod sightings;
 pub mod starting;
@@ -19,6 +20,7 @@ pub mod write;
 
 mod gateways;
 mod looks;
+mod writing;
 
 use std::{
     future::Future,

@@ -8,22 +8,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kembed_crds::{
-    EmbeddingService, ScalingStatus,
-    conditions::{ConditionType, Reason as ConditionReason},
-};
+use kembed_crds::ScalingStatus;
 use kembed_queue::report::{Counts, Level};
 use kembed_scaling::{Decision, Observation, Reason, Scaler, Settings, Speed};
 
 use super::{
-    change::{Change, Written, is_later},
-    settings::settings,
+    change::{Change, Written},
+    seen::Seen,
     starting::{PodSeen, Starting},
     traffic::{self, Floor},
+    writing::Writing,
 };
-
-/// How long after a failed write of an unchanged service the next one follows.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// How long a policy is kept of a service to which nothing happens: as long as it remembers.
 const REMEMBERED: Duration = Duration::from_secs(3600);
@@ -59,23 +54,6 @@ impl Judge for Scaler {
     fn tune(&mut self, budget: u32) -> Option<String> {
         self.tune(budget).map(|tuning| tuning.to_string())
     }
-}
-
-/// A service that scales.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Seen {
-    /// What the user wants.
-    pub settings: Settings,
-    /// The count in its spec.
-    pub replicas: u32,
-    /// Its `resourceVersion`.
-    pub version: String,
-    /// What its status says why.
-    pub told: Option<Reason>,
-    /// Whether its status says that the objective can be kept.
-    pub told_attainable: Option<bool>,
-    /// What who orders nodes says of one for a pod that waits for it: whether one comes.
-    pub node_comes: Option<bool>,
 }
 
 /// Whether some count can keep the objective.
@@ -147,58 +125,13 @@ struct Entry<J> {
     starting: Starting,
     rate: Option<f64>,
     floor: Floor,
-    write: Write,
+    writing: Writing,
     told: Option<Reason>,
     told_attainable: Option<bool>,
     looked: Instant,
     tuned: Instant,
     /// Whether something happened when it was last known what happens.
     active: bool,
-}
-
-/// `Idle` -> `Running` -> `Done`, or `Running` -> `Failed` -> `Running`.
-#[derive(Debug)]
-enum Write {
-    Idle,
-    Running,
-    /// It was decided from this version, and failed then.
-    Failed(String, Instant),
-    /// The service has this count since this version.
-    Done(String, u32),
-}
-
-impl Seen {
-    /// `None` of a service whose count is somebody else's, or which is being deleted.
-    pub fn of(object: &EmbeddingService) -> Option<Self> {
-        let scaling =
-            object.spec.scaling.as_ref().filter(|_| object.metadata.deletion_timestamp.is_none())?;
-        let status = object.status.as_ref();
-        let told = status.and_then(|status| status.scaling.as_ref());
-        let condition = |type_: ConditionType| {
-            let mut conditions = status.into_iter().flat_map(|status| &status.conditions);
-            conditions.find(|condition| condition.type_ == type_.as_str())
-        };
-        let capacity = condition(ConditionType::CapacityAvailable);
-        let node_comes = match capacity.and_then(|condition| ConditionReason::parse(&condition.reason)) {
-            Some(ConditionReason::NodeOrdered) => Some(true),
-            Some(ConditionReason::CapacityRefused) => Some(false),
-            _ => None,
-        };
-        Some(Self {
-            settings: settings(scaling),
-            replicas: u32::try_from(object.spec.replicas).unwrap_or(0),
-            version: object.metadata.resource_version.clone()?,
-            told: told.and_then(|told| Reason::parse(&told.reason)),
-            told_attainable: condition(ConditionType::ObjectiveAttainable).and_then(|condition| {
-                match condition.status.as_str() {
-                    "True" => Some(true),
-                    "False" => Some(false),
-                    _ => None,
-                }
-            }),
-            node_comes,
-        })
-    }
 }
 
 impl<J: Judge> Plan<J> {
@@ -211,7 +144,7 @@ impl<J: Judge> Plan<J> {
     pub fn concerns(&mut self, service: &str, seen: &Seen, happened: Option<bool>) -> bool {
         let entry = self.services.get_mut(service);
         let was_active = entry.as_ref().is_some_and(|entry| entry.active);
-        let writes = entry.as_ref().is_some_and(|entry| !entry.write.is_settled(&seen.version));
+        let writes = entry.as_ref().is_some_and(|entry| !entry.writing.is_settled(&seen.version));
         let active = happened.unwrap_or(was_active);
         if let Some(entry) = entry {
             entry.active = active;
@@ -224,7 +157,7 @@ impl<J: Judge> Plan<J> {
         let began = self.began;
         let entry = self.services.entry(service.to_owned()).or_insert_with(|| Entry::new(seen, began, now));
         entry.learn(seen, facts);
-        let count = entry.write.count(seen);
+        let count = entry.writing.count(seen);
         let mut observation = entry.observe(count, facts, began, now);
         let pods = &mut observation.pods;
         pods.no_capacity = seen.node_comes.map_or(pods.no_capacity, |comes| !comes);
@@ -235,7 +168,7 @@ impl<J: Judge> Plan<J> {
         observation.now = now.saturating_duration_since(began);
         let decision = entry.judge.decide(&observation);
         let (to, reason) = bounded(&decision, seen, count, facts.wanted, observation.pods.ready);
-        let may_write = !facts.busy && entry.write.may_begin(seen, now);
+        let may_write = !facts.busy && entry.writing.may_begin(seen, now);
         let change = (to != count && may_write).then(|| Change {
             service: service.to_owned(),
             version: seen.version.clone(),
@@ -244,7 +177,7 @@ impl<J: Judge> Plan<J> {
             reason,
         });
         if change.is_some() {
-            entry.write = Write::Running;
+            entry.writing.begin();
             entry.told = Some(reason);
             entry.starting.ask(to, now);
         }
@@ -257,12 +190,8 @@ impl<J: Judge> Plan<J> {
 
     /// A write that a look asked for has ended.
     pub fn ended(&mut self, change: &Change, written: Written, now: Instant) {
-        let Some(entry) = self.services.get_mut(&change.service) else { return };
-        if matches!(entry.write, Write::Running) {
-            entry.write = match written {
-                Written::Yes(version) => Write::Done(version, change.to),
-                Written::No => Write::Failed(change.version.clone(), now),
-            };
+        if let Some(entry) = self.services.get_mut(&change.service) {
+            entry.writing.end(change, written, now);
         }
     }
 
@@ -301,7 +230,7 @@ impl<J: Judge> Entry<J> {
             starting: Starting::new(led),
             rate: None,
             floor: Floor::default(),
-            write: Write::Idle,
+            writing: Writing::default(),
             told: seen.told,
             told_attainable: seen.told_attainable,
             looked: now,
@@ -364,37 +293,6 @@ impl<J: Judge> Entry<J> {
     }
 }
 
-impl Write {
-    /// The count that the service has, though it may not have been seen so yet.
-    fn count(&self, seen: &Seen) -> u32 {
-        match self {
-            Self::Done(version, count) if is_later(version, &seen.version) => *count,
-            _ => seen.replicas,
-        }
-    }
-
-    /// Whether what was written was seen.
-    fn is_settled(&self, version: &str) -> bool {
-        match self {
-            Self::Idle => true,
-            Self::Running | Self::Failed(..) => false,
-            Self::Done(written, _) => !is_later(written, version),
-        }
-    }
-
-    fn may_begin(&self, seen: &Seen, now: Instant) -> bool {
-        match self {
-            Self::Idle => true,
-            Self::Running => false,
-            Self::Failed(version, at) => {
-                seen.version != *version || now.saturating_duration_since(*at) >= RETRY
-            }
-            // What is written next must be decided from that.
-            Self::Done(written, _) => !is_later(written, &seen.version),
-        }
-    }
-}
-
 /// Whether a reason tells why the count is not another one, rather than why it was changed.
 fn stands_in_the_way(reason: Reason) -> bool {
     matches!(
@@ -432,7 +330,7 @@ mod tests {
     use kembed_scaling::Terms;
 
     use super::*;
-    use crate::autoscaler::starting::Stands;
+    use crate::autoscaler::{settings::settings, starting::Stands};
 
     /// Decides what it is told to, and remembers what it was shown.
     #[derive(Debug)]
@@ -755,24 +653,5 @@ mod tests {
         world.look();
         world.plan.retain(|_| false, world.now);
         assert!(world.plan.services.is_empty());
-    }
-
-    #[test]
-    fn without_scaling_it_is_nobody_of_ours() {
-        let object = |spec: serde_json::Value| {
-            let object = serde_json::json!({"apiVersion": "kembed.dev/v1alpha1", "kind": "EmbeddingService",
-                "metadata": {"name": "s", "namespace": "t", "resourceVersion": "7"}, "spec": spec});
-            serde_json::from_value::<EmbeddingService>(object).expect("an EmbeddingService")
-        };
-        let model = serde_json::json!({"model": {"uri": "hf://a/b"}, "replicas": 9});
-        assert_eq!(Seen::of(&object(model.clone())), None);
-        let mut scales = model;
-        scales["scaling"] = serde_json::json!({"maxReplicas": 4});
-        let mut object = object(scales);
-        let seen = Seen::of(&object).expect("it scales");
-        assert_eq!((seen.replicas, seen.settings.max, &*seen.version), (9, 4, "7"));
-        object.metadata.deletion_timestamp =
-            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
-        assert_eq!(Seen::of(&object), None);
     }
 }
