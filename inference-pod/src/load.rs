@@ -5,9 +5,10 @@ use std::{
     fs::File,
     io::BufReader,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
-use kembed_queue::wire::Space;
+use kembed_queue::{Rate, wire::Space};
 use ort::environment::Environment;
 use tokio::sync::oneshot;
 
@@ -66,15 +67,16 @@ pub async fn load(
     let made = Made { network, environment, threads, recipe, tokeniser };
     let (backend, made) = blocking(move || made.backend()).await?;
     pod.enter(Stage::Warming);
-    let (backend, dimension, made) = blocking(move || made.warm_up(backend)).await?;
+    let (backend, warm, made) = blocking(move || made.warm_up(backend)).await?;
     let space = Space {
         digest,
         revision: model.revision.clone(),
-        dimension: dimension as u32,
+        dimension: warm.dimension as u32,
         max_tokens: made.recipe.max_tokens as u32,
     };
-    tracing::info!(digest = space.digest, revision = space.revision, dimension, "the model is loaded");
-    let (engine, ended) = made.engine(backend, dimension, pod)?;
+    let (digest, revision) = (&space.digest, &space.revision);
+    tracing::info!(digest, revision, dimension = warm.dimension, "the model is loaded");
+    let (engine, ended) = made.engine(backend, warm, pod)?;
     Ok((Serving { engine, space }, ended))
 }
 
@@ -193,6 +195,17 @@ struct Made {
     tokeniser: Tokeniser,
 }
 
+/// What running a network for the first time shows.
+struct Warm {
+    /// Numbers of a vector, or labels.
+    dimension: usize,
+    /// How fast one thread is with a longest input.
+    rate: Rate,
+}
+
+/// A run that is run again to be measured takes less than this: a pod is not late for that.
+const QUICK: Duration = Duration::from_millis(250);
+
 impl Made {
     fn backend(self) -> Result<(Headed<Onnx>, Self), StartError> {
         let graph = match &self.network.kind {
@@ -212,19 +225,33 @@ impl Made {
         Ok((Headed::new(backend, layers), self))
     }
 
-    /// Runs a short and a longest input, so that the first clients do not wait for memory. Tells the dimension.
-    fn warm_up(self, mut backend: Headed<Onnx>) -> Result<(Headed<Onnx>, usize, Self), StartError> {
-        let mut dimension = 0;
-        for row in self.first_rows().map_err(|e| ModelError::invalid(files::TOKENIZER, e))? {
-            let vectors = backend.run(&Padded::new([&row].into_iter(), self.filler()));
-            dimension = vectors.map_err(StartError::WarmUp)?.first().map_or(0, Vec::len);
+    /// Runs a short and a longest input, so that the first clients do not wait for memory.
+    fn warm_up(self, mut backend: Headed<Onnx>) -> Result<(Headed<Onnx>, Warm, Self), StartError> {
+        let (mut dimension, mut rate) = (0, Rate::default());
+        let rows = self.first_rows().map_err(|e| ModelError::invalid(files::TOKENIZER, e))?;
+        for (place, row) in rows.iter().enumerate() {
+            let padded = Padded::new([row].into_iter(), self.filler());
+            let mut run = || -> Result<_, StartError> {
+                let began = Instant::now();
+                let vectors = backend.run(&padded).map_err(StartError::WarmUp)?;
+                Ok((vectors.first().map_or(0, Vec::len), began.elapsed()))
+            };
+            let (width, mut took) = run()?;
+            dimension = width;
+            if place == 0 {
+                // The first run gets the memory too, and would make the pod seem slow.
+                if took < QUICK {
+                    took = run()?.1;
+                }
+                rate.observe(row.ids.len() as u64, took);
+            }
         }
         match &self.recipe.labels {
             Some(labels) if labels.len() != dimension => {
                 let what = format!("it names {} labels, and the network has {dimension}", labels.len());
                 Err(ModelError::invalid(files::CONFIG, what).into())
             }
-            _ => Ok((backend, dimension, self)),
+            _ => Ok((backend, Warm { dimension, rate }, self)),
         }
     }
 
@@ -243,14 +270,14 @@ impl Made {
     fn engine(
         self,
         backend: Headed<Onnx>,
-        dimension: usize,
+        Warm { dimension, rate }: Warm,
         pod: &Pod,
     ) -> Result<(Engine, oneshot::Receiver<Ended>), StartError> {
         let (filler, metrics) = (self.filler(), pod.metrics.clone());
         // They run the same session, so that there is one copy of the weights.
         let backends = (0..self.threads).map(|_| Box::new(backend.clone()) as Box<dyn Backend>).collect();
-        let (batcher, ended) =
-            Batcher::start(backends, filler, pod.limits, metrics.clone()).map_err(StartError::System)?;
+        let started = Batcher::start(backends, filler, rate, pod.limits, metrics.clone());
+        let (batcher, ended) = started.map_err(StartError::System)?;
         Ok((Engine::new(self.recipe, self.tokeniser, batcher, dimension, pod.limits, metrics), ended))
     }
 

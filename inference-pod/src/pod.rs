@@ -163,13 +163,14 @@ impl Pod {
 
     /// What `/info` tells, once the model is loaded, right space or not.
     pub fn info(&self) -> Option<Info> {
-        let space = &self.serving.get()?.space;
+        let Serving { engine, space } = self.serving.get()?;
         Some(Info {
             model_id: self.model.clone(),
             model_sha: space.revision.clone(),
             max_input_length: space.max_tokens,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             space: space.clone(),
+            tokens_per_second: Some(engine.load().rate).filter(|rate| *rate > 0),
         })
     }
 

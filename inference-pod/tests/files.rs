@@ -55,6 +55,13 @@ fn touch(path: &Path) {
     fs::write(path, bytes).expect("it can be written");
 }
 
+/// Else nobody would know what a pod can do before somebody has asked it for something.
+#[tokio::test]
+async fn how_fast_it_is_is_known_once_it_is_warm() {
+    let serving = serving(copy("bert").path(), None).await.expect("it loads");
+    assert!(serving.engine.load().rate > 0);
+}
+
 #[tokio::test]
 async fn a_shipped_graph_may_keep_its_weights_in_another_file() {
     let folder = copy("bert");

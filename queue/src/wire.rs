@@ -112,6 +112,10 @@ pub struct Info {
     pub version: String,
     /// The vector space that this pod serves.
     pub space: Space,
+    /// Tokens a second that this pod computes while it has enough to do: as it was seen to when it was warmed up, until
+    /// requests tell better. Not told by pods of releases that did not measure it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_second: Option<u64>,
 }
 
 /// Why an inference pod could not start or go on. Each is a documented `reason` of a condition.

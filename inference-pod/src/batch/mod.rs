@@ -108,21 +108,22 @@ impl Waiter {
 }
 
 impl Batcher {
-    /// Starts a thread for each backend. `filler` is the token that fills short rows. The receiver tells how they
-    /// ended: when the first one panics, or when the last one is done.
+    /// Starts a thread for each backend. `filler` is the token that fills short rows, and `rate` how fast one of them was
+    /// seen to be. The receiver tells how they ended: when the first one panics, or when the last one is done.
     ///
     /// # Errors
     /// If no thread can be started.
     pub fn start(
         backends: Vec<Box<dyn Backend>>,
         filler: u32,
+        rate: Rate,
         limits: Limits,
         metrics: Metrics,
     ) -> std::io::Result<(Self, oneshot::Receiver<Ended>)> {
         let state = State {
             queue: Queue::new(limits.queue),
             flights: Flights::new(),
-            rate: Rate::default(),
+            rate,
             running: [0; 2],
             workers: backends.len(),
             closed: false,

@@ -25,7 +25,7 @@ use inference_pod::{
     source::{Access, Location, Retry, Variables},
     tokenise::Tokeniser,
 };
-use kembed_queue::{Bounds, Budget, wire::Space};
+use kembed_queue::{Bounds, Budget, Rate, wire::Space};
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -169,7 +169,8 @@ fn stubbed(config: &str, numbers: usize, limits: Limits, identity: Identity) -> 
     let ((started, is_started), (orders, ordered)) = (mpsc::channel(), mpsc::channel());
     let pod = Arc::new(Pod::new(identity, limits));
     let stub = Box::new(Stub { numbers, started, orders: ordered });
-    let (batcher, ended) = Batcher::start(vec![stub], 0, limits, pod.metrics.clone()).expect("a thread");
+    let (batcher, ended) =
+        Batcher::start(vec![stub], 0, Rate::default(), limits, pod.metrics.clone()).expect("a thread");
     let engine = Engine::new(recipe, tokeniser, batcher, numbers, limits, pod.metrics.clone());
     let dimension = numbers as u32;
     let space = Space { digest: DIGEST.into(), revision: Some("abc".into()), dimension, max_tokens: 16 };

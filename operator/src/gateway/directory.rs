@@ -66,6 +66,8 @@ pub struct View {
 pub struct Unproven {
     /// Which pod.
     pub name: PodName,
+    /// The service that it was made for.
+    pub service: ServiceName,
     /// Which life of it.
     pub life: Life,
     /// Where to ask.
@@ -226,8 +228,8 @@ impl Directory {
             (false, Some(_)) => !insight.said_ready && self.sought.contains(&pod.service),
         };
         let address = pod.live_address().filter(|_| is_missing)?;
-        let (name, life) = (pod.name.clone(), pod.life.clone());
-        Some(Unproven { name, life, address, is_ready: pod.ready })
+        let (name, service, life) = (pod.name.clone(), pod.service.clone(), pod.life.clone());
+        Some(Unproven { name, service, life, address, is_ready: pod.ready })
     }
 
     /// The pod as it is now; what it reported is kept as long as it lives.

@@ -210,7 +210,7 @@ pub async fn run(args: Args, client: Client, shutdown: CancellationToken) -> any
     tasks.spawn(internal::serve(internal_requests, internal, forward::taker(gateway.clone())));
     tasks.spawn(watch::services(client.clone(), knowledge.clone()));
     tasks.spawn(watch::pods(client, knowledge.clone()));
-    tasks.spawn(probe::run(knowledge));
+    tasks.spawn(probe::run(knowledge, gateway.load().clone()));
     let closing = drain.closing(shutdown.clone());
     let owner = gateway.owner().clone();
     tasks.spawn(async move {

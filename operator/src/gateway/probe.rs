@@ -1,5 +1,5 @@
-//! Asks each pod that became ready which vector space it serves, and each that somebody waits for whether it is ready:
-//! the kubelet and the API server would take a second or more to tell.
+//! Asks each pod that became ready which vector space it serves and how fast it is, and each that somebody waits for whether
+//! it is ready: the kubelet and the API server would take a second or more to tell.
 
 use std::{collections::HashSet, error::Error, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{directory::Unproven, knowledge::Knowledge};
+use super::{directory::Unproven, knowledge::Knowledge, load::Board};
 
 /// Pods asked at the same time.
 const CONCURRENT: usize = 32;
@@ -52,8 +52,8 @@ enum ProbeError {
 }
 
 /// Asks every pod that has to be asked, until its space is known; never ends by itself.
-pub async fn run(knowledge: Arc<Knowledge>) {
-    let prober = Prober::new(knowledge.clone());
+pub async fn run(knowledge: Arc<Knowledge>, load: Arc<Board>) {
+    let prober = Prober::new(knowledge.clone(), load);
     let mut news = knowledge.news();
     let mut asking = FuturesUnordered::new();
     let mut asked = HashSet::new();
@@ -74,19 +74,20 @@ pub async fn run(knowledge: Arc<Knowledge>) {
 
 struct Prober {
     knowledge: Arc<Knowledge>,
+    load: Arc<Board>,
     client: Client<HttpConnector, Empty<Bytes>>,
     slots: Semaphore,
 }
 
 impl Prober {
-    fn new(knowledge: Arc<Knowledge>) -> Self {
+    fn new(knowledge: Arc<Knowledge>, load: Arc<Board>) -> Self {
         // A pod is asked for its space once, so that a connection kept for long would serve nobody.
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(TIMEOUT)
             .pool_max_idle_per_host(1)
             .build_http();
-        Self { knowledge, client, slots: Semaphore::new(CONCURRENT) }
+        Self { knowledge, load, client, slots: Semaphore::new(CONCURRENT) }
     }
 
     /// Asks again and again while the pod is ready and has not told. Gives back what it was given.
@@ -106,6 +107,8 @@ impl Prober {
                         digest,
                         "a pod told its vector space"
                     );
+                    // What it was measured to do when it was warmed up: answers tell later what it does now.
+                    self.load.rate(&probe.service, pod, info.tokens_per_second.unwrap_or(0));
                     self.knowledge.update(|directory| directory.proven(&probe, digest));
                 }
                 // It is only about to start.

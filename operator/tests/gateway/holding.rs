@@ -221,6 +221,7 @@ async fn a_pod_serves_as_soon_as_it_says_that_it_is_ready() {
         max_input_length: 256,
         version: "0".to_owned(),
         space,
+        tokens_per_second: None,
     };
     let is_ready = async move || match says.load(Ordering::SeqCst) {
         true => http::StatusCode::OK,
@@ -232,7 +233,7 @@ async fn a_pod_serves_as_soon_as_it_says_that_it_is_ready() {
         .fallback(async || "vectors");
     let starting = Pod { ready: false, ..pod(&name("team/minilm"), "starting", pod_with(router).await) };
     let bench = Arc::new(Bench::start().await);
-    tokio::spawn(probe::run(bench.knowledge.clone()));
+    tokio::spawn(probe::run(bench.knowledge.clone(), bench.gateway.load().clone()));
     bench.add(asleep(), &[]);
     bench.knowledge.update(|directory| directory.update_pods(Update::Put(starting)));
     let held = hold(&bench, embed(BODY));

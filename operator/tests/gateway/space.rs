@@ -15,6 +15,9 @@ use operator::gateway::{
 
 use crate::support::*;
 
+/// Tokens a second that pods say to compute.
+const RATE: u64 = 4210;
+
 fn info(digest: &str) -> Info {
     Info {
         model_id: "hf://a/b".to_owned(),
@@ -22,6 +25,7 @@ fn info(digest: &str) -> Info {
         max_input_length: 256,
         version: "0".to_owned(),
         space: Space { digest: digest.to_owned(), revision: None, dimension: 3, max_tokens: 256 },
+        tokens_per_second: Some(RATE),
     }
 }
 
@@ -38,7 +42,7 @@ async fn pod_of(digest: &'static str, called: &'static str, failures: usize) -> 
 /// A gateway that asks pods itself.
 async fn probing() -> Bench {
     let bench = Bench::start().await;
-    tokio::spawn(probe::run(bench.knowledge.clone()));
+    tokio::spawn(probe::run(bench.knowledge.clone(), bench.gateway.load().clone()));
     bench
 }
 
@@ -72,6 +76,18 @@ async fn a_pod_with_another_space_gets_nothing() {
     for _ in 0..4 {
         assert_eq!(bench.ask(get("minilm.team", "/")).await.body, "right");
     }
+}
+
+/// Once, the speed of pods was known only from answers, so that a service which nobody asked kept its first pod for
+/// minutes: nobody knew what it would take to do without.
+#[tokio::test]
+async fn how_fast_a_pod_is_is_known_before_it_is_asked_for_anything() {
+    let bench = probing().await;
+    let right = pod_of(SPACE, "right", 0).await;
+    learn(&bench, service("team/minilm"), vec![pod(&name("team/minilm"), "right", right)]);
+    eventually(|| all_told(&bench)).await;
+    let (report, _) = bench.gateway.load().report(0, |_| false);
+    assert_eq!(report.services["team/minilm"].rates, [("minilm-right".to_owned(), RATE)].into());
 }
 
 #[tokio::test]
