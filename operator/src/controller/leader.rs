@@ -15,8 +15,18 @@ use super::{
 /// Name of the Lease.
 pub const LEASE: &str = "kembed-controller";
 
-/// The longest that one request about the Lease may take.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest that one attempt may take: two fit before the leader must stop writing.
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// The longest that giving the Lease back may take.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Whom the Lease is wanted for.
+#[derive(Clone, Copy)]
+enum Role {
+    Standby,
+    Leader,
+}
 
 /// A candidate for leadership, and the fence that it opens while it leads.
 pub struct Leader {
@@ -34,26 +44,24 @@ impl Leader {
     /// Returns once this process leads.
     pub async fn acquire(&mut self) {
         loop {
-            match self.attempt().await {
+            match self.attempt(Role::Standby).await {
                 Ok(true) => return,
                 Ok(false) => tracing::debug!("another controller leads"),
                 Err(error) => tracing::warn!(%error, "failed to acquire the lease"),
             }
-            sleep(RETRY_PERIOD).await;
+            sleep(self.candidate.pause(Instant::now())).await;
         }
     }
 
-    /// Renews until leadership is lost; then nothing can be written any more.
+    /// Renews until another leads, or has; then nothing can be written any more. While it cannot renew, the fence closes by
+    /// itself, and the next renewal opens it again.
     pub async fn hold(&mut self) {
         loop {
             sleep(RETRY_PERIOD).await;
-            match self.attempt().await {
-                Ok(true) => continue,
+            match self.attempt(Role::Leader).await {
+                Ok(true) => (),
                 Ok(false) => break,
                 Err(error) => tracing::warn!(%error, "failed to renew the lease"),
-            }
-            if !self.fence.is_open(Instant::now()) {
-                break;
             }
         }
         self.fence.close();
@@ -62,7 +70,7 @@ impl Leader {
     /// Gives the Lease back, so that a standby need not wait for it to run out.
     pub async fn release(self) {
         self.fence.close();
-        let released = timeout(REQUEST_TIMEOUT, self.empty()).await.map_err(|_| LeaseError::Timeout);
+        let released = timeout(RELEASE_TIMEOUT, self.empty()).await.map_err(|_| LeaseError::Timeout);
         if let Err(error) = released.and_then(|result| Ok(result?)) {
             tracing::warn!(%error, "failed to release the lease");
         }
@@ -75,18 +83,23 @@ impl Leader {
     }
 
     /// Whether this process leads now. The deadline counts from before the request was sent.
-    async fn attempt(&mut self) -> Result<bool, LeaseError> {
+    async fn attempt(&mut self, role: Role) -> Result<bool, LeaseError> {
         let sent = Instant::now();
-        let leads = timeout(REQUEST_TIMEOUT, self.step(sent)).await.map_err(|_| LeaseError::Timeout)??;
+        let leads =
+            timeout(REQUEST_TIMEOUT, self.step(role, sent)).await.map_err(|_| LeaseError::Timeout)??;
         if leads {
             self.fence.open_until(sent + RENEW_DEADLINE);
         }
         Ok(leads)
     }
 
-    async fn step(&mut self, now: Instant) -> kube::Result<bool> {
-        let lease = self.leases.get_opt(LEASE).await?;
-        let written = match self.candidate.decide(lease.as_ref(), now, Timestamp::now()) {
+    async fn step(&mut self, role: Role, now: Instant) -> kube::Result<bool> {
+        let (lease, wall) = (self.leases.get_opt(LEASE).await?, Timestamp::now());
+        let step = match role {
+            Role::Standby => self.candidate.decide(lease.as_ref(), now, wall),
+            Role::Leader => self.candidate.renew(lease.as_ref(), wall),
+        };
+        let written = match step {
             Step::Wait => return Ok(false),
             Step::Create(spec) => {
                 let metadata = ObjectMeta { name: Some(LEASE.into()), ..ObjectMeta::default() };
@@ -102,7 +115,8 @@ impl Leader {
         };
         match written {
             Ok(_) => Ok(true),
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            // Of a leader's it may have been an earlier one of its own that was slow: the next look tells.
+            Err(kube::Error::Api(status)) if status.code == 409 && matches!(role, Role::Standby) => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -3,6 +3,10 @@
 //! A standby judges by its own monotonic clock, from the moment it saw the Lease change last, so that clocks of two
 //! machines need not agree. A leader stops writing [`RENEW_DEADLINE`] after its last renewal was sent, which is before
 //! any standby can take over.
+//!
+//! The times are short, for somebody may wait at zero meanwhile: a leader that is gone is followed within seven seconds, so that
+//! who waits has a vector after ten. What they cost is a small write a second. One that cannot renew in time, as while
+//! the API server is slow, only stops writing; it goes on if nobody has led since.
 
 use std::time::{Duration, Instant};
 
@@ -13,11 +17,11 @@ use k8s_openapi::{
 };
 
 /// How long a Lease that does not change keeps standbys away.
-pub const LEASE_DURATION: Duration = Duration::from_secs(15);
+pub const LEASE_DURATION: Duration = Duration::from_secs(6);
 /// How long after its last renewal was sent a leader may write.
-pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+pub const RENEW_DEADLINE: Duration = Duration::from_secs(4);
 /// Time between two looks at the Lease.
-pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
+pub const RETRY_PERIOD: Duration = Duration::from_secs(1);
 
 /// What a candidate knows.
 #[derive(Debug)]
@@ -44,7 +48,27 @@ impl Candidate {
         Self { identity: identity.to_owned(), seen: None }
     }
 
-    /// Decides from the Lease read just now; `wall` goes into it for people to read and is not judged by.
+    /// Decides for a leader from the Lease read just now. One that another has held since, or that is gone, is not renewed:
+    /// what this process knows may be outdated.
+    pub fn renew(&self, lease: Option<&Lease>, wall: Timestamp) -> Step {
+        let held = lease.and_then(|lease| lease.spec.as_ref());
+        match held.filter(|held| held.holder_identity.as_ref() == Some(&self.identity)) {
+            Some(held) => {
+                let acquired = held.acquire_time.as_ref().map(|time| time.0);
+                Step::Replace(self.spec(acquired, held.lease_transitions.unwrap_or(0), wall))
+            }
+            None => Step::Wait,
+        }
+    }
+
+    /// How long until the next look: a Lease that stands still is taken when it may be.
+    pub fn pause(&self, now: Instant) -> Duration {
+        let runs_out = self.seen.as_ref().map(|(_, since)| *since + LEASE_DURATION);
+        let left = runs_out.map(|end| end.saturating_duration_since(now)).filter(|left| !left.is_zero());
+        left.map_or(RETRY_PERIOD, |left| left.min(RETRY_PERIOD))
+    }
+
+    /// Decides for a standby from the Lease read just now; `wall` goes into it for people to read and is not judged by.
     pub fn decide(&mut self, lease: Option<&Lease>, now: Instant, wall: Timestamp) -> Step {
         let Some(lease) = lease else {
             return Step::Create(self.spec(Some(wall), 0, wall));
@@ -141,6 +165,26 @@ mod tests {
         let almost = start + LEASE_DURATION - Duration::from_millis(1);
         assert_eq!(candidate.decide(Some(&stale), almost, WALL), Step::Wait);
         assert_eq!(takes(&candidate.decide(Some(&stale), start + LEASE_DURATION, WALL)), Some(5));
+    }
+
+    #[test]
+    fn a_lease_that_another_has_held_is_not_renewed() {
+        let candidate = Candidate::new("a");
+        assert_eq!(takes(&candidate.renew(Some(&lease("a", "1")), WALL)), Some(4));
+        for other in [Some(lease("b", "2")), Some(lease("", "3")), None] {
+            assert_eq!(candidate.renew(other.as_ref(), WALL), Step::Wait);
+        }
+    }
+
+    #[test]
+    fn a_standby_looks_just_when_the_lease_has_run_out() {
+        let (mut candidate, start) = (Candidate::new("a"), Instant::now());
+        assert_eq!(candidate.pause(start), RETRY_PERIOD);
+        candidate.decide(Some(&lease("b", "1")), start, WALL);
+        let early = Duration::from_millis(300);
+        assert_eq!(candidate.pause(start), RETRY_PERIOD);
+        assert_eq!(candidate.pause(start + LEASE_DURATION - early), early);
+        assert_eq!(candidate.pause(start + LEASE_DURATION), RETRY_PERIOD, "somebody else was faster");
     }
 
     #[test]

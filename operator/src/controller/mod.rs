@@ -132,7 +132,7 @@ pub async fn run(
         () = leader.hold() => true,
     };
     metrics.set_leading(false);
-    anyhow::ensure!(!lost, "leadership was lost to another controller, or could not be renewed in time");
+    anyhow::ensure!(!lost, "leadership was lost to another controller");
     leader.release().await;
     health.await.context("the health listener panicked")?.context("the health listener failed")
 }
