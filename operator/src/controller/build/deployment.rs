@@ -18,9 +18,11 @@ use super::{
 const SAFE_TO_EVICT: (&str, &str) =
     ("cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes", pod_spec::CACHE_VOLUME);
 
-/// While it starts, Karpenter takes no pod from its node to save money: somebody may wait for it. It reads how long the pod may
-/// be young; a release of it that knows only `true` takes no notice.
-const START_SHIELD: (&str, &str) = ("karpenter.sh/do-not-disrupt", "30m");
+/// While it starts, Karpenter takes no pod from its node to save money: somebody may wait for it. It counts from when the
+/// kubelet took the pod, so that what a node takes to come is not part of it; and as long as a wake waits for a pod, it
+/// waits here. A pod that is ready sooner keeps its node for the rest of that time: to take the annotation away would need a verb on all pods.
+/// A release of Karpenter that knows only `true` takes no notice.
+const START_SHIELD: (&str, &str) = ("karpenter.sh/do-not-disrupt", "10m");
 
 pub(super) fn build(service: &Service, config: &Config) -> Deployment {
     Deployment {

@@ -139,7 +139,7 @@ mod tests {
             |spec| objects(spec)["deployment"]["spec"]["template"]["metadata"]["annotations"].clone();
         let (evict, shield) =
             ("cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes", "karpenter.sh/do-not-disrupt");
-        assert_eq!(template(json!({})), json!({evict: "kembed-cache", shield: "30m"}));
+        assert_eq!(template(json!({})), json!({evict: "kembed-cache", shield: "10m"}));
         let own = json!({"spec": {"podTemplate": {"annotations": {shield: "true"}}}});
         assert_eq!(template(own)[shield], "true");
     }
