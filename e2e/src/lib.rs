@@ -1,9 +1,9 @@
 //! Tests of kembed on a real Kubernetes cluster, and what they share.
 //!
-//! `tests/cluster` runs many tests at once, each in a namespace of its own ([`with_temp_ns`]). `tests/crash`, `tests/rbac`,
-//! `tests/recovery` and `tests/release` disturb or judge the installation itself, and so run alone, afterwards, in this
-//! order. All need `KUBECONFIG`, `kubectl` and `helm`, and a network in which addresses of pods and Services answer;
-//! `make e2e` sees to that.
+//! `tests/cluster` runs many tests at once, each in a namespace of its own ([`with_temp_ns`]), and so does `tests/capacity`,
+//! while an autoscaler of nodes runs. `tests/crash`, `tests/rbac`, `tests/recovery` and `tests/release` disturb or judge the
+//! installation itself, and so run alone, afterwards, in this order. All need `KUBECONFIG`, `kubectl` and `helm`, and a
+//! network in which addresses of pods and Services answer; `make e2e` sees to that.
 
 pub mod client;
 pub mod collector;
@@ -18,9 +18,11 @@ pub mod hub_client;
 pub mod installation;
 pub mod load;
 pub mod namespace;
+pub mod node_pool;
 pub mod pod;
 pub mod report;
 pub mod service;
+pub mod stub;
 pub mod wait;
 pub mod zero;
 
