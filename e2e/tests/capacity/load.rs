@@ -37,6 +37,8 @@ async fn nodes_come_with_the_load_and_go_with_it() -> anyhow::Result<()> {
             let many = many.stop().await.context("while nodes came")?;
 
             let began = Instant::now();
+            // The most that was needed in the last minute stays, so that it may go in steps.
+            ns.await_service("minilm", "a pod to go", |emb| emb.spec.replicas < 3).await?;
             await_count(&ns, 0).await?;
             await_nodes(&pool, 0).await?;
             eprintln!(
