@@ -5,16 +5,20 @@ use std::time::Duration;
 
 use anyhow::Context;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kembed_queue::report::INTERNAL_PORT;
 use kube::{Api, ResourceExt, api::ListParams, runtime::wait::await_condition};
 use tokio::time::{sleep, timeout};
 
 use crate::{
     TempNamespace,
-    command::{cluster, kubectl},
+    command::{cluster, kubectl, run},
     container,
     installation::NAMESPACE,
     wait::{DEADLINE, await_that},
 };
+
+/// The table of what is cut in the network.
+const CUT: &str = "kembed-test";
 
 /// Replaces the pods of a service, as a person does who wants new ones.
 ///
@@ -117,6 +121,33 @@ pub async fn api_server_away(away: Duration) -> anyhow::Result<()> {
     cluster(&["start", "apiserver"]).await?;
     await_that("the API server", || async { Ok(kubectl(&["get", "--raw", "/readyz"]).await.ok()) }).await?;
     Ok(())
+}
+
+/// Has nothing pass between this pod and the port on which gateways tell their load, while `meanwhile` goes on. Connections
+/// are not closed: nobody hears any more.
+///
+/// # Errors
+/// Those of `meanwhile`, or if the network of the test cluster cannot be changed.
+pub async fn gateways_unheard<T>(
+    by: &Pod,
+    meanwhile: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let address = by.status.as_ref().and_then(|status| status.pod_ip.as_deref());
+    let address = address.context("the pod has no address")?;
+    let rules = format!(
+        "table ip {CUT} {{
+            chain cut {{
+                type filter hook forward priority 0
+                ip saddr {address} tcp dport {INTERNAL_PORT} drop
+                ip daddr {address} tcp sport {INTERNAL_PORT} drop
+            }}
+        }}
+        "
+    );
+    run("nft", &["--file", "-"], &rules).await?;
+    let result = meanwhile.await;
+    run("nft", &["delete", "table", "ip", CUT], "").await?;
+    result
 }
 
 async fn gone(ns: &TempNamespace, pods: &[String]) -> anyhow::Result<()> {

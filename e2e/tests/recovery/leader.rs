@@ -102,7 +102,7 @@ async fn controllers(count: u32) -> anyhow::Result<()> {
 }
 
 /// The controller that leads.
-async fn leader(ns: &TempNamespace) -> anyhow::Result<Pod> {
+pub(super) async fn leader(ns: &TempNamespace) -> anyhow::Result<Pod> {
     let leases = Api::<Lease>::namespaced(ns.kembed.kube.clone(), NAMESPACE);
     let pods = Api::<Pod>::namespaced(ns.kembed.kube.clone(), NAMESPACE);
     let controllers = ListParams::default().labels("app.kubernetes.io/component=controller");

@@ -2,6 +2,7 @@
 //! test, and after `rbac`: an API server that has just started refuses what it allows a moment later.
 
 mod leader;
+mod unheard;
 
 use std::time::Duration;
 
