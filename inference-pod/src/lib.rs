@@ -8,6 +8,7 @@ pub mod api;
 pub mod backend;
 pub mod batch;
 pub mod config;
+pub mod cuda;
 pub mod duration;
 pub mod effort;
 pub mod engine;

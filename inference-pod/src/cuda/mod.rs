@@ -1,0 +1,5 @@
+//! Networks on NVIDIA GPUs.
+
+pub mod driver;
+pub mod fault;
+pub mod pipeline;
