@@ -11,7 +11,7 @@ use crate::{
     pod::Identity,
     pooling,
     source::{Access, Location, Retry, Variables},
-    start::StartError,
+    start::{AcceleratorError, StartError},
 };
 
 /// Serves one embedding model over HTTP: OpenAI's /v1/embeddings, health, metrics
@@ -201,6 +201,24 @@ pub struct LoadConfig {
     pub overrides: Overrides,
     /// The library that runs it.
     pub onnxruntime: PathBuf,
+    /// What it must run on, if not on the CPU.
+    pub accelerator: Option<Accelerator>,
+}
+
+/// NVIDIA's GPUs, or parts of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accelerator {
+    /// As Kubernetes names them: `nvidia.com/gpu`, `nvidia.com/mig-1g.10gb`.
+    pub resource: String,
+}
+
+impl Accelerator {
+    fn named(resource: String) -> Result<Self, StartError> {
+        if resource.starts_with("nvidia.com/") {
+            return Ok(Self { resource });
+        }
+        Err(StartError::Accelerator { resource, why: AcceleratorError::Unknown })
+    }
 }
 
 impl ServeArgs {
@@ -209,9 +227,7 @@ impl ServeArgs {
     /// # Errors
     /// If something is asked for that cannot be.
     pub fn into_config(self) -> Result<Config, StartError> {
-        if let Some(accelerator) = self.accelerator {
-            return Err(StartError::Accelerator(accelerator));
-        }
+        let accelerator = self.accelerator.map(Accelerator::named).transpose()?;
         let from_file = || {
             let token = std::fs::read_to_string(self.credentials_dir.as_ref()?.join("HF_TOKEN")).ok()?;
             Some(token.trim().to_owned())
@@ -240,7 +256,14 @@ impl ServeArgs {
                 pinned: self.digest,
                 recorded: self.recorded_space,
             },
-            load: LoadConfig { location, file: self.file, access, overrides, onnxruntime: self.onnxruntime },
+            load: LoadConfig {
+                location,
+                file: self.file,
+                access,
+                overrides,
+                onnxruntime: self.onnxruntime,
+                accelerator,
+            },
             request_timeout: self.request_timeout,
             shutdown_grace: self.shutdown_grace,
         })
@@ -316,9 +339,16 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_gpus_are_gpus() {
+        let config =
+            config(&["--model", "a", "--accelerator", "nvidia.com/mig-1g.10gb"]).expect("a good config");
+        assert_eq!(config.load.accelerator, Some(Accelerator { resource: "nvidia.com/mig-1g.10gb".into() }));
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_with_its_reason() {
         for (flags, reason) in [
-            (&["--model", "a", "--accelerator", "nvidia.com/gpu"][..], FailureReason::AcceleratorUnavailable),
+            (&["--model", "a", "--accelerator", "amd.com/gpu"][..], FailureReason::AcceleratorUnavailable),
             (&["--model", "a", "--precision", "float16"], FailureReason::ModelUnsupported),
             (&["--model", "ftp://host/folder"], FailureReason::SourceUnsupported),
         ] {

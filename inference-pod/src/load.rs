@@ -19,7 +19,8 @@ use crate::{
         onnx::{Graph, Onnx, Output, load_library},
     },
     batch::{Batcher, Ended, pad::Padded, row::Row},
-    config::LoadConfig,
+    config::{Accelerator, LoadConfig},
+    cuda::probe::probe,
     engine::Engine,
     export::export,
     model::{
@@ -34,7 +35,7 @@ use crate::{
     },
     pod::{Pod, Serving, Stage},
     source::{Snapshot, SourceError, progress::Progress},
-    start::StartError,
+    start::{AcceleratorError, StartError},
     tokenise::{Cut, TokeniseError, Tokeniser},
 };
 
@@ -47,7 +48,10 @@ pub async fn load(
     threads: usize,
     pod: &Pod,
 ) -> Result<(Serving, oneshot::Receiver<Ended>), StartError> {
-    let LoadConfig { location, file, access, overrides, onnxruntime } = config;
+    let LoadConfig { location, file, access, overrides, onnxruntime, accelerator } = config;
+    if let Some(accelerator) = accelerator {
+        blocking(move || find(accelerator)).await?;
+    }
     // Before anything large is fetched.
     let environment = blocking(move || Ok(load_library(&onnxruntime)?)).await?;
     let recorded = pod.recorded_space().map_err(StartError::Recorded)?.and_then(|space| space.revision);
@@ -78,6 +82,12 @@ pub async fn load(
     tracing::info!(digest, revision, dimension = warm.dimension, "the model is loaded");
     let (engine, ended) = made.engine(backend, warm, pod)?;
     Ok((Serving { engine, space }, ended))
+}
+
+/// Looks for what was asked for, before anything is fetched for it.
+fn find(Accelerator { resource }: Accelerator) -> Result<(), StartError> {
+    let why = probe().err().map_or(AcceleratorError::Unused, AcceleratorError::Probe);
+    Err(StartError::Accelerator { resource, why })
 }
 
 /// The small files of a model.

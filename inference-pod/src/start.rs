@@ -6,6 +6,7 @@ use kembed_queue::wire::{Failure, FailureReason};
 
 use crate::{
     backend::{RunError, onnx::LibraryError},
+    cuda::probe::ProbeError,
     model::ModelError,
     source::{SourceError, location::LocationError},
 };
@@ -13,9 +14,14 @@ use crate::{
 /// The end of a pod.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// There is no device of the kind that was asked for.
-    #[error("{0} was asked for, and this build runs on the CPU alone")]
-    Accelerator(String),
+    /// There is no device of the kind that was asked for that can be used.
+    #[error("{resource} was asked for, and {why}")]
+    Accelerator {
+        /// As Kubernetes names what was asked for.
+        resource: String,
+        /// What stands in the way.
+        why: AcceleratorError,
+    },
     /// The network cannot be computed in such numbers.
     #[error("precision {0} is not supported: on a CPU networks are computed in float32 or int8")]
     Precision(&'static str),
@@ -53,6 +59,20 @@ pub enum StartError {
     Panicked(&'static str),
 }
 
+/// What stands in the way of using an accelerator.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceleratorError {
+    /// It is of a kind that this program cannot use.
+    #[error("this program can use NVIDIA's GPUs and no others")]
+    Unknown,
+    /// There is no GPU that it can use.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// There is one, and it is not made use of.
+    #[error("this program does not run networks on it yet")]
+    Unused,
+}
+
 impl StartError {
     /// As it is written to the termination message.
     pub fn failure(&self) -> Failure {
@@ -67,7 +87,7 @@ impl StartError {
 
     fn reason(&self) -> FailureReason {
         match self {
-            Self::Accelerator(_) => FailureReason::AcceleratorUnavailable,
+            Self::Accelerator { .. } => FailureReason::AcceleratorUnavailable,
             Self::Precision(_) => FailureReason::ModelUnsupported,
             Self::Location(error) => error.reason(),
             Self::Source(error) => error.reason(),
@@ -108,7 +128,8 @@ mod tests {
     #[test]
     fn the_termination_message_is_read_back() {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
-        let failure = StartError::Accelerator("nvidia.com/gpu".into()).failure();
+        let failure =
+            StartError::Accelerator { resource: "a.b/c".into(), why: AcceleratorError::Unknown }.failure();
         write_termination_message(file.path(), &failure);
         let text = std::fs::read_to_string(&file).expect("it can be read");
         assert_eq!(Failure::from_termination_message(&text), Some(failure));

@@ -66,9 +66,9 @@ fn a_failed_start_leaves_its_reason() {
         (&["--model", &model, "--onnxruntime", bad_library], FailureReason::StartFailed, "--onnxruntime"),
         (&["--model", "ftp://host/folder"], FailureReason::SourceUnsupported, "ftp://"),
         (
-            &["--model", &model, "--accelerator", "nvidia.com/gpu"],
+            &["--model", &model, "--accelerator", "amd.com/gpu"],
             FailureReason::AcceleratorUnavailable,
-            "nvidia.com/gpu",
+            "amd.com/gpu",
         ),
         (
             &["--model", &model, "--onnxruntime", library, "--max-tokens", "17"],

@@ -3,3 +3,4 @@
 pub mod driver;
 pub mod fault;
 pub mod pipeline;
+pub mod probe;

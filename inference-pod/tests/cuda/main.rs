@@ -4,6 +4,7 @@ mod fake;
 mod faults;
 mod order;
 mod stand_in;
+mod start;
 
 use std::{
     sync::{Mutex, PoisonError},

@@ -57,6 +57,7 @@ pub fn from_folder(folder: &Path, file: Option<&str>, overrides: Overrides) -> L
         },
         overrides,
         onnxruntime: onnxruntime(),
+        accelerator: None,
     }
 }
 
