@@ -67,6 +67,34 @@ macro_rules! reasons {
     };
 }
 
+impl Reason {
+    /// Whether it tells why the count is not another one, rather than why it was changed.
+    pub fn stands_in_the_way(self) -> bool {
+        match self {
+            Self::Measuring | Self::AtMaximum | Self::LoadUnknown | Self::CrashLooping | Self::NoCapacity => {
+                true
+            }
+            Self::Steady
+            | Self::Activated
+            | Self::Burst
+            | Self::MoreWork
+            | Self::Expected
+            | Self::Backlog
+            | Self::QueueDepth
+            | Self::Latency
+            | Self::LessWork
+            | Self::Idle
+            | Self::Replacing
+            | Self::Bounds => false,
+        }
+    }
+
+    /// Whether a count is changed for it.
+    pub fn changes_the_count(self) -> bool {
+        self != Self::Steady && !self.stands_in_the_way()
+    }
+}
+
 reasons! {
     Steady = "The count is right for the arriving work.",
     Activated = "Somebody asked for vectors while the service had no pod: one was asked for.",

@@ -38,6 +38,9 @@ struct TuningLabel {
     outcome: &'static str,
 }
 
+/// How a search for a better way to scale ends: none was found, or one was.
+const TUNED: [&str; 2] = ["kept", "changed"];
+
 /// Metrics of the autoscaler. Clones count together.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -73,6 +76,15 @@ impl Metrics {
             tuning_seconds: Counter::default(),
             needs: Needs::default(),
         };
+        // What was never counted is 0, not unknown: a rate over what begins at 1 misses the first.
+        for reason in Reason::ALL.iter().filter(|reason| reason.changes_the_count()) {
+            for outcome in [Outcome::Written, Outcome::Changed, Outcome::Failed] {
+                drop(metrics.writes.get_or_create(&WriteLabels { reason: reason.as_str(), outcome }));
+            }
+        }
+        for outcome in TUNED {
+            drop(metrics.tunings.get_or_create(&TuningLabel { outcome }));
+        }
         let m = metrics.clone();
         registry.register("kembed_autoscaler_gateways", "Gateways whose load is followed", m.gateways);
         registry.register("kembed_autoscaler_load_known", "1 while no followed gateway is silent", m.known);
@@ -152,7 +164,7 @@ impl Metrics {
 
     /// A better way to scale a service was looked for so long, and found or not.
     pub fn tuned(&self, found: bool, took: Duration) {
-        let outcome = if found { "changed" } else { "kept" };
+        let outcome = TUNED[usize::from(found)];
         self.tunings.get_or_create(&TuningLabel { outcome }).inc();
         self.tuning_seconds.inc_by(took.as_secs_f64());
     }
@@ -168,5 +180,21 @@ mod tests {
         let mut registry = Registry::default();
         Metrics::new(&mut registry);
         assert_eq!(undocumented(&registry), [""; 0]);
+    }
+
+    #[test]
+    fn what_was_never_counted_is_zero() {
+        let mut registry = Registry::default();
+        Metrics::new(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).expect("a String takes anything");
+        for reason in Reason::ALL {
+            let line = format!(
+                "kembed_autoscaler_writes_total{{reason=\"{}\",outcome=\"Written\"}} 0",
+                reason.as_str()
+            );
+            assert_eq!(text.contains(&line), reason.changes_the_count(), "{line}");
+        }
+        assert!(text.contains("kembed_autoscaler_tunings_total{outcome=\"changed\"} 0"), "{text}");
     }
 }

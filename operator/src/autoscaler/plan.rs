@@ -266,7 +266,7 @@ impl<J: Judge> Entry<J> {
     fn news(&mut self, reason: Reason) -> Option<Reason> {
         let known = match self.told {
             None => false,
-            Some(told) => told == reason || (reason == Reason::Steady && !stands_in_the_way(told)),
+            Some(told) => told == reason || (reason == Reason::Steady && !told.stands_in_the_way()),
         };
         (!known).then(|| *self.told.insert(reason))
     }
@@ -291,18 +291,6 @@ impl<J: Judge> Entry<J> {
         let at = observation.now.saturating_sub(*over);
         Some(Observation { now: at, load: Some(load), ..observation.clone() })
     }
-}
-
-/// Whether a reason tells why the count is not another one, rather than why it was changed.
-fn stands_in_the_way(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::Measuring
-            | Reason::AtMaximum
-            | Reason::LoadUnknown
-            | Reason::CrashLooping
-            | Reason::NoCapacity
-    )
 }
 
 /// What is decided, with what holds whatever is: the bounds, and that the first pod comes alone.

@@ -39,7 +39,7 @@ pub enum Step {
     To(u32, Reason),
     /// The same, as it should be.
     Stay,
-    /// The same, though another is needed.
+    /// The same, though another is needed: the reason is one that [stands in the way](Reason::stands_in_the_way).
     Blocked(Reason),
 }
 

@@ -31,11 +31,15 @@ impl Why {
     pub fn tell(&mut self, step: Step, now: f64) -> Reason {
         let in_the_way = match step {
             Step::To(_, reason) => {
+                debug_assert!(reason.changes_the_count(), "{reason:?}");
                 *self = Self { count: reason, told: None, seems: None };
                 return reason;
             }
             Step::Stay => None,
-            Step::Blocked(reason) => Some(reason),
+            Step::Blocked(reason) => {
+                debug_assert!(reason.stands_in_the_way(), "{reason:?}");
+                Some(reason)
+            }
         };
         self.seems = self.seems.filter(|(seems, _)| in_the_way != self.told && *seems == in_the_way);
         if in_the_way != self.told {
