@@ -12,8 +12,8 @@ const DAY: [(usize, f64); 7] =
 const EXPECTED: &str = "\
 0 0 Steady
 60 1 Activated
-180 10 Burst
-199 3 LessWork
+180 8 Burst
+201 3 LessWork
 420 10 Burst
 436 10 AtMaximum
 493 10 Burst

@@ -145,6 +145,56 @@ fn an_objective_that_no_count_keeps_is_told_and_not_paid_for() {
 }
 
 #[test]
+fn pods_are_added_while_answers_are_late_though_nothing_waits() {
+    let mut world = World::new(SETTINGS, 1, 5.);
+    assert_eq!(world.run(60, 250.).replicas, 3);
+    world.slow = Some((0.08, 0.2));
+    let raised = (0..300).map(|_| world.pass(250.)).find(|decision| decision.replicas > 3);
+    assert_eq!(raised.map(|raised| (raised.replicas, raised.reason)), Some((4, Reason::Latency)));
+    let most = (0..1200).map(|_| world.pass(250.).replicas).max();
+    assert!(
+        most.is_some_and(|most| (5..=6).contains(&most)),
+        "twice the work is the most that is believed: {most:?}"
+    );
+    // What was found is forgotten slowly, and nobody goes meanwhile.
+    world.slow = Some((0.01, 0.));
+    assert_eq!(Some(world.run(600, 250.).replicas), most);
+}
+
+#[test]
+fn no_pod_is_added_for_what_no_pod_shortens() {
+    for slow in [
+        // A request that is alone takes as long.
+        (0.011, 0.3),
+        // As many as the user allows.
+        (0.08, 0.04),
+    ] {
+        let mut world = World::new(SETTINGS, 1, 5.);
+        world.run(60, 250.);
+        world.slow = Some(slow);
+        assert_eq!(world.run(1200, 250.).replicas, 3, "{slow:?}");
+    }
+    let mut alone = World::new(Settings { objective: None, ..SETTINGS }, 1, 5.);
+    alone.run(60, 200.);
+    alone.slow = Some((0.08, 1.));
+    assert_eq!(alone.run(1200, 200.).replicas, 3, "without a target nothing is late");
+}
+
+#[test]
+fn what_comes_by_the_clock_finds_its_pods() {
+    let mut world = World::new(SETTINGS, 4, 20.);
+    let job = |second: usize| if second % 300 < 120 { 350. } else { 1. };
+    let ready: Vec<u32> = (0..3000)
+        .map(|second| {
+            world.pass(job(second));
+            world.ready
+        })
+        .collect();
+    assert!(ready[900] >= 4 && ready[1200] >= 4 && ready[2700] >= 4, "they are there when it comes");
+    assert!([800, 1100, 2600].iter().all(|&second| ready[second] <= 1), "and not before");
+}
+
+#[test]
 fn without_an_objective_pods_have_time_left_and_few_requests_wait() {
     let mut world = World::new(Settings { objective: None, ..SETTINGS }, 1, 5.);
     assert_eq!(world.run(120, 300.).replicas, 4);

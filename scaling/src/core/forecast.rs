@@ -36,6 +36,11 @@ struct Moment {
     future: f32,
 }
 
+/// Seconds for which a pod that is asked for should be of use, once it is there.
+pub fn width(lead: f64) -> f64 {
+    lead.clamp(5., 30.)
+}
+
 /// Tokens a second, the most of them that come when a pod that is asked for now serves, by [`SHARES`].
 pub type Futures = [f64; SHARES.len()];
 
@@ -44,7 +49,7 @@ impl Forecast {
     /// seconds. `None` if too few are known.
     pub fn futures(&mut self, history: &History, lead: f64) -> Option<Futures> {
         let lead = lead.clamp(0., 900.).round();
-        self.follow(history, (lead as u64, lead.clamp(5., 30.) as u64));
+        self.follow(history, (lead as u64, width(lead) as u64));
         if self.order.len() < ENOUGH {
             return None;
         }

@@ -15,6 +15,7 @@ use super::{
     peak::Peak,
     recent::{Rate, Recent},
     replay::Service,
+    rhythm::{Beat, Rhythm},
     sizes::Sizes,
     trend,
     why::Why,
@@ -84,12 +85,30 @@ pub struct Ahead {
     pub futures: Option<Futures>,
     /// If it goes on growing.
     pub trend: f64,
+    /// If it comes and goes by the clock.
+    pub beat: Option<Beat>,
 }
 
-impl Ahead {
+/// What foresees, look by look.
+#[derive(Clone, Debug, Default)]
+pub struct Foresight {
+    forecast: Forecast,
+    rhythm: Rhythm,
+}
+
+impl Foresight {
     /// What is expected after that history, if a pod takes `lead` seconds to start.
-    pub fn of(forecast: &mut Forecast, history: &History, lead: f64, lump: f64) -> Self {
-        Self { futures: forecast.futures(history, lead), trend: trend::ahead(history, lead, lump) }
+    pub fn look(&mut self, history: &History, lead: f64, lump: f64) -> Ahead {
+        Ahead {
+            futures: self.forecast.futures(history, lead),
+            trend: trend::ahead(history, lead, lump),
+            beat: self.rhythm.beat(history, lump),
+        }
+    }
+
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        self.forecast.bytes() + self.rhythm.bytes()
     }
 }
 
@@ -103,6 +122,21 @@ struct Moment<'a> {
     rate: Rate,
     knobs: &'a Knobs,
     settings: &'a Settings,
+}
+
+impl Moment<'_> {
+    /// Seconds that a pod takes to start.
+    fn lead(&self) -> f64 {
+        self.measured.start.unwrap_or(USUAL_START)
+    }
+
+    /// Tokens a second that come by the clock before those pods would have to be asked for that are there in so many seconds,
+    /// with as much time to spare as a forecast has; at least what arrives now.
+    fn comes(&self, lead: f64) -> f64 {
+        let within = lead + forecast::width(self.lead());
+        let beat = self.ahead.beat.filter(|beat| beat.within <= within);
+        beat.map_or(0., |beat| beat.level).max(self.rate.present)
+    }
 }
 
 /// What the objective comes to.
@@ -209,14 +243,15 @@ impl Mind {
         } else {
             0
         };
+        let reason = self.why(at, &asked);
+        let start = measured.start.unwrap_or(USUAL_START);
         let need = whole(&asked).max(standing);
         let peak = self.peak.push(self.watched, whole(&lasting).max(standing), at.knobs.hold);
-        let start = measured.start.unwrap_or(USUAL_START);
         let idle = settings.zero_after.as_secs_f64().max(at.knobs.idle * start);
         self.terms = asked;
         Situation {
             // A service that sleeps is woken by who asks, and not by what may be.
-            need: (if supply.wanted == 0 && at.rate.present == 0. { 0 } else { need }, self.why(at, &asked)),
+            need: (if supply.wanted == 0 && at.rate.present == 0. { 0 } else { need }, reason),
             peak,
             wanted: at.known.waits(),
             stands,
@@ -250,25 +285,33 @@ impl Mind {
         };
         let asked = terms(&demand);
         // Who goes is missed at once, whatever may come later.
-        demand.rate = demand.rate.max(at.rate.present) + self.guard.errors() * at.rate.error;
+        if at.knobs.expect != Expect::Present {
+            // To start a pod again costs as much as to keep it for as long as that takes.
+            demand.rate = demand.rate.max(at.comes(2. * at.lead()));
+        }
+        let sure = demand.rate.max(at.rate.present) + self.guard.errors() * at.rate.error;
+        demand.rate = sure.max(at.rate.likely);
         (asked, Terms { backlog: 0., queue: 0., ..terms(&demand) })
     }
 
     fn demand(&self, at: &Moment) -> Demand {
         let present = at.rate.present;
-        let expected = match (at.knobs.expect, at.ahead.futures) {
-            (Expect::Quantile(share), Some(futures)) => {
+        let expected = match (at.knobs.expect, at.ahead.beat, at.ahead.futures) {
+            // Who knows when need not guess.
+            (Expect::Quantile(_), Some(_), _) => at.comes(at.lead()),
+            (_, Some(_), _) => present,
+            (Expect::Quantile(share), None, Some(futures)) => {
                 let place = SHARES.iter().position(|&known| known >= share).unwrap_or(SHARES.len() - 1);
                 let most = futures[place];
                 // The most of some seconds is more than what steady work is, by chance alone.
                 let chance = CHANCE * (self.sizes.lump() * most / forecast::LEVEL as f64).sqrt();
-                (most - chance).max(present.min(most)).max(present / 2.)
+                (most - chance).max(present.min(most)).max(present / 2.).max(at.ahead.trend)
             }
-            _ => present,
+            _ => present.max(at.ahead.trend),
         };
         let factor = self.correction.factor();
         Demand {
-            rate: expected.max(at.ahead.trend),
+            rate: expected,
             present,
             waiting: self.waiting,
             queued: at.known.waiting_tokens,

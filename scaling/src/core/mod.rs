@@ -19,6 +19,7 @@ mod need;
 mod peak;
 mod recent;
 mod replay;
+mod rhythm;
 mod scaler;
 mod sizes;
 mod trend;

@@ -9,7 +9,7 @@ const WINDOWS: [f64; 5] = [1., 2., 4., 8., 16.];
 const LONGEST: f64 = 30.;
 
 /// Standard errors that are taken off what a short window shows: steady traffic shows less than that in all of them.
-const ERRORS: f64 = 3.;
+const ERRORS: f64 = 4.;
 
 /// Looks that are closer to each other than this many seconds are drawn together, which bounds how many there are.
 const SHORTEST: f64 = 0.25;
@@ -32,8 +32,10 @@ struct Piece {
 /// Tokens a second that arrive, and how far off that may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rate {
-    /// What there is to serve.
+    /// What there is to serve, as far as that is sure.
     pub present: f64,
+    /// What there may be: of the window that shows most for certain, what it shows and a standard error.
+    pub likely: f64,
     /// The mean of the longest window that is full.
     pub mean: f64,
     /// Its standard error.
@@ -70,7 +72,10 @@ impl Recent {
                 let mean = (tokens + part * piece.tokens) / window;
                 let error = (lump * mean / window).sqrt();
                 let sure = if window == LONGEST { mean } else { mean - ERRORS * error };
-                rate = Rate { present: rate.present.max(sure), mean, error };
+                if sure > rate.present {
+                    (rate.present, rate.likely) = (sure, mean + error);
+                }
+                (rate.mean, rate.error) = (mean, error);
                 windows.next();
             }
             over += piece.over;
@@ -101,7 +106,9 @@ mod tests {
     fn a_rise_is_seen_as_soon_as_it_is_no_chance() {
         let mut seconds = [100.; 40];
         seconds[39] = 1000.;
-        assert!((after(&seconds).rate(10.).present - 700.).abs() < 1e-9);
+        assert!((after(&seconds).rate(10.).present - 600.).abs() < 1e-9);
+        let rate = after(&seconds).rate(10.);
+        assert!((rate.likely - 1100.).abs() < 1e-9, "whoever is there may be needed: {rate:?}");
         // One large request is none.
         assert!((after(&seconds).rate(1000.).present - 130.).abs() < 1e-9);
     }

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use super::{
-    forecast::Forecast,
     history::History,
     knobs::Knobs,
     look::{Known, Measured},
-    mind::{Ahead, Mind, USUAL_START},
+    mind::{Foresight, Mind, USUAL_START},
     replay::Past,
     tuner::{Tuner, Tuning},
 };
@@ -30,7 +29,7 @@ pub struct Scaler {
     knobs: Knobs,
     mind: Mind,
     history: History,
-    forecast: Forecast,
+    foresight: Foresight,
     tuner: Tuner,
     /// The last look at pods' speed.
     measured: Measured,
@@ -46,7 +45,7 @@ impl Scaler {
             knobs: Knobs::default(),
             mind: Mind::default(),
             history: History::default(),
-            forecast: Forecast::default(),
+            foresight: Foresight::default(),
             tuner: Tuner::default(),
             measured: Measured::default(),
             tuned: 0,
@@ -70,7 +69,7 @@ impl Scaler {
             self.history.add(known.over, known.tokens);
         }
         let lead = self.measured.start.unwrap_or(USUAL_START);
-        let ahead = Ahead::of(&mut self.forecast, &self.history, lead, self.mind.lump());
+        let ahead = self.foresight.look(&self.history, lead, self.mind.lump());
         self.mind.decide(seen, known.as_ref(), &ahead, &self.knobs, &self.settings)
     }
 
@@ -95,7 +94,7 @@ impl Scaler {
 
     /// Bytes of what it remembers of the past.
     pub fn bytes(&self) -> usize {
-        self.history.bytes() + self.forecast.bytes()
+        self.history.bytes() + self.foresight.bytes()
     }
 }
 

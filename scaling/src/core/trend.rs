@@ -9,7 +9,7 @@ const STRETCHES: usize = 4;
 const LENGTHS: [u64; 3] = [15, 30, 60];
 
 /// Standard errors that it must have grown by to be no chance, though it is looked each second for an hour.
-const ERRORS: f64 = 5.;
+const ERRORS: f64 = 7.;
 
 /// The part of the growth that one step must stay below: what grew at once is no ramp, and need not go on. It falls into two
 /// steps at most, of which one has half of it.

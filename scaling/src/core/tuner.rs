@@ -106,15 +106,17 @@ mod tests {
     use std::time::Duration;
 
     use super::{
-        super::{history::History, replay::Service},
+        super::{
+            history::History,
+            replay::{Service, bursts},
+        },
         *,
     };
     use crate::policy::Settings;
 
     fn past(seconds: u32) -> Past {
         let mut history = History::default();
-        // Bursts that are over before a pod is there, each ten minutes.
-        (0..seconds).for_each(|second| history.add(1., if second % 600 < 60 { 2900. } else { 10. }));
+        (0..seconds).for_each(|second| history.add(1., bursts(second)));
         let service = Service { rate: 1000., start: 20., size: 10., lump: 10., slack: 0.1 };
         let zero_after = Duration::from_secs(60);
         let settings =

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use kembed_queue::histogram::Histogram;
 use kembed_scaling::{Decision, Load, Objective, Observation, Pods, Scaler, Settings, Speed};
 
 /// Tokens a second that a pod of the world computes.
@@ -35,6 +36,8 @@ pub struct World {
     pub measured: bool,
     /// Nothing is told of the load.
     pub silent: bool,
+    /// Seconds that each request stays with its pod, if pods are slower than they say, and the share of answers over the target.
+    pub slow: Option<(f64, f64)>,
     seed: u64,
 }
 
@@ -52,6 +55,7 @@ impl World {
             no_capacity: false,
             measured: true,
             silent: false,
+            slow: None,
             seed: 1,
         }
     }
@@ -106,6 +110,7 @@ impl World {
             wanted: self.ready == 0 && self.queued > 0.,
             ..Load::default()
         };
+        let load = self.slow.map_or(load.clone(), |slow| slowed(load, slow, requests, over));
         let pods = Pods {
             wanted: self.wanted(),
             ready: self.ready,
@@ -133,4 +138,13 @@ impl World {
             }
         }
     }
+}
+
+fn slowed(load: Load, (stay, late): (f64, f64), requests: f64, over: f64) -> Load {
+    let mut latencies = Histogram::default();
+    for answer in 0..requests as u32 {
+        let is_late = f64::from(answer) < requests * late;
+        latencies.observe(Duration::from_millis(if is_late { 400 } else { 20 }));
+    }
+    Load { in_hand: stay * requests / over, latencies, ..load }
 }
