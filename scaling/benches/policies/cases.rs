@@ -3,14 +3,17 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use kembed_scaling::{
-    Objective, Settings,
-    simulate::{Contender, Kind, Score, Trace, World, clairvoyant, peers::Peer},
+    Objective, Scaler, Settings,
+    simulate::{Kind, Ours, Score, Trace, World, clairvoyant, peers::Peer},
 };
 
 use crate::{Args, notes::Notes, ours, record::Record};
 
 /// Start-up times of pods in seconds, and the latency that suits each, in milliseconds.
 pub const STARTS: [(u64, u64); 3] = [(2, 200), (20, 1000), (90, 2000)];
+
+/// The share of requests that the objective asks for, unless another is tried.
+pub const SHARE: f64 = 0.95;
 
 /// One trace with one start-up time.
 pub struct Case {
@@ -82,7 +85,7 @@ pub fn all(args: &Args) -> Result<Vec<Case>, String> {
         .flat_map(|(kind, seed, trace)| {
             STARTS.map(|(start, target)| {
                 let name = Name { start, trace: kind.to_string(), seed: *seed };
-                Case::new(name, trace.clone(), Duration::from_millis(target))
+                Case::new(name, trace.clone(), Duration::from_millis(target), !args.untuned)
             })
         })
         .collect();
@@ -91,14 +94,14 @@ pub fn all(args: &Args) -> Result<Vec<Case>, String> {
 }
 
 impl Case {
-    fn new(name: Name, trace: Arc<Trace>, target: Duration) -> Self {
+    fn new(name: Name, trace: Arc<Trace>, target: Duration, tunes: bool) -> Self {
         let settings = Settings {
             min: 0,
             max: 20,
             queue_depth: 16,
-            objective: Some(Objective { share: 0.95, target }),
+            objective: Some(Objective { share: SHARE, target }),
             zero_after: Duration::from_secs(300),
-            tunes: true,
+            tunes,
         };
         let world = World::of(&settings, Duration::from_secs(name.start));
         Self { name, trace, settings, world }
@@ -106,11 +109,7 @@ impl Case {
 
     /// Plays it to everybody who is not on record.
     pub fn play(&self, args: &Args, record: &Record) -> Outcome {
-        let mut entries = Vec::new();
-        if !args.others {
-            let ours = ours::variants(&self.settings, args.quick || args.ours);
-            entries.extend(ours.into_iter().map(|(variant, contender)| self.ours(variant, contender)));
-        }
+        let mut entries = if args.others { Vec::new() } else { self.play_ours(args.quick || args.ours) };
         if let Some((clairvoyant, others)) = record.get(&self.name) {
             entries.extend(others.iter().cloned());
             return Outcome { name: self.name.clone(), clairvoyant: clairvoyant.clone(), entries };
@@ -132,10 +131,21 @@ impl Case {
         Outcome { name: self.name.clone(), clairvoyant, entries }
     }
 
-    fn ours(&self, settings: String, mut contender: Box<dyn Contender>) -> Entry {
+    /// Ours at its default, whose name is empty, and unless it is to be quick with what else a user may write.
+    fn play_ours(&self, is_quick: bool) -> Vec<Entry> {
+        let default = self.ours(String::new(), &self.settings);
+        let sleeps = default.notes.as_ref().is_some_and(|notes| notes.slept);
+        let mut variants = if is_quick { Vec::new() } else { ours::percentiles(&self.settings) };
+        if sleeps && !is_quick {
+            variants.extend(ours::sleeps(&self.settings));
+        }
+        let others = variants.into_iter().map(|(name, settings)| self.ours(name, &settings));
+        [default].into_iter().chain(others).collect()
+    }
+
+    fn ours(&self, name: String, settings: &Settings) -> Entry {
         let mut notes = Notes::new(self.world.target);
-        let score = self.world.play(&self.trace, &mut *contender, &mut notes);
-        let is_default = settings.is_empty();
-        Entry { policy: "kembed", settings, is_default, score, notes: Some(notes) }
+        let score = self.world.play(&self.trace, &mut Ours(Scaler::new(*settings)), &mut notes);
+        Entry { policy: "kembed", is_default: name.is_empty(), settings: name, score, notes: Some(notes) }
     }
 }

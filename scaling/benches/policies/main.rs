@@ -47,6 +47,9 @@ pub struct Args {
     /// All others alone.
     #[arg(long, requires = "json")]
     others: bool,
+    /// Ours does not tune itself.
+    #[arg(long)]
+    untuned: bool,
     /// One line of JSON for each result instead of tables.
     #[arg(long)]
     json: bool,

@@ -18,6 +18,8 @@ pub struct Notes {
     pods: u32,
     /// Changes of the count after the first minutes.
     pub late_changes: u32,
+    /// There was a time without a pod.
+    pub slept: bool,
     /// Requests that came in each second of the two minutes after the step, and how many of them were late.
     seconds: [(u32, u32); 120],
 }
@@ -25,7 +27,7 @@ pub struct Notes {
 impl Notes {
     /// Nothing was seen yet; a request that takes longer than the target is late.
     pub fn new(target: f64) -> Self {
-        Self { target, pods: 0, late_changes: 0, seconds: [(0, 0); 120] }
+        Self { target, pods: 0, late_changes: 0, slept: false, seconds: [(0, 0); 120] }
     }
 
     /// Seconds after the step from which on the objective was met in every second of two minutes.
@@ -48,6 +50,7 @@ impl Watch for Notes {
         if pods != self.pods && (SETTLED..3600.).contains(&at) {
             self.late_changes += 1;
         }
+        self.slept |= pods == 0;
         self.pods = pods;
     }
 }

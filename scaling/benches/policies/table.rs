@@ -3,7 +3,7 @@
 use kembed_scaling::simulate::Score;
 
 use crate::{
-    cases::{Entry, Outcome},
+    cases::{Entry, Outcome, STARTS},
     goals,
 };
 
@@ -67,6 +67,11 @@ pub fn print(outcomes: &[Outcome], crowd: Vec<goals::Goal>) {
     );
     for outcome in outcomes {
         println!("{:18} {} | {}", outcome.name, told(outcome, &outcome.clairvoyant), all_told(outcome));
+    }
+    for (start, _) in STARTS {
+        let of_start = outcomes.iter().filter(|outcome| outcome.name.start == start);
+        let mean = goals::geometric_mean(of_start.map(|outcome| cost(outcome, goals::ours(outcome))));
+        println!("cost of ours with a start of {start} s, geometric mean: {mean:.3}");
     }
     println!();
     for goal in goals::all(outcomes).into_iter().chain(crowd) {
