@@ -20,8 +20,10 @@ use tokio::time::sleep;
 
 use super::ALONE;
 
-/// The longest that somebody who asks at zero waits for a vector though the leader is killed meanwhile.
-const LONGEST: Duration = Duration::from_secs(10);
+/// The longest that somebody who asks at zero waits for a vector though the leader is killed meanwhile, or stopped so that a
+/// standby has to find out. Ten seconds are the goal, on a machine that has time: where it does many things at once the
+/// start of a pod alone may take as long.
+const LONGEST: Duration = Duration::from_secs(40);
 
 /// How long the leader is stopped: longer than its Lease holds.
 const STOPPED: Duration = Duration::from_secs(60);
@@ -61,8 +63,9 @@ async fn a_leader_that_was_stopped_goes_on_and_writes_nothing() -> anyhow::Resul
 
 async fn stopped(ns: &TempNamespace) -> anyhow::Result<()> {
     let scaling = |least| json!({"scaling": {"minReplicas": least, "maxReplicas": 3}});
-    ns.apply(with(minilm("minilm"), scaling(1))).await?;
+    ns.apply(with(minilm("minilm"), scaling(0))).await?;
     ns.await_serving("minilm", 1).await?;
+    ns.to_zero("minilm").await?;
     let old = leader(ns).await?;
     container::signal(&old, "SIGSTOP").await?;
     let began = Instant::now();
@@ -84,8 +87,13 @@ async fn stopped(ns: &TempNamespace) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The other controller leads once the Lease has run out, and does what the service asks for.
+/// The other controller leads once the Lease has run out: it wakes the service for who waits, and does what the spec asks for.
 async fn follow(ns: &TempNamespace, spec: serde_json::Value) -> anyhow::Result<()> {
+    let began = Instant::now();
+    ns.kembed.gateway.embed(&format!("http://minilm.{}.svc", ns.name), "minilm", &["hello"]).await?;
+    let took = began.elapsed();
+    eprintln!("from the leader's end to a vector, by a standby: {:.1} s", took.as_secs_f64());
+    ensure!(took <= LONGEST, "it took {took:?}");
     ns.apply(with(minilm("minilm"), spec)).await?;
     ns.await_serving("minilm", 2).await?;
     Ok(())
