@@ -5,6 +5,8 @@ use kembed_crds::{
     conditions::{ConditionType, Reason},
 };
 
+use serde_json::json;
+
 use crate::{namespace::TempNamespace, service::condition, wait::await_that};
 
 impl TempNamespace {
@@ -26,5 +28,21 @@ impl TempNamespace {
             await_that("each gateway to know that it sleeps", refuses).await?;
         }
         Ok(())
+    }
+
+    /// Asks for a vector of a service that may be at zero. A gateway refuses that where the API server takes longer than a
+    /// moment to answer, as on a machine that does many things at once: then it is asked again.
+    ///
+    /// # Errors
+    /// If another answer comes than a vector.
+    pub async fn wake(&self, name: &str) -> anyhow::Result<()> {
+        let url = format!("http://{name}.{}.svc/v1/embeddings", self.name);
+        let body = json!({"model": name, "input": "hello"});
+        await_that("a gateway to find the API server fast enough", || async {
+            let answer = self.kembed.gateway.post(&url, body.clone()).await?;
+            let is_slow = answer.body.contains("ActivationUnavailable");
+            if is_slow { Ok(None) } else { answer.success().map(|_| Some(())) }
+        })
+        .await
     }
 }

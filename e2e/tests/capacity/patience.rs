@@ -15,7 +15,7 @@ use kembed_crds::{
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{await_count, await_nodes, base};
+use super::{await_count, await_nodes};
 
 /// How long a client waits for its vector.
 const CLIENT: Duration = Duration::from_secs(30);
@@ -36,8 +36,7 @@ async fn who_gives_up_still_gets_a_node_and_a_pod() -> anyhow::Result<()> {
             pool.buy_after(NODE).await?;
 
             let began = Instant::now();
-            let asked = async { ns.kembed.gateway.embed(&base(&ns), "minilm", &["hello"]).await };
-            let asked = timeout(CLIENT, asked).await;
+            let asked = timeout(CLIENT, ns.wake("minilm")).await;
             ensure!(asked.is_err(), "there is no node, and it was answered: {asked:?}");
             let ordered = |emb: &EmbeddingService| {
                 emb.spec.replicas == 1 && is_false(emb, ConditionType::CapacityAvailable, Reason::NodeOrdered)

@@ -40,7 +40,7 @@ async fn the_leader_is_killed_while_somebody_waits_at_zero() -> anyhow::Result<(
         let leader = leader(&ns).await?;
         let began = Instant::now();
         container::kill(&leader).await?;
-        ns.kembed.gateway.embed(&format!("http://minilm.{}.svc", ns.name), "minilm", &["hello"]).await?;
+        ns.wake("minilm").await?;
         let took = began.elapsed();
         eprintln!("from the leader's end to a vector for who waited at zero: {:.1} s", took.as_secs_f64());
         ensure!(took <= LONGEST, "it took {took:?}");
@@ -90,7 +90,7 @@ async fn stopped(ns: &TempNamespace) -> anyhow::Result<()> {
 /// The other controller leads once the Lease has run out: it wakes the service for who waits, and does what the spec asks for.
 async fn follow(ns: &TempNamespace, spec: serde_json::Value) -> anyhow::Result<()> {
     let began = Instant::now();
-    ns.kembed.gateway.embed(&format!("http://minilm.{}.svc", ns.name), "minilm", &["hello"]).await?;
+    ns.wake("minilm").await?;
     let took = began.elapsed();
     eprintln!("from the leader's end to a vector, by a standby: {:.1} s", took.as_secs_f64());
     ensure!(took <= LONGEST, "it took {took:?}");
