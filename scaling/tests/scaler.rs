@@ -24,6 +24,23 @@ fn a_service_goes_from_zero_up_and_back_to_zero() {
     assert_eq!(world.pass(0.).reason, Reason::Idle);
 }
 
+/// Also where there was a burst a minute ago, which is all that is known of the service.
+#[test]
+fn who_goes_when_nobody_asks_is_not_kept_for_what_may_come() {
+    let settings = Settings { zero_after: Duration::from_secs(10), ..SETTINGS };
+    for lead in [2., 12.] {
+        let mut world = World::new(settings, 1, lead);
+        world.run(30, 2.);
+        world.run(20, 0.);
+        assert!(world.run(25, 350.).replicas >= 3);
+        world.run(60, 2.);
+        let mut counts = vec![world.pass(0.).replicas];
+        counts.extend((0..120).map(|_| world.pass(0.).replicas));
+        assert!(counts.is_sorted_by(|before, after| before >= after), "it is raised for nobody: {counts:?}");
+        assert_eq!(counts.last(), Some(&0));
+    }
+}
+
 #[test]
 fn ten_times_the_work_gets_its_pods_at_once() {
     let mut world = World::new(SETTINGS, 1, 2.);

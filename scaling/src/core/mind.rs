@@ -247,18 +247,19 @@ impl Mind {
         let start = measured.start.unwrap_or(USUAL_START);
         let need = whole(&asked).max(standing);
         let peak = self.peak.push(self.watched, whole(&lasting).max(standing), at.knobs.hold);
-        let idle = settings.zero_after.as_secs_f64().max(at.knobs.idle * start);
+        let idle = self.quiet >= settings.zero_after.as_secs_f64().max(at.knobs.idle * start);
+        // A service that sleeps is woken by who asks, and not by what may be; nor is one kept awake by that.
+        let is_asleep = supply.wanted == 0 && at.rate.present == 0.;
         self.terms = asked;
         Situation {
-            // A service that sleeps is woken by who asks, and not by what may be.
-            need: (if supply.wanted == 0 && at.rate.present == 0. { 0 } else { need }, reason),
+            need: (if is_asleep || (idle && settings.min == 0) { 0 } else { need }, reason),
             peak,
             wanted: at.known.waits(),
             stands,
             known: true,
             measured: measured.rate.is_some() || self.served >= DEADLINE,
             sure: measured.rate.is_some() && measured.start.is_some() && self.busy >= SURE,
-            idle: self.quiet >= idle,
+            idle,
             ..unknown(supply, settings)
         }
     }
