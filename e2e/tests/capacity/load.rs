@@ -9,6 +9,7 @@ use e2e::{
     service::{minilm, with},
     with_temp_ns,
 };
+use kembed_crds::EmbeddingService;
 use serde_json::json;
 
 use super::{await_count, await_nodes, base};
@@ -39,8 +40,9 @@ async fn nodes_come_with_the_load_and_go_with_it() -> anyhow::Result<()> {
             let many = many.stop().await.context("while nodes came")?;
 
             let began = Instant::now();
-            // The most that was needed in the last minute stays, so that it may go in steps.
-            ns.await_service("minilm", "a pod to go", |emb| emb.spec.replicas < 3).await?;
+            // Step by step: for a minute and more pods stand by, in case somebody comes back.
+            let fewer = |emb: &EmbeddingService| emb.spec.replicas < 3;
+            ns.await_service("minilm", "fewer pods, for nobody asks", fewer).await?;
             await_count(&ns, 0).await?;
             await_nodes(&pool, 0).await?;
             eprintln!(

@@ -6,8 +6,15 @@ mod load;
 mod patience;
 mod refused;
 
-use e2e::{TempNamespace, node_pool::NodePool, wait::await_that};
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use e2e::{TempNamespace, node_pool::NodePool, wait::DEADLINE};
 use kembed_crds::EmbeddingService;
+use tokio::time::sleep;
+
+/// Between two looks at the nodes.
+const PERIOD: Duration = Duration::from_millis(500);
 
 /// Where requests go.
 fn base(ns: &TempNamespace) -> String {
@@ -23,10 +30,16 @@ async fn await_count(ns: &TempNamespace, count: i32) -> anyhow::Result<Embedding
     ns.await_service("minilm", &format!("{count} pods that serve"), has).await
 }
 
+/// Waits for so many nodes; for longer than for anything else, for Karpenter takes most of a minute to find that it can do
+/// without some.
 async fn await_nodes(pool: &NodePool, count: usize) -> anyhow::Result<Vec<String>> {
-    await_that(&format!("{count} nodes"), || async {
+    let deadline = Instant::now() + 3 * DEADLINE;
+    loop {
         let nodes = pool.nodes().await?;
-        Ok((nodes.len() == count).then_some(nodes))
-    })
-    .await
+        if nodes.len() == count {
+            return Ok(nodes);
+        }
+        ensure!(Instant::now() < deadline, "waited too long for {count} nodes; there are {nodes:?}");
+        sleep(PERIOD).await;
+    }
 }
