@@ -10,12 +10,14 @@ use e2e::{
 use futures::{StreamExt, stream::FuturesUnordered};
 use serde_json::{Value, json};
 
-const BULK: usize = 24;
+const BULK: usize = 16;
 const INTERACTIVE: usize = 4;
+/// Texts of a bulk request.
+const TEXTS: usize = 8;
 
 /// Texts that keep a pod busy for a while.
 fn many(number: usize) -> Value {
-    let texts = (0..32).map(|i| format!("{number} {i} {}", "a text that is not so very short ".repeat(4)));
+    let texts = (0..TEXTS).map(|i| format!("{number} {i} {}", "a text that is not so very short ".repeat(4)));
     json!({"model": "any", "input": texts.collect::<Vec<_>>()})
 }
 
@@ -35,7 +37,7 @@ async fn interactive_requests_are_answered_before_bulk_ones() -> anyhow::Result<
         let ns = &ns;
         let asked = lanes.enumerate().map(|(number, lane)| async move {
             let (body, texts) = match lane {
-                "bulk" => (many(number), 32),
+                "bulk" => (many(number), TEXTS),
                 _ => (json!({"model": "any", "input": format!("number {number}")}), 1),
             };
             let answer = ask(ns, ("x-kembed-lane", lane), body).await?.success()?;

@@ -72,7 +72,8 @@ async fn who_asks_at_zero_waits_and_is_answered() -> anyhow::Result<()> {
 #[tokio::test]
 async fn the_load_is_for_the_controller_alone() -> anyhow::Result<()> {
     with_temp_ns(|ns| async move {
-        let token = ns.kubectl(&["create", "token", "default", "--audience=kembed-gateway"]).await?;
+        ns.kubectl(&["create", "serviceaccount", "stranger"]).await?;
+        let token = ns.kubectl(&["create", "token", "stranger", "--audience=kembed-gateway"]).await?;
         for gateway in ns.kembed.gateways().await? {
             let url = "http://gateway:8082/internal/load";
             ensure!(gateway.get(url).await?.status == 401, "a caller without a token was let in");
