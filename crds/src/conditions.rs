@@ -81,6 +81,7 @@ words! {
         ModelInvalid = "A file of the model is damaged or incomplete.",
         CacheFull = "The cache has no room for the model: raise spec.model.cache, or free the volume.",
         AcceleratorUnavailable = "The accelerator that was asked for cannot be used; the message says why.",
+        AcceleratorLost = "The accelerator failed or hangs, and the inference pod starts anew; the message is the driver's. If it goes on, the device or its node is broken.",
         StartFailed = "The inference pod failed to start; the message says why.",
         Crashed = "The inference pod ended without saying why; see its logs.",
         DigestMismatch = "A pod loaded other files than the recorded vector space was made with, and gets no requests. Pin the revision in spec.model.uri, or restore the files.",

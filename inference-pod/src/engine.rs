@@ -19,6 +19,7 @@ pub use self::{
     every_token::TokenVectors,
 };
 use crate::{
+    backend::RunError,
     batch::{Batcher, Ran, SubmitError, row::Row},
     effort::Effort,
     in_hand::{Busy, Held, InHand},
@@ -359,7 +360,11 @@ impl Engine {
         let ran = ran.await.map_err(|_| {
             if Instant::now() >= deadline { EmbedError::TooLate } else { EmbedError::Stopped }
         })?;
-        let Ran { vectors, queue, run } = ran.map_err(|_| EmbedError::Failed)?;
+        let Ran { vectors, queue, run } = ran.map_err(|error| match error {
+            RunError::Failed(_) | RunError::OutOfMemory(_) => EmbedError::Failed,
+            // Another pod can answer.
+            RunError::Lost(_) => EmbedError::Stopped,
+        })?;
         (effort.queue, effort.run) = (queue, run);
         if !vectors.iter().flatten().all(|x| x.is_finite()) {
             tracing::error!("the network gave vectors that are not finite");

@@ -18,7 +18,7 @@ use crate::{
         headed::Headed,
         onnx::{Graph, Onnx, Output, load_library},
     },
-    batch::{Batcher, Ended, pad::Padded, row::Row},
+    batch::{Batcher, Ended, row::Row},
     config::{Accelerator, LoadConfig},
     cuda::probe::probe,
     engine::Engine,
@@ -231,7 +231,8 @@ impl Made {
             None => Output::Pooled(self.recipe.pooling),
             Some(_) => Output::Scores,
         };
-        let backend = Onnx::new(&self.environment, graph, output)?;
+        let backend =
+            Onnx::new(&self.environment, graph, output, self.recipe.config.pad_token_id.unwrap_or(0))?;
         Ok((Headed::new(backend, layers), self))
     }
 
@@ -240,10 +241,9 @@ impl Made {
         let (mut dimension, mut rate) = (0, Rate::default());
         let rows = self.first_rows().map_err(|e| ModelError::invalid(files::TOKENIZER, e))?;
         for (place, row) in rows.iter().enumerate() {
-            let padded = Padded::new([row].into_iter(), self.filler());
             let mut run = || -> Result<_, StartError> {
                 let began = Instant::now();
-                let vectors = backend.run(&padded).map_err(StartError::WarmUp)?;
+                let vectors = backend.run(&[row]).map_err(StartError::WarmUp)?;
                 Ok((vectors.first().map_or(0, Vec::len), began.elapsed()))
             };
             let (width, mut took) = run()?;
@@ -283,16 +283,12 @@ impl Made {
         Warm { dimension, rate }: Warm,
         pod: &Pod,
     ) -> Result<(Engine, oneshot::Receiver<Ended>), StartError> {
-        let (filler, metrics) = (self.filler(), pod.metrics.clone());
+        let metrics = pod.metrics.clone();
         // They run the same session, so that there is one copy of the weights.
         let backends = (0..self.threads).map(|_| Box::new(backend.clone()) as Box<dyn Backend>).collect();
-        let started = Batcher::start(backends, filler, rate, pod.limits, metrics.clone());
+        let started = Batcher::start(backends, rate, pod.limits, metrics.clone());
         let (batcher, ended) = started.map_err(StartError::System)?;
         Ok((Engine::new(self.recipe, self.tokeniser, batcher, dimension, pod.limits, metrics), ended))
-    }
-
-    fn filler(&self) -> u32 {
-        self.recipe.config.pad_token_id.unwrap_or(0)
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     api,
     batch::Ended,
     config::{Config, ServeArgs},
+    cuda::driver,
     limits::Limits,
     load::load,
     pod::{Pod, Stage},
@@ -31,6 +32,9 @@ const LINGER: Duration = Duration::from_secs(1);
 /// For the network's threads to end. With the one above and the grace for what is in hand, which is 25 s unless the
 /// flags say otherwise, it is less than the 30 s after which Kubernetes kills unless told otherwise.
 const ENDING: Duration = Duration::from_secs(2);
+
+/// For clients to be told that their requests failed, after the network's threads ended by themselves.
+const TELLING: Duration = Duration::from_secs(2);
 
 /// For work that blocks a thread, such as loading a model, to end. What ONNX Runtime holds goes when the process ends, and
 /// a thread that is inside it just then brings the process down.
@@ -56,6 +60,9 @@ pub fn serve(args: ServeArgs) -> ExitCode {
     tracing::error!(reason = %failure.reason, "{}", failure.message);
     if let Some(file) = termination_message {
         write_termination_message(&file, &failure);
+    }
+    if matches!(error, StartError::Lost(_)) {
+        driver::leave(1);
     }
     ExitCode::FAILURE
 }
@@ -85,18 +92,20 @@ async fn run(config: Config, stop: CancellationToken) -> Result<(), StartError> 
         loaded = load(loading, threads, &pod) => {
             let (serving, ended) = loaded?;
             pod.serve(serving);
-            watch(ended, &stop).await?
+            watch(ended, &stop).await
         }
-        () = stop.cancelled() => None,
+        () = stop.cancelled() => Ok(None),
     };
     pod.enter(Stage::Stopping);
-    if ended.is_some() {
+    if let Ok(Some(_)) = ended {
         tokio::time::sleep(LINGER).await;
     }
     closing.cancel();
-    if timeout(shutdown_grace, server).await.is_err() {
+    let grace = if ended.is_ok() { shutdown_grace } else { shutdown_grace.min(TELLING) };
+    if timeout(grace, server).await.is_err() {
         tracing::warn!("requests were still in hand when the time was over");
     }
+    let ended = ended?;
     // The last owner of the queue goes, and with it the thread: what runs networks must not outlive `main`.
     drop(pod);
     if let Some(ended) = ended {
@@ -112,7 +121,40 @@ async fn watch(
     stop: &CancellationToken,
 ) -> Result<Option<oneshot::Receiver<Ended>>, StartError> {
     tokio::select! {
-        _ = &mut ended => Err(StartError::Panicked("the thread that runs the network")),
+        ended = &mut ended => Err(match ended {
+            Ok(Ended::Lost(why)) => StartError::Lost(why),
+            Ok(Ended::Done | Ended::Panicked) | Err(_) => StartError::Panicked("the thread that runs the network"),
+        }),
         () = stop.cancelled() => Ok(Some(ended)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kembed_queue::wire::FailureReason;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn how_the_networks_threads_end_is_the_end_of_the_pod() {
+        for (ended, reason, word) in [
+            (Ended::Lost("CUDA_ERROR_LAUNCH_FAILED".into()), FailureReason::AcceleratorLost, "LAUNCH_FAILED"),
+            (Ended::Panicked, FailureReason::StartFailed, "panicked"),
+        ] {
+            let (teller, told) = oneshot::channel();
+            teller.send(ended).expect("it is waited for");
+            let error = watch(told, &CancellationToken::new()).await.expect_err("the pod cannot go on");
+            let failure = error.failure();
+            assert_eq!(failure.reason, reason);
+            assert!(failure.message.contains(word), "{}", failure.message);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_signal_is_no_failure() {
+        let (_teller, told) = oneshot::channel();
+        let stop = CancellationToken::new();
+        stop.cancel();
+        assert!(watch(told, &stop).await.expect("no failure").is_some());
     }
 }

@@ -54,6 +54,9 @@ pub enum StartError {
     /// The system gives no threads or signals.
     #[error("failed to start")]
     System(#[source] io::Error),
+    /// What the network runs on failed, and can be used by another process at best.
+    #[error("the accelerator is lost: {0}")]
+    Lost(String),
     /// A fault of this program.
     #[error("{0} panicked")]
     Panicked(&'static str),
@@ -88,6 +91,7 @@ impl StartError {
     fn reason(&self) -> FailureReason {
         match self {
             Self::Accelerator { .. } => FailureReason::AcceleratorUnavailable,
+            Self::Lost(_) => FailureReason::AcceleratorLost,
             Self::Precision(_) => FailureReason::ModelUnsupported,
             Self::Location(error) => error.reason(),
             Self::Source(error) => error.reason(),

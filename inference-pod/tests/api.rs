@@ -548,6 +548,60 @@ async fn a_panic_of_the_network_ends_its_thread_and_is_told() {
 }
 
 #[tokio::test]
+async fn a_lost_device_ends_the_thread_and_clients_are_sent_elsewhere() {
+    let mut tested = waiting(limits(), identity());
+    let lost = hold(&mut tested).await;
+    let pod = tested.pod.clone();
+    let waiting = tokio::spawn(async move { embed(&pod, r#"{"input": "b c"}"#).await });
+    while tested.pod.metrics.queue_inputs.of(Lane::Interactive).get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    tested.orders.send(Order::Lose).expect("the stub waits");
+    assert_refused(&lost.await.expect("no panic"), 503, "stopping", true);
+    assert_refused(&waiting.await.expect("no panic"), 503, "stopping", true);
+    assert_eq!(tested.ended.await, Ok(Ended::Lost("gone".into())));
+    assert_refused(&embed(&tested.pod, r#"{"input": "a"}"#).await, 503, "stopping", true);
+}
+
+#[tokio::test]
+async fn a_batch_that_finds_no_memory_runs_in_halves_and_later_ones_are_smaller() {
+    let tested = waiting(limits(), identity());
+    let ask = |texts: &'static str| {
+        let pod = tested.pod.clone();
+        tokio::spawn(async move { embed(&pod, format!(r#"{{"input": {texts}}}"#)).await })
+    };
+    let whole = ask(r#"["a", "b", "c", "d"]"#);
+    for order in [Order::FindNoMemory, Order::Answer, Order::Answer] {
+        tested.orders.send(order).expect("the stub waits");
+    }
+    let answer = whole.await.expect("no panic");
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    let sums: Vec<_> = (0..4).map(|i| answer.json()["data"][i]["embedding"][1].clone()).collect();
+    assert_eq!(sums, [7., 8., 9., 10.], "each has its own");
+    // Twelve tokens were too many, so that six are allowed.
+    let whole = ask(r#"["e", "f", "g", "a a"]"#);
+    for _ in 0..3 {
+        tested.orders.send(Order::Answer).expect("the stub waits");
+    }
+    assert_eq!(whole.await.expect("no panic").status, StatusCode::OK);
+    let rows: Vec<_> = tested.started.try_iter().collect();
+    assert_eq!(rows, [4, 2, 2, 2, 1, 1]);
+}
+
+#[tokio::test]
+async fn an_input_that_never_finds_memory_fails_alone() {
+    let tested = waiting(limits(), identity());
+    let pods = [tested.pod.clone(), tested.pod.clone()];
+    for order in [Order::FindNoMemory, Order::FindNoMemory, Order::Answer] {
+        tested.orders.send(order).expect("the stub waits");
+    }
+    // Two inputs, of which the first fails even alone: the request fails, and the pod goes on.
+    assert_refused(&embed(&pods[0], r#"{"input": ["a", "b"]}"#).await, 500, "network_failed", true);
+    tested.orders.send(Order::Answer).expect("the stub waits");
+    assert_eq!(embed(&pods[1], r#"{"input": "a"}"#).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn the_thread_ends_with_its_pod() {
     let Tested { pod, orders, ended, started } = waiting(limits(), identity());
     drop((pod, orders, started));

@@ -14,7 +14,7 @@ use inference_pod::{
         Backend,
         onnx::{Graph, Onnx, Output, load_library},
     },
-    batch::{pad::Padded, row::Row},
+    batch::row::Row,
     engine::{Engine, Input, Request},
     export::export,
     limits::Limits,
@@ -139,7 +139,7 @@ impl Bare {
         let graph = export(&recipe, &weights).expect("it can be exported");
         let environment = load_library(&support::onnxruntime()).expect("the library loads");
         let output = recipe.labels.as_ref().map_or(Output::Pooled(recipe.pooling), |_| Output::Scores);
-        let onnx = Onnx::new(&environment, Graph::Made(graph), output).expect("a good graph");
+        let onnx = Onnx::new(&environment, Graph::Made(graph), output, 0).expect("a good graph");
         Self { onnx, vocabulary: recipe.config.vocab_size as u32, longest: recipe.max_tokens.min(LONGEST) }
     }
 
@@ -147,7 +147,7 @@ impl Bare {
         let row =
             |ids: &Vec<u32>| Row::new(ids.iter().take(self.longest).map(|id| id % self.vocabulary).collect());
         let rows: Vec<Row> = rows.iter().map(row).collect();
-        let vectors = self.onnx.clone().run(&Padded::new(rows.iter(), 0));
+        let vectors = self.onnx.clone().run(&rows.iter().collect::<Vec<_>>());
         let bits = |vector: Vec<f32>| vector.into_iter().map(f32::to_bits).collect();
         vectors.expect("it runs").into_iter().map(bits).collect()
     }

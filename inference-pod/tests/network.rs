@@ -9,7 +9,7 @@ use inference_pod::{
         Backend,
         onnx::{Graph, Onnx, Output, load_library},
     },
-    batch::{pad::Padded, row::Row},
+    batch::row::Row,
     export::export,
     model::{ModelError, Overrides, Recipe, recipe::Texts, weights::Weights},
     pooling::Pooling,
@@ -27,12 +27,12 @@ fn network(config: &str, weights: &[u8], pooling: Pooling) -> Result<Onnx, Model
     let exported = export(&recipe, &Weights::open(&[path])?)?;
     let environment = load_library(&onnxruntime()).expect("the library loads");
     // The folder goes away here: the session keeps what it has mapped.
-    Onnx::new(&environment, Graph::Made(exported), Output::Pooled(pooling))
+    Onnx::new(&environment, Graph::Made(exported), Output::Pooled(pooling), 0)
 }
 
 fn run(network: &mut Onnx, rows: &[&[u32]]) -> Vec<Vec<f32>> {
     let rows: Vec<_> = rows.iter().map(|ids| Row::new(ids.to_vec())).collect();
-    network.run(&Padded::new(rows.iter(), 0)).expect("it runs")
+    network.run(&rows.iter().collect::<Vec<_>>()).expect("it runs")
 }
 
 #[track_caller]
@@ -69,7 +69,7 @@ fn networks_can_be_made_at_once() {
 fn a_graph_without_a_mask_refuses_padding() {
     let mut network = network(CONFIG, &safetensors(&tensors(0)), Pooling::Mean).expect("a good model");
     let rows = [vec![1, 4, 2], vec![1, 2]].map(Row::new);
-    let error = network.run(&Padded::new(rows.iter(), 0)).expect_err("it would be seen as tokens");
+    let error = network.run(&rows.iter().collect::<Vec<_>>()).expect_err("it would be seen as tokens");
     assert!(error.to_string().contains("no mask"), "{error}");
 }
 
@@ -116,7 +116,7 @@ fn a_file_that_is_no_graph_is_refused() {
     std::fs::write(&file, "this is no graph").expect("it can be written");
     let environment = load_library(&onnxruntime()).expect("the library loads");
     let graph = |path: &Path| {
-        Onnx::new(&environment, Graph::Shipped(path.into()), Output::Pooled(Pooling::Mean)).err()
+        Onnx::new(&environment, Graph::Shipped(path.into()), Output::Pooled(Pooling::Mean), 0).err()
     };
     assert!(matches!(graph(file.path()), Some(ModelError::Invalid { .. })));
     assert!(matches!(graph("/no/such/file".as_ref()), Some(ModelError::Invalid { .. })));

@@ -139,6 +139,8 @@ pub enum FailureReason {
     CacheFull,
     /// An accelerator was asked for and none can be used.
     AcceleratorUnavailable,
+    /// The accelerator failed or hangs.
+    AcceleratorLost,
     /// Anything else; the message says what.
     StartFailed,
 }
@@ -156,6 +158,7 @@ impl FailureReason {
             Self::ModelInvalid => "ModelInvalid",
             Self::CacheFull => "CacheFull",
             Self::AcceleratorUnavailable => "AcceleratorUnavailable",
+            Self::AcceleratorLost => "AcceleratorLost",
             Self::StartFailed => "StartFailed",
         }
     }

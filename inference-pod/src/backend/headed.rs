@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Backend, RunError};
 use crate::{
-    batch::{pad::Padded, row::Wanted},
+    batch::row::{Row, Wanted},
     head::{Layer, apply},
 };
 
@@ -23,14 +23,15 @@ impl<B> Headed<B> {
 }
 
 impl<B: Backend> Backend for Headed<B> {
-    fn run(&mut self, batch: &Padded) -> Result<Vec<Vec<f32>>, RunError> {
-        let vectors = self.network.run(batch)?.into_iter().zip(&batch.wanted);
-        let finish = |(vector, wanted): (Vec<f32>, &Wanted)| match (wanted, self.layers.first()) {
+    fn run(&mut self, batch: &[&Row]) -> Result<Vec<Vec<f32>>, RunError> {
+        let vectors = self.network.run(batch)?.into_iter().zip(batch);
+        let finish = |(vector, row): (Vec<f32>, &&Row)| match (row.wanted, self.layers.first()) {
             (Wanted::Tokens, _) | (_, None) => Ok(vector),
             (Wanted::One, Some(layer)) if layer.from == vector.len() => Ok(apply(&self.layers, vector)),
             (Wanted::One, Some(layer)) => {
                 let (takes, gives) = (layer.from, vector.len());
-                Err(RunError(format!("a dense layer takes {takes} numbers, and the network gives {gives}")))
+                let what = format!("a dense layer takes {takes} numbers, and the network gives {gives}");
+                Err(RunError::Failed(what))
             }
         };
         vectors.map(finish).collect()

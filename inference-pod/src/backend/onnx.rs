@@ -14,7 +14,10 @@ use ort::{
 
 use super::{Backend, RunError, operators::operators, shared::SharedSession};
 use crate::{
-    batch::{pad::Padded, row::Wanted},
+    batch::{
+        pad::Padded,
+        row::{Row, Wanted},
+    },
     export::Exported,
     model::ModelError,
     pooling::{Pooling, pool},
@@ -84,6 +87,7 @@ pub struct Onnx {
     session: Arc<SharedSession>,
     inputs: Arc<[Input]>,
     output: Output,
+    filler: u32,
 }
 
 /// What is made of what the graph gives.
@@ -104,12 +108,17 @@ enum Input {
 }
 
 impl Onnx {
-    /// Makes the session.
+    /// Makes the session. `filler` is the token that fills short rows.
     ///
     /// # Errors
     /// If ONNX Runtime cannot run this graph, or its inputs and outputs are not those of a text encoder, with
     /// what stands behind it if it classifies.
-    pub fn new(environment: &Environment, graph: Graph, output: Output) -> Result<Self, ModelError> {
+    pub fn new(
+        environment: &Environment,
+        graph: Graph,
+        output: Output,
+        filler: u32,
+    ) -> Result<Self, ModelError> {
         let file = match &graph {
             Graph::Made(_) => "model.safetensors".to_owned(),
             Graph::Shipped(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -130,7 +139,7 @@ impl Onnx {
             .find(has)
             .ok_or_else(|| ModelError::Unsupported(format!("its graph has no output {}", names[0])))?;
         let session = Arc::new(SharedSession::new(session, name).map_err(invalid)?);
-        Ok(Self { session, inputs, output })
+        Ok(Self { session, inputs, output, filler })
     }
 
     fn answers(&self, batch: &Padded) -> ort::Result<Vec<Vec<f32>>> {
@@ -162,8 +171,9 @@ impl Onnx {
 }
 
 impl Backend for Onnx {
-    fn run(&mut self, batch: &Padded) -> Result<Vec<Vec<f32>>, RunError> {
-        self.answers(batch).map_err(|e| RunError(e.message().to_owned()))
+    fn run(&mut self, batch: &[&Row]) -> Result<Vec<Vec<f32>>, RunError> {
+        let batch = Padded::new(batch.iter().copied(), self.filler);
+        self.answers(&batch).map_err(|e| RunError::Failed(e.message().to_owned()))
     }
 }
 

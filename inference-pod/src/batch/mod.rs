@@ -1,5 +1,7 @@
 //! From inputs that wait to batches that run: one queue, and the threads that run the network.
 
+mod allowance;
+mod attempt;
 mod ending;
 mod flights;
 pub mod pad;
@@ -18,7 +20,7 @@ use kembed_queue::{Budget, Entry, Queue, Rate, Refusal, Work, wire::Lane};
 use kembed_runtime::traces::Span;
 use tokio::sync::oneshot;
 
-use self::{ending::Ending, flights::Flights, reply::Collector, row::Row, way::Way};
+use self::{allowance::Allowance, ending::Ending, flights::Flights, reply::Collector, row::Row, way::Way};
 use crate::{
     backend::{Backend, RunError},
     limits::Limits,
@@ -67,12 +69,14 @@ pub enum SubmitError {
 }
 
 /// How the threads ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// They were told to.
     Done,
     /// The network's code panicked. What the process holds can no longer be trusted.
     Panicked,
+    /// What the network runs on is lost, for this reason. The process can do nothing more.
+    Lost(String),
 }
 
 struct Shared {
@@ -87,6 +91,7 @@ struct State {
     queue: Queue<Arc<Row>>,
     flights: Flights<Waiter>,
     rate: Rate,
+    allowance: Allowance,
     /// Tokens that run, of each lane.
     running: [u64; 2],
     workers: usize,
@@ -108,14 +113,13 @@ impl Waiter {
 }
 
 impl Batcher {
-    /// Starts a thread for each backend. `filler` is the token that fills short rows, and `rate` how fast one of them was
-    /// seen to be. The receiver tells how they ended: when the first one panics, or when the last one is done.
+    /// Starts a thread for each backend. `rate` is how fast one of them was seen to be. The receiver tells how they ended:
+    /// when the first one panics or loses its device, or when the last one is done.
     ///
     /// # Errors
     /// If no thread can be started.
     pub fn start(
         backends: Vec<Box<dyn Backend>>,
-        filler: u32,
         rate: Rate,
         limits: Limits,
         metrics: Metrics,
@@ -124,6 +128,7 @@ impl Batcher {
             queue: Queue::new(limits.queue),
             flights: Flights::new(),
             rate,
+            allowance: Allowance::new(limits.batch),
             running: [0; 2],
             workers: backends.len(),
             closed: false,
@@ -137,7 +142,7 @@ impl Batcher {
             let (shared, ending) = (batcher.shared.clone(), ending.clone());
             std::thread::Builder::new()
                 .name(format!("network-{i}"))
-                .spawn(move || ending.tell(worker::run(&shared, backend, filler, i)))?;
+                .spawn(move || ending.tell(worker::run(&shared, backend, i)))?;
         }
         Ok((batcher, receiver))
     }

@@ -94,12 +94,12 @@ mod tests {
     #[test]
     fn a_failure_is_answered_once_and_cancels_the_rest() {
         let (collector, mut receiver) = collector(2);
-        collector.fail(RunError("broken".into()));
+        collector.fail(RunError::Failed("broken".into()));
         assert!(collector.is_cancelled());
         collector.bring(0, vec![0.]);
-        collector.fail(RunError("again".into()));
+        collector.fail(RunError::Failed("again".into()));
         let error = receiver.try_recv().expect("the answer").expect_err("it failed");
-        assert_eq!(error.0, "broken");
+        assert_eq!(error, RunError::Failed("broken".into()));
     }
 
     #[test]

@@ -3,43 +3,57 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use kembed_queue::Entry;
 use kembed_runtime::threads::give_way;
 
-use super::{Ended, Shared, Waiter, flights::Flights, pad::Padded, row::Row};
+use super::{
+    Ended, Shared, Waiter,
+    attempt::{self, Attempt},
+    flights::Flights,
+    row::Row,
+};
 use crate::{
     backend::{Backend, RunError},
     metrics::{ByWorker, Seconds},
 };
 
-/// Runs batches until the queue is closed and empty.
-pub(super) fn run(shared: &Shared, mut backend: Box<dyn Backend>, filler: u32, worker: usize) -> Ended {
+/// Runs batches until the queue is closed and empty, or the device is lost.
+pub(super) fn run(shared: &Shared, mut backend: Box<dyn Backend>, worker: usize) -> Ended {
     give_way();
     let busy = shared.metrics.busy.get_or_create(&ByWorker { worker }).clone();
     let ran = catch_unwind(AssertUnwindSafe(|| {
         while let Some(batch) = next(shared) {
-            serve(shared, backend.as_mut(), &batch, filler, &busy);
+            if let Some(lost) = serve(shared, backend.as_mut(), &batch, &busy) {
+                return Ended::Lost(lost);
+            }
         }
+        Ended::Done
     }));
-    if ran.is_ok() {
-        return Ended::Done;
+    let ended = ran.unwrap_or(Ended::Panicked);
+    if ended != Ended::Done {
+        abandon(shared);
     }
-    // One thread that panicked ends them all. Dropping what waits tells its clients.
+    ended
+}
+
+/// One thread that cannot go on ends them all. Dropping what waits tells its clients.
+fn abandon(shared: &Shared) {
     shared.close();
     let mut state = shared.lock();
     state.queue.purge(Instant::now(), |_| true);
     state.flights = Flights::new();
-    Ended::Panicked
 }
 
 /// The next batch, once there is one; `None` at the end.
 fn next(shared: &Shared) -> Option<Vec<Entry<Arc<Row>>>> {
     let mut state = shared.lock();
     loop {
-        let batch = state.take(shared.limits.batch, Instant::now());
+        let now = Instant::now();
+        let budget = state.allowance.budget(now);
+        let batch = state.take(budget, now);
         shared.count(&state);
         if !batch.is_empty() {
             return Some(batch);
@@ -51,39 +65,57 @@ fn next(shared: &Shared) -> Option<Vec<Entry<Arc<Row>>>> {
     }
 }
 
-/// Runs a batch and brings its vectors.
-fn serve(shared: &Shared, backend: &mut dyn Backend, batch: &[Entry<Arc<Row>>], filler: u32, busy: &Seconds) {
-    let padded = Padded::new(batch.iter().map(|entry| &*entry.item), filler);
+/// Runs a batch and brings its vectors. Tells why the device is lost, if it is.
+fn serve(
+    shared: &Shared,
+    backend: &mut dyn Backend,
+    batch: &[Entry<Arc<Row>>],
+    busy: &Seconds,
+) -> Option<String> {
+    let rows: Vec<&Row> = batch.iter().map(|entry| &*entry.item).collect();
     let start = Instant::now();
-    let result = backend.run(&padded);
+    let Attempt { results, too_large } = attempt::run(backend, &rows);
     let took = start.elapsed();
-    let tokens = padded.lengths.iter().sum::<usize>();
-    let metrics = &shared.metrics;
-    metrics.run.observe(took.as_secs_f64());
-    busy.inc_by(took.as_secs_f64());
-    metrics.batch_inputs.observe(padded.rows() as f64);
-    metrics.batch_tokens.observe(tokens as f64);
-    metrics.batch_fill.observe(shared.limits.batch.fill(padded.rows(), tokens as u64));
-    metrics.tokens.inc_by(tokens as u64);
-    for entry in batch {
-        metrics.queue_wait.observe(start.duration_since(entry.since).as_secs_f64());
-    }
+    let tokens = rows.iter().map(|row| row.ids.len()).sum::<usize>();
+    measure(shared, batch, (start, took), busy);
     let mut state = shared.lock();
     state.rate.observe(tokens as u64, took);
+    if let Some(tokens) = too_large {
+        state.allowance.shrink(tokens, start + took);
+    }
     batch.iter().for_each(|entry| state.running[entry.lane as usize] -= u64::from(entry.tokens));
     let waiters: Vec<_> = batch.iter().map(|entry| state.flights.land(&entry.item)).collect();
     drop(state);
-    for waiter in waiters.iter().flatten() {
-        waiter.reply.ran(start, start + took);
+    let mut failed = None;
+    for (waiters, result) in waiters.into_iter().zip(results) {
+        waiters.iter().for_each(|waiter| waiter.reply.ran(start, start + took));
+        match result {
+            Ok(vector) => bring(waiters, vector),
+            Err(error) => {
+                waiters.iter().for_each(|waiter| waiter.reply.fail(error.clone()));
+                failed = Some(error);
+            }
+        }
     }
-    match result {
-        Ok(vectors) if vectors.len() == batch.len() => {
-            waiters.into_iter().zip(vectors).for_each(|(waiters, vector)| bring(waiters, vector));
-        }
-        Ok(vectors) => {
-            fail(&waiters, &RunError(format!("it gave {} vectors for {}", vectors.len(), batch.len())))
-        }
-        Err(error) => fail(&waiters, &error),
+    let error = failed?;
+    tracing::error!(%error, inputs = batch.len(), "a batch failed, or part of it");
+    match error {
+        RunError::Lost(why) => Some(why),
+        RunError::Failed(_) | RunError::OutOfMemory(_) => None,
+    }
+}
+
+fn measure(shared: &Shared, batch: &[Entry<Arc<Row>>], (start, took): (Instant, Duration), busy: &Seconds) {
+    let metrics = &shared.metrics;
+    let tokens = batch.iter().map(|entry| u64::from(entry.tokens)).sum();
+    metrics.run.observe(took.as_secs_f64());
+    busy.inc_by(took.as_secs_f64());
+    metrics.batch_inputs.observe(batch.len() as f64);
+    metrics.batch_tokens.observe(tokens as f64);
+    metrics.batch_fill.observe(shared.limits.batch.fill(batch.len(), tokens));
+    metrics.tokens.inc_by(tokens);
+    for entry in batch {
+        metrics.queue_wait.observe(start.duration_since(entry.since).as_secs_f64());
     }
 }
 
@@ -94,11 +126,4 @@ fn bring(mut waiters: Vec<Waiter>, vector: Vec<f32>) {
         waiter.reply.bring(waiter.row, vector.clone());
     }
     last.reply.bring(last.row, vector);
-}
-
-fn fail(batch: &[Vec<Waiter>], error: &RunError) {
-    tracing::error!(%error, inputs = batch.len(), "a batch failed");
-    for waiter in batch.iter().flatten() {
-        waiter.reply.fail(error.clone());
-    }
 }

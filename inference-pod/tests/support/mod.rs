@@ -16,7 +16,10 @@ use axum::{
 use inference_pod::{
     api,
     backend::{Backend, RunError},
-    batch::{Batcher, Ended, pad::Padded, row::Wanted},
+    batch::{
+        Batcher, Ended,
+        row::{Row, Wanted},
+    },
     config::LoadConfig,
     engine::Engine,
     limits::Limits,
@@ -90,30 +93,35 @@ pub enum Order {
     Answer,
     /// Fail.
     Fail,
+    /// Say that there is not enough memory.
+    FindNoMemory,
+    /// Say that the device is lost.
+    Lose,
     /// Panic.
     Panic,
 }
 
 impl Backend for Stub {
-    fn run(&mut self, batch: &Padded) -> Result<Vec<Vec<f32>>, RunError> {
+    fn run(&mut self, batch: &[&Row]) -> Result<Vec<Vec<f32>>, RunError> {
         // Tests that do not listen are none the worse.
-        let _ = self.started.send(batch.rows());
+        let _ = self.started.send(batch.len());
         match self.orders.recv().unwrap_or(Order::Answer) {
-            Order::Fail => return Err(RunError("no".into())),
+            Order::Fail => return Err(RunError::Failed("no".into())),
+            Order::FindNoMemory => return Err(RunError::OutOfMemory("none left".into())),
+            Order::Lose => return Err(RunError::Lost("gone".into())),
             Order::Panic => panic!("as ordered"),
             Order::Answer => {}
         }
-        let vector = |row: usize| {
-            let n = batch.lengths[row];
-            let tokens = row * batch.columns..row * batch.columns + n;
-            let (ids, types) = (&batch.ids[tokens.clone()], batch.types.get(tokens).unwrap_or_default());
-            let sum = ids.iter().sum::<i64>() + 1000 * types.iter().sum::<i64>();
-            match batch.wanted[row] {
-                Wanted::One => [n as f32, sum as f32, 0.].into_iter().take(self.numbers).collect(),
-                Wanted::Tokens => ids.iter().flat_map(|&id| [id as f32, 1., 0.]).collect(),
+        let vector = |row: &&Row| {
+            let sum = row.ids.iter().sum::<u32>() + 1000 * row.types.iter().sum::<u32>();
+            match row.wanted {
+                Wanted::One => {
+                    [row.ids.len() as f32, sum as f32, 0.].into_iter().take(self.numbers).collect()
+                }
+                Wanted::Tokens => row.ids.iter().flat_map(|&id| [id as f32, 1., 0.]).collect(),
             }
         };
-        Ok((0..batch.rows()).map(vector).collect())
+        Ok(batch.iter().map(vector).collect())
     }
 }
 
@@ -170,8 +178,8 @@ fn stubbed(config: &str, numbers: usize, limits: Limits, identity: Identity) -> 
     let ((started, is_started), (orders, ordered)) = (mpsc::channel(), mpsc::channel());
     let pod = Arc::new(Pod::new(identity, limits));
     let stub = Box::new(Stub { numbers, started, orders: ordered });
-    let (batcher, ended) =
-        Batcher::start(vec![stub], 0, Rate::default(), limits, pod.metrics.clone()).expect("a thread");
+    let started = Batcher::start(vec![stub], Rate::default(), limits, pod.metrics.clone());
+    let (batcher, ended) = started.expect("a thread");
     let engine = Engine::new(recipe, tokeniser, batcher, numbers, limits, pod.metrics.clone());
     let dimension = numbers as u32;
     let space = Space { digest: DIGEST.into(), revision: Some("abc".into()), dimension, max_tokens: 16 };

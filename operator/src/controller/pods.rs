@@ -137,6 +137,7 @@ fn reason(reason: FailureReason) -> Reason {
         FailureReason::ModelInvalid => Reason::ModelInvalid,
         FailureReason::CacheFull => Reason::CacheFull,
         FailureReason::AcceleratorUnavailable => Reason::AcceleratorUnavailable,
+        FailureReason::AcceleratorLost => Reason::AcceleratorLost,
         FailureReason::StartFailed => Reason::StartFailed,
     }
 }

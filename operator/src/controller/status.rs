@@ -236,7 +236,8 @@ impl Verdicts<'_> {
     }
 
     fn accelerator_verified(&self) -> Verdict {
-        let hindrance = self.pod_hindrance(|reason| reason == Reason::AcceleratorUnavailable);
+        let belongs = |reason| matches!(reason, Reason::AcceleratorUnavailable | Reason::AcceleratorLost);
+        let hindrance = self.pod_hindrance(belongs);
         hindrance.map_or_else(|| unknown(Reason::NotVerified, "no pod has reported on its accelerator"), no)
     }
 
