@@ -59,6 +59,7 @@ const PURE: &[&str] = &[
     "inference-pod/src/space.rs",
     "inference-pod/src/vector.rs",
     "inference-pod/src/cuda/fault.rs",
+    "inference-pod/src/cuda/pack.rs",
     "inference-pod/src/batch/allowance.rs",
     "inference-pod/src/batch/attempt.rs",
     "inference-pod/src/batch/pad.rs",

@@ -9,8 +9,9 @@
 #![allow(unsafe_code, reason = "CUDA is a C library, and orders its work by events and not by lifetimes")]
 
 use std::{
-    ffi::{CStr, c_void},
+    ffi::{CStr, CString, c_void},
     fmt,
+    marker::PhantomData,
     mem::ManuallyDrop,
     ptr::NonNull,
     slice,
@@ -18,8 +19,17 @@ use std::{
 };
 
 use cudarc::driver::{result, sys};
+use ort::{
+    AsPointer, ep,
+    memory::MemoryInfo,
+    session::{IoBinding, RunOptions, Session},
+    value::{DynValueRefMut, Shape, TensorRefMut},
+};
 
-use super::fault::Fault;
+use super::{
+    fault::Fault,
+    pack::{Element, Tensor},
+};
 
 /// A call that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -238,6 +248,14 @@ impl Stream {
         self.handle as usize
     }
 
+    /// ONNX Runtime's provider for this device, which asks for its work on this stream. It waits for nothing by itself where
+    /// inputs and outputs lie on the device and a run is told not to.
+    pub fn provider(&self) -> ep::CUDA {
+        let provider = ep::CUDA::default().with_device_id(self.device.ordinal as i32);
+        // SAFETY: a network is dropped before its stream: `pipeline::Launcher` sees to that.
+        unsafe { provider.with_compute_stream(self.handle.cast()) }
+    }
+
     fn wait_for(&self, event: &Event) -> Result<(), CallError> {
         let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
         // SAFETY: both are there as long as what holds them.
@@ -411,17 +429,86 @@ pub struct Idle(Box<Slot>);
 /// be.
 pub struct Flying(ManuallyDrop<Box<Slot>>);
 
-/// Where a network finds what it is given, and leaves what it makes: on the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Regions {
-    /// The address of the first byte that was copied in.
-    pub input: u64,
-    /// Bytes that were.
-    pub input_bytes: usize,
-    /// The address of the first number that is copied out.
-    pub output: u64,
-    /// Numbers that are.
-    pub output_floats: usize,
+/// Where a network finds what it is given, and leaves what it makes: on the device, in memory that is its own until what it
+/// asks for on the compute stream is done.
+#[derive(Debug)]
+pub struct Regions<'s> {
+    input: u64,
+    input_bytes: usize,
+    output: u64,
+    output_floats: usize,
+    slot: PhantomData<&'s Slot>,
+}
+
+impl Regions<'_> {
+    /// The address of the first byte that is copied in, and how many are.
+    pub fn input(&self) -> (u64, usize) {
+        (self.input, self.input_bytes)
+    }
+
+    /// The address of the first number that is copied out, and how many are.
+    pub fn output(&self) -> (u64, usize) {
+        (self.output, self.output_floats)
+    }
+
+    /// Lets a session run on tensors in these regions, which lie in `memory`, as ONNX Runtime calls the device's. It makes one
+    /// output, `[rows, columns]`.
+    ///
+    /// # Errors
+    /// If it refuses, or a tensor lies outside.
+    pub fn run(
+        &self,
+        session: &mut Session,
+        binding: &mut IoBinding,
+        (options, memory): (&RunOptions, &MemoryInfo<'static>),
+        inputs: &[Tensor],
+        (output, shape): (&str, [usize; 2]),
+    ) -> ort::Result<()> {
+        for tensor in inputs {
+            let name = CString::new(tensor.name).map_err(|e| ort::Error::new(e.to_string()))?;
+            let value = self.tensor(tensor, memory)?;
+            // SAFETY: binding and value are there. `ort` would copy the value first, for it does not know that its memory
+            // stays; the binding is cleared below, before anybody else can use it.
+            unsafe {
+                let status = (ort::api().BindInput)(binding.ptr().cast_mut(), name.as_ptr(), value.ptr());
+                ort::Error::result_from_status(status)?;
+            }
+        }
+        let numbers: usize = shape.iter().product();
+        if numbers > self.output_floats {
+            return Err(outside(output));
+        }
+        let shape = Shape::new(shape.map(|n| n as i64));
+        // SAFETY: there are so many floats there. What is asked of the device is done before the slot is anybody else's.
+        let value = unsafe { TensorRefMut::<f32>::from_raw(memory.clone(), self.output as *mut _, shape) }?;
+        binding.bind_output(output, value)?;
+        let ran = session.run_binding_with_options(binding, options).map(drop);
+        binding.clear();
+        ran
+    }
+
+    fn tensor(&self, tensor: &Tensor, memory: &MemoryInfo<'static>) -> ort::Result<DynValueRefMut<'_>> {
+        let bytes = tensor.shape.iter().product::<usize>() * size_of::<i32>();
+        if tensor.offset + bytes > self.input_bytes {
+            return Err(outside(tensor.name));
+        }
+        let place = (self.input + tensor.offset as u64) as *mut _;
+        let shape = Shape::new(tensor.shape.iter().map(|&n| n as i64));
+        // SAFETY: there are so many bytes there, and any four of them are an integer or a float.
+        Ok(match tensor.element {
+            Element::Int32 => {
+                unsafe { TensorRefMut::<i32>::from_raw(memory.clone(), place, shape) }?.into_dyn()
+            }
+            // SAFETY: as above.
+            Element::Float32 => {
+                unsafe { TensorRefMut::<f32>::from_raw(memory.clone(), place, shape) }?.into_dyn()
+            }
+        })
+    }
+}
+
+fn outside(tensor: &str) -> ort::Error {
+    ort::Error::new(format!("{tensor} lies outside of what the slot holds"))
 }
 
 /// A batch that did not take off.
@@ -473,7 +560,7 @@ impl Idle {
         self,
         streams: &Streams,
         (input_bytes, output_floats): (usize, usize),
-        compute: impl FnOnce(Regions) -> Result<(), Fault>,
+        compute: impl FnOnce(&Regions<'_>) -> Result<(), Fault>,
     ) -> Result<Flying, Grounded> {
         let (room, floats) = (self.0.input.bytes, self.0.output.bytes / size_of::<f32>());
         if input_bytes > room || output_floats > floats {
@@ -496,7 +583,7 @@ impl Slot {
         &self,
         streams: &Streams,
         (input_bytes, output_floats): (usize, usize),
-        compute: impl FnOnce(Regions) -> Result<(), Fault>,
+        compute: impl FnOnce(&Regions<'_>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         self.input.device.enter()?;
         let Streams { copy_in, compute: computing, copy_out } = streams;
@@ -509,11 +596,12 @@ impl Slot {
         call("cuMemcpyHtoDAsync", copied)?;
         self.copied.record(copy_in)?;
         computing.wait_for(&self.copied)?;
-        compute(Regions {
+        compute(&Regions {
             input: to.address,
             input_bytes,
             output: self.device_output.address,
             output_floats,
+            slot: PhantomData,
         })?;
         self.computed.record(computing)?;
         copy_out.wait_for(&self.computed)?;

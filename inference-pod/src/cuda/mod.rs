@@ -2,5 +2,7 @@
 
 pub mod driver;
 pub mod fault;
+pub mod network;
+pub mod pack;
 pub mod pipeline;
 pub mod probe;

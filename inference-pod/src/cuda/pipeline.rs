@@ -29,7 +29,7 @@ pub trait Compute: Send + 'static {
     ///
     /// # Errors
     /// If that is refused.
-    fn enqueue(&mut self, batch: &Self::Batch, regions: Regions) -> Result<(), Fault>;
+    fn enqueue(&mut self, batch: &Self::Batch, regions: &Regions<'_>) -> Result<(), Fault>;
 }
 
 /// How much a slot holds.

@@ -4,6 +4,7 @@ use super::{
     activation::Activation,
     graph::{CONTRIB, Graph, ONNX, Part, Value, float, int},
     norm::Norm,
+    packed::Packing,
     proto::INT32,
     rope::{self, Angles},
 };
@@ -97,6 +98,13 @@ pub(super) fn embed(
     positions: &[f32],
     norm: &str,
 ) -> Result<Value, ModelError> {
+    if let Some(packing) = graph.packing().cloned() {
+        let words = graph.lookup(words, &[vocabulary, sizes.hidden], ids)?;
+        let positions =
+            graph.constant("positions_table", &[positions.len() / sizes.hidden, sizes.hidden], positions);
+        let positions = graph.node(ONNX, "Gather", &[&positions, &packing.positions], Vec::new());
+        return add_and_normalise(graph, sizes, norm, [&words, &positions, ""]);
+    }
     let hidden = sizes.hidden;
     let ids = graph.cast(ids, INT32);
     let words = graph.weight(words, &[vocabulary, hidden])?;
@@ -150,9 +158,16 @@ fn attention(
     Ok(attend(graph, projected.each_ref().map(String::as_str), &bias, sizes.heads, view))
 }
 
+/// Attention among tokens that are packed: each head of each row by itself, on `[tokens, hidden]`.
+const PACKED_ATTENTION: &str = "PackedMultiHeadAttention";
+
 /// The operator: each head by itself, on `[batch, sequence, hidden]`.
 fn attend(graph: &mut Graph<'_>, projected: [&str; 3], bias: &str, heads: usize, view: &View) -> Value {
     let [query, key, value] = projected;
+    if let Some(Packing { offsets, before, .. }) = graph.packing().cloned() {
+        let inputs = [query, key, value, bias, &offsets, &before];
+        return graph.node(CONTRIB, PACKED_ATTENTION, &inputs, vec![int("num_heads", heads as i64)]);
+    }
     let inputs = [query, key, value, bias, &view.mask, &view.bias];
     graph.node(CONTRIB, "MultiHeadAttention", &inputs, vec![int("num_heads", heads as i64)])
 }

@@ -7,6 +7,8 @@ use prost::Message;
 
 use super::{
     Exported, OWN,
+    half::half,
+    packed::Packing,
     proto::{
         AttributeProto, BFLOAT16, Dimension, FLOAT, FLOAT16, GraphProto, INT64, ModelProto, NodeProto,
         OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorType, TypeProto,
@@ -50,6 +52,8 @@ pub(super) struct Graph<'a> {
     weights: &'a Weights,
     precision: Precision,
     pub(super) factors: Vec<Factor>,
+    /// Of a graph for GPUs.
+    packing: Option<Packing>,
     proto: GraphProto,
 }
 
@@ -60,6 +64,7 @@ impl<'a> Graph<'a> {
             weights,
             precision,
             factors: Vec::new(),
+            packing: None,
             proto: GraphProto { name: "encoder".into(), ..GraphProto::default() },
         }
     }
@@ -74,6 +79,16 @@ impl<'a> Graph<'a> {
     pub(super) fn output(&mut self, name: &str, value: Value, dims: &[&str]) {
         self.proto.output.push(value_info(name, FLOAT, dims));
         self.push(ONNX, "Identity", vec![value], name, 1, Vec::new());
+    }
+
+    /// From now on tokens are packed, and operators are those that ONNX Runtime has on GPUs.
+    pub(super) fn pack(&mut self, packing: Packing) {
+        self.packing = Some(packing);
+    }
+
+    /// How tokens are packed, if they are.
+    pub(super) fn packing(&self) -> Option<&Packing> {
+        self.packing.as_ref()
     }
 
     /// The numbers that products are computed in.
@@ -91,13 +106,17 @@ impl<'a> Graph<'a> {
         self.rows(tensor, shape, 0..shape[0])
     }
 
-    /// Some rows of a tensor of the files as 32-bit floats: outputs of a product that was saved as one of several.
+    /// Some rows of a tensor of the files as 32-bit floats, or as 16-bit ones if all is computed in those: outputs of a
+    /// product that was saved as one of several.
     pub(super) fn rows(
         &mut self,
         tensor: &str,
         shape: &[usize],
         rows: Range<usize>,
     ) -> Result<Value, ModelError> {
+        if self.precision == Precision::Float16 {
+            return self.halves(tensor, shape, rows);
+        }
         let (value, float) = self.rows_as_saved(tensor, shape, rows)?;
         Ok(match float {
             Float::F32 => value,
@@ -105,8 +124,25 @@ impl<'a> Graph<'a> {
         })
     }
 
-    /// The rows that `ids` name of a table in the files, as 32-bit floats. The table stays as small as it was saved.
+    /// Rows of a tensor as they lie in the file, if those are 16-bit floats, else a rounded copy.
+    fn halves(&mut self, tensor: &str, shape: &[usize], rows: Range<usize>) -> Result<Value, ModelError> {
+        let place = self.weights.place(tensor, shape)?;
+        if place.is_some_and(|place| place.float == Float::F16) {
+            return Ok(self.rows_as_saved(tensor, shape, rows)?.0);
+        }
+        let dims = [&[rows.len()], &shape[1..]].concat();
+        let name = part_name(tensor, shape, &rows);
+        let numbers = self.weights.floats_of_rows(tensor, shape, rows)?;
+        Ok(self.constant(&name, &dims, &numbers))
+    }
+
+    /// The rows that `ids` name of a table in the files, as [`Graph::weight`] has them. The table stays as small as it was
+    /// saved.
     pub(super) fn lookup(&mut self, table: &str, shape: &[usize], ids: &str) -> Result<Value, ModelError> {
+        if self.precision == Precision::Float16 {
+            let table = self.weight(table, shape)?;
+            return Ok(self.node(ONNX, "Gather", &[&table, ids], Vec::new()));
+        }
         let (table, float) = self.rows_as_saved(table, shape, 0..shape[0])?;
         let found = self.node(ONNX, "Gather", &[&table, ids], Vec::new());
         Ok(match float {
@@ -123,8 +159,7 @@ impl<'a> Graph<'a> {
         rows: Range<usize>,
     ) -> Result<(Value, Float), ModelError> {
         let dims = [&[rows.len()], &shape[1..]].concat();
-        let name =
-            if rows.len() == shape[0] { tensor.to_owned() } else { format!("{tensor}.{}", rows.start) };
+        let name = part_name(tensor, shape, &rows);
         let Some(place) = self.weights.place(tensor, shape)? else {
             let numbers = self.weights.floats_of_rows(tensor, shape, rows)?;
             return Ok((self.constant(&name, &dims, &numbers), Float::F32));
@@ -148,8 +183,12 @@ impl<'a> Graph<'a> {
         Ok((name, float))
     }
 
-    /// A tensor of numbers that are in no file.
+    /// A tensor of numbers that are in no file, of 16 bits if all is computed in those.
     pub(super) fn constant(&mut self, name: &str, shape: &[usize], numbers: &[f32]) -> Value {
+        if self.precision == Precision::Float16 {
+            let bytes = numbers.iter().flat_map(|&x| half(x).to_le_bytes()).collect();
+            return self.initializer(name, FLOAT16, shape, bytes);
+        }
         let bytes = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
         self.initializer(name, FLOAT, shape, bytes)
     }
@@ -267,6 +306,11 @@ impl<'a> Graph<'a> {
             domain: domain.into(),
         });
     }
+}
+
+/// What some rows of a tensor are called.
+fn part_name(tensor: &str, shape: &[usize], rows: &Range<usize>) -> String {
+    if rows.len() == shape[0] { tensor.to_owned() } else { format!("{tensor}.{}", rows.start) }
 }
 
 fn reference(place: Place) -> Vec<StringStringEntryProto> {

@@ -1,8 +1,8 @@
-//! Normalised sums, by an operator of our own.
+//! Normalised sums, by an operator of our own on CPUs and by ONNX Runtime's on GPUs.
 
 use super::{
     OWN,
-    graph::{Graph, Value, float, output},
+    graph::{CONTRIB, Graph, Value, float, output},
 };
 
 /// The normalised sum of two vectors, and perhaps a bias.
@@ -32,6 +32,10 @@ impl Graph<'_> {
 
     fn normalised_sum_of(&mut self, [x, skip, bias]: [&str; 3], norm: &Norm, outputs: usize) -> Value {
         let inputs = [x, skip, &norm.gamma, &norm.beta, bias];
+        if self.packing().is_some() {
+            let epsilon = vec![float(EPSILON, norm.epsilon)];
+            return self.node(CONTRIB, "SkipLayerNormalization", &inputs, epsilon);
+        }
         self.node_of(OWN, NORMALISED_SUM, &inputs, outputs, vec![float(EPSILON, norm.epsilon)])
     }
 }

@@ -50,6 +50,9 @@ impl Network {
     pub fn check(&self, precision: Precision) -> Result<(), ModelError> {
         match (self, precision) {
             (Self::Safetensors(_), _) | (Self::Onnx(_), Precision::Float32) => Ok(()),
+            (Self::Onnx(file), Precision::Float16) => unsupported(&format!(
+                "{file} is a graph, which is computed as it was made, and not in float16"
+            )),
             (Self::Onnx(file), Precision::Int8) => unsupported(&format!(
                 "{file} is a graph, which is computed as it was made; int8 is made from model.safetensors, and a \
                  graph that was shipped in int8 is named with --file alone"

@@ -1,11 +1,13 @@
 //! In what numbers a network is computed.
 
-/// Numbers of the products in a network. Everything else is computed in 32-bit floats.
+/// Numbers of the products in a network. Everything else is computed in 32-bit floats, where nothing else is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// 32-bit floats, in which weights are used as they are saved.
     #[default]
     Float32,
+    /// 16-bit floats, to which weights are rounded when they are loaded: everything but what is answered. On GPUs alone.
+    Float16,
     /// 8-bit integers: weights are rounded when they are loaded, and what they are multiplied with for each product.
     Int8,
 }
@@ -15,6 +17,7 @@ impl Precision {
     pub fn name(self) -> &'static str {
         match self {
             Self::Float32 => "float32",
+            Self::Float16 => "float16",
             Self::Int8 => "int8",
         }
     }

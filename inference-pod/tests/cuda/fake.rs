@@ -23,7 +23,7 @@ pub fn library() -> PathBuf {
         std::fs::create_dir_all(&folder).expect("the folder can be made");
         let (made, place) = (folder.join(format!("{}.so", std::process::id())), folder.join("libcuda.so"));
         let status = Command::new("cc")
-            .args(["-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-pthread"])
+            .args(["-O1", "-Wall", "-Wextra", "-fPIC", "-shared", "-pthread"])
             // By this name the loader knows it again when `cudarc` asks for the first of the names that it tries.
             .args(["-Wl,-soname,libcuda.so", "-o"])
             .arg(&made)
@@ -152,8 +152,8 @@ pub struct Twice {
 impl Compute for Twice {
     type Batch = ();
 
-    fn enqueue(&mut self, (): &(), regions: Regions) -> Result<(), Fault> {
-        let Regions { input, input_bytes, output, output_floats } = regions;
+    fn enqueue(&mut self, (): &(), regions: &Regions<'_>) -> Result<(), Fault> {
+        let ((input, input_bytes), (output, output_floats)) = (regions.input(), regions.output());
         // SAFETY: the stream lives longer than this, and the stand-in checks what it does with the memory.
         let code = unsafe { (self.kernel)(self.stream, input, input_bytes, output, output_floats) };
         match code {

@@ -167,7 +167,7 @@ struct Panics;
 impl Compute for Panics {
     type Batch = ();
 
-    fn enqueue(&mut self, (): &(), _: Regions) -> Result<(), Fault> {
+    fn enqueue(&mut self, (): &(), _: &Regions<'_>) -> Result<(), Fault> {
         panic!("a fault of this program, which a test wants to see")
     }
 }

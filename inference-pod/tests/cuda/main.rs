@@ -2,9 +2,12 @@
 
 mod fake;
 mod faults;
+mod network;
 mod order;
 mod stand_in;
 mod start;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::{
     sync::{Mutex, PoisonError},

@@ -1,0 +1,145 @@
+//! A graph of [`crate::export::packed`] on a GPU, by ONNX Runtime.
+
+use std::sync::Arc;
+
+use ort::{
+    environment::Environment,
+    ep::{ArbitrarilyConfigurableExecutionProvider, ArenaExtendStrategy},
+    memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
+    session::{IoBinding, RunOptions, Session},
+};
+
+use super::{
+    driver::{Device, Regions, Streams},
+    fault::Fault,
+    pack::Packed,
+    pipeline::{Compute, Size, Worker},
+};
+use crate::{
+    backend::{Backend, RunError},
+    batch::row::{Row, Wanted},
+    export::{Exported, packed::VECTORS},
+    pooling::Pooling,
+};
+
+/// A session, and what it is told at each run.
+pub struct Network {
+    binding: IoBinding,
+    session: Session,
+    options: RunOptions,
+    memory: MemoryInfo<'static>,
+    dimension: usize,
+}
+
+impl Network {
+    /// Makes the session of a graph on a device, for its compute stream. All of it runs on the device, or it is not made.
+    ///
+    /// # Errors
+    /// If the library has no code for GPUs, some node cannot run there, or there is not enough memory.
+    pub fn on(
+        device: &Device,
+        streams: &Streams,
+        environment: &Environment,
+        graph: &Exported,
+        dimension: usize,
+    ) -> ort::Result<Self> {
+        let provider = streams
+            .compute()
+            .provider()
+            // What is asked for is what is taken: doubling would leave less for others.
+            .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
+            .with_tf32(false)
+            .with_arbitrary_config("use_ep_level_unified_stream", "1");
+        let folder = graph.folder.to_string_lossy();
+        let session = Session::builder(environment)?
+            .with_intra_threads(1)?
+            .with_memory_pattern(false)?
+            .with_disable_cpu_fallback()?
+            .with_execution_providers([provider.build().error_on_failure()])?
+            .with_config_entry("session.model_external_initializers_file_folder_path", folder)?
+            .commit_from_memory(&graph.onnx)?;
+        let device = device.ordinal() as i32;
+        let memory =
+            MemoryInfo::new(AllocationDevice::CUDA, device, AllocatorType::Device, MemoryType::Default)?;
+        Self::new(session, memory, dimension)
+    }
+
+    /// A session whose inputs and outputs lie in such memory, and which gives vectors of so many numbers.
+    ///
+    /// # Errors
+    /// If ONNX Runtime fails.
+    pub fn new(session: Session, memory: MemoryInfo<'static>, dimension: usize) -> ort::Result<Self> {
+        let mut options = RunOptions::new()?;
+        options.disable_device_sync()?;
+        Ok(Self { binding: session.create_binding()?, session, options, memory, dimension })
+    }
+}
+
+impl Compute for Network {
+    type Batch = Arc<Packed>;
+
+    fn enqueue(&mut self, batch: &Arc<Packed>, regions: &Regions<'_>) -> Result<(), Fault> {
+        let Self { binding, session, options, memory, dimension } = self;
+        let output = (VECTORS, [batch.rows, *dimension]);
+        let ran = regions.run(session, binding, (options, memory), &batch.tensors, output);
+        ran.map_err(|error| Fault::of_onnxruntime(error.message()))
+    }
+}
+
+/// A network on a GPU, for one of the threads that give it batches.
+pub struct OnGpu<C: Compute = Network> {
+    worker: Worker<C>,
+    pooling: Pooling,
+    dimension: usize,
+}
+
+impl<C: Compute<Batch = Arc<Packed>>> OnGpu<C> {
+    /// Gives batches to a worker of a device, whose network pools so, to vectors of so many numbers.
+    pub fn new(worker: Worker<C>, pooling: Pooling, dimension: usize) -> Self {
+        Self { worker, pooling, dimension }
+    }
+}
+
+/// What a slot must hold for batches of so many rows and tokens, of rows of up to `longest` tokens. `None` if it is not known
+/// how to pool so.
+pub fn slot_size(
+    rows: usize,
+    tokens: usize,
+    longest: usize,
+    pooling: Pooling,
+    dimension: usize,
+) -> Option<Size> {
+    // Nothing takes more than one row of the longest, which makes all others be padded to it, and short ones.
+    let longest = longest.min(tokens);
+    let short = (tokens - longest).checked_div(rows.saturating_sub(1)).unwrap_or_default().max(1);
+    let lengths: Vec<_> =
+        [longest].into_iter().chain(std::iter::repeat_n(short, rows.saturating_sub(1))).collect();
+    let packed = Packed::new(&lengths, pooling)?;
+    Some(Size { input_bytes: packed.bytes, output_floats: rows * dimension })
+}
+
+impl<C: Compute<Batch = Arc<Packed>>> Backend for OnGpu<C> {
+    fn run(&mut self, batch: &[&Row]) -> Result<Vec<Vec<f32>>, RunError> {
+        if batch.iter().any(|row| row.wanted != Wanted::One || !row.types.is_empty()) {
+            return Err(RunError::Failed("on a GPU a row has one vector, and no types".into()));
+        }
+        let lengths: Vec<_> = batch.iter().map(|row| row.ids.len()).collect();
+        let no_way = || RunError::Failed("on a GPU there is no such pooling".into());
+        let packed = Arc::new(Packed::new(&lengths, self.pooling).ok_or_else(no_way)?);
+        let dimension = self.dimension;
+        let size = Size { input_bytes: packed.bytes, output_floats: packed.rows * dimension };
+        let fill = |memory: &mut [u8]| packed.write(batch, memory);
+        let read = |numbers: &[f32]| numbers.chunks(dimension).map(<[f32]>::to_vec).collect();
+        self.worker.run(packed.clone(), size, fill, read).map_err(RunError::from)
+    }
+}
+
+impl From<Fault> for RunError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::OutOfMemory(what) => Self::OutOfMemory(what),
+            Fault::Refused(what) => Self::Failed(what),
+            Fault::Lost(why) => Self::Lost(why),
+        }
+    }
+}

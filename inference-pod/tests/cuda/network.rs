@@ -1,0 +1,288 @@
+//! A whole network through the pipeline. Its kernels are those that ONNX Runtime has for CPUs, on the stand-in's memory; all
+//! else is what a GPU is given: the graph, the packed batch, where its tensors lie, and what comes back.
+#![allow(unsafe_code, reason = "the stand-in is asked to wait, which the pipeline never does")]
+
+use std::sync::Arc;
+
+use inference_pod::{
+    backend::{
+        Backend, RunError,
+        onnx::{Graph, Onnx, Output, load_library},
+    },
+    batch::row::{Row, Wanted},
+    cuda::{
+        driver::Regions,
+        fault::Fault,
+        network::{Network, OnGpu, slot_size},
+        pack::Packed,
+        pipeline::{Compute, Settings, start},
+    },
+    export::{self, Exported, packed},
+    model::{Overrides, Precision, Recipe, recipe::Texts, weights::Weights},
+    pooling::Pooling,
+};
+use ort::{
+    memory::MemoryInfo,
+    operator::{
+        ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
+    },
+    session::Session,
+    value::TensorElementType,
+};
+
+use super::{PATIENCE, fake::Fake, support};
+
+/// Two operators' names, the second of which is as long as the first.
+const REAL: &[u8] = b"PackedMultiHeadAttention";
+const OURS: &str = "PackedMultiHeadAttentionX";
+
+/// What ONNX Runtime has for GPUs alone, as its documentation has it.
+struct Attention;
+
+struct AttentionNode {
+    heads: usize,
+}
+
+impl Operator for Attention {
+    type Kernel<'attr> = AttentionNode;
+
+    fn name(&self) -> &str {
+        &OURS[1..]
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        let (float, int) = (TensorElementType::Float32, TensorElementType::Int32);
+        [float, float, float, float, int, int].map(OperatorInput::required)
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::required(TensorElementType::Float32)]
+    }
+
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<AttentionNode> {
+        let heads = context.get::<i64>("num_heads").ok_or_else(|| ort::Error::new("no num_heads"))?;
+        Ok(AttentionNode { heads: heads as usize })
+    }
+}
+
+impl Kernel for AttentionNode {
+    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        let input = |i| context.input(i).map(|input| input.expect("there are six inputs"));
+        let [q, k, v, bias, offsets, before] =
+            [input(0)?, input(1)?, input(2)?, input(3)?, input(4)?, input(5)?];
+        let (shape, q) = q.try_extract_tensor::<f32>()?;
+        let (tokens, hidden) = (shape[0] as usize, shape[1] as usize);
+        let (k, v) = (k.try_extract_tensor::<f32>()?.1, v.try_extract_tensor::<f32>()?.1);
+        let (bias, before) = (bias.try_extract_tensor::<f32>()?.1, before.try_extract_tensor::<i32>()?.1);
+        let (padded, offsets) = offsets.try_extract_tensor::<i32>()?;
+        let longest = padded[1] as usize;
+        let mut output = context.output(0, [tokens as i64, hidden as i64])?.expect("there is an output");
+        let output = output.try_extract_tensor_mut::<f32>()?.1;
+        let size = hidden / self.heads;
+        let at = |x: &[f32], which: usize, token: usize, i: usize| {
+            x[token * hidden + i] + bias[which * hidden + i]
+        };
+        for (row, place) in before.windows(2).enumerate() {
+            let (first, end) = (place[0] as usize, place[1] as usize);
+            assert!(end - first <= longest);
+            assert!((first..end).all(|token| offsets[token] as usize == row * longest + token - first));
+            for (token, head) in (first..end).flat_map(|token| (0..self.heads).map(move |head| (token, head)))
+            {
+                let numbers = head * size..(head + 1) * size;
+                let score = |other| {
+                    let dot = |i| at(q, 0, token, i) * at(k, 1, other, i);
+                    numbers.clone().map(dot).sum::<f32>() / (size as f32).sqrt()
+                };
+                let scores: Vec<f32> = (first..end).map(score).collect();
+                let largest = scores.iter().copied().fold(f32::MIN, f32::max);
+                let weights: Vec<f32> = scores.iter().map(|score| (score - largest).exp()).collect();
+                let sum: f32 = weights.iter().sum();
+                for i in numbers.clone() {
+                    let part = |(weight, other): (&f32, usize)| weight * at(v, 2, other, i);
+                    output[token * hidden + i] = weights.iter().zip(first..end).map(part).sum::<f32>() / sum;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A network whose kernels are the CPU's: it must wait for what is copied in, for it computes at once.
+struct AtOnce {
+    network: Network,
+    wait: unsafe extern "C" fn(usize) -> i32,
+    stream: usize,
+}
+
+impl Compute for AtOnce {
+    type Batch = Arc<Packed>;
+
+    fn enqueue(&mut self, batch: &Arc<Packed>, regions: &Regions<'_>) -> Result<(), Fault> {
+        // SAFETY: the stream is there.
+        assert_eq!(unsafe { (self.wait)(self.stream) }, 0);
+        self.network.enqueue(batch, regions)
+    }
+}
+
+fn session(graph: Exported) -> Session {
+    let mut onnx = graph.onnx;
+    let places: Vec<_> = onnx.windows(REAL.len()).enumerate().filter(|(_, bytes)| *bytes == REAL).collect();
+    let places: Vec<_> = places.into_iter().map(|(place, _)| place).collect();
+    assert!(!places.is_empty(), "the graph packs");
+    for place in places {
+        onnx[place..place + REAL.len()].copy_from_slice(&OURS.as_bytes()[1..]);
+    }
+    let environment = load_library(&support::onnxruntime()).expect("the library loads");
+    let domain = OperatorDomain::new("com.microsoft").and_then(|domain| domain.add(Attention));
+    let build = || -> ort::Result<Session> {
+        Session::builder(&environment)?
+            .with_intra_threads(1)?
+            .with_operators(domain?)?
+            .with_config_entry(
+                "session.model_external_initializers_file_folder_path",
+                graph.folder.to_string_lossy(),
+            )?
+            .commit_from_memory(&onnx)
+    };
+    build().expect("a good graph")
+}
+
+fn recipe(config: &str, pooling: Pooling) -> Recipe {
+    let overrides = Overrides { pooling: Some(pooling), ..Overrides::default() };
+    Recipe::read(Texts { config, ..Texts::default() }, &overrides).expect("a good recipe")
+}
+
+struct Both {
+    on_cpu: Onnx,
+    on_gpu: Vec<OnGpu<AtOnce>>,
+    _folder: tempfile::TempDir,
+}
+
+impl Both {
+    fn new(fake: &Fake, pooling: Pooling) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        support::write(folder.path(), &support::small_model());
+        let recipe = recipe(support::CONFIG, pooling);
+        let weights = Weights::open(&[folder.path().join("model.safetensors")]).expect("good weights");
+        let exported = export::export(&recipe, &weights).expect("a graph for CPUs");
+        let packed = packed::export(&recipe, &weights).expect("a graph for GPUs");
+        let environment = load_library(&support::onnxruntime()).expect("the library loads");
+        let on_cpu = Onnx::new(&environment, Graph::Made(exported), Output::Pooled(pooling), 0);
+        let (device, streams) = fake.open();
+        let network = Network::new(session(packed), MemoryInfo::default(), 8).expect("it can be bound");
+        // SAFETY: that is its signature, as integers.
+        let wait = *unsafe { fake.symbol("cuStreamSynchronize") };
+        let compute = AtOnce { network, wait, stream: streams.compute().address() };
+        let size = slot_size(8, 64, 16, pooling, 8).expect("it is known how");
+        let workers = start(&device, streams, compute, Settings { slots: 2, size, patience: PATIENCE });
+        let on_gpu = workers.expect("it starts").into_iter().map(|worker| OnGpu::new(worker, pooling, 8));
+        Self { on_cpu: on_cpu.expect("a good graph"), on_gpu: on_gpu.collect(), _folder: folder }
+    }
+}
+
+/// Rows of several lengths, in an order that depends on the seed.
+fn rows(seed: usize) -> Vec<Row> {
+    let length = |i: usize| [5, 1, 16, 3, 5, 9, 2, 16][(i + seed) % 8];
+    (0..8 - seed % 3)
+        .map(|i| Row::new((0..length(i)).map(|at| (i + at * seed) as u32 % 12).collect()))
+        .collect()
+}
+
+#[test]
+fn vectors_are_those_of_a_cpu_whatever_they_are_packed_with() {
+    for pooling in
+        [Pooling::Mean, Pooling::Cls, Pooling::LastToken, Pooling::MeanSqrtLen, Pooling::WeightedMean]
+    {
+        let fake = Fake::begin(11, 50);
+        let mut both = Both::new(&fake, pooling);
+        for seed in 0..6 {
+            let rows = rows(seed);
+            let rows: Vec<_> = rows.iter().collect();
+            let worker = &mut both.on_gpu[seed % 2];
+            let got = worker.run(&rows).expect("it runs");
+            assert_eq!(got.len(), rows.len());
+            for (row, got) in rows.iter().zip(got) {
+                let alone = both.on_cpu.run(&[row]).expect("it runs");
+                let far = alone[0].iter().zip(&got).map(|(a, b)| (a - b).abs()).fold(0., f32::max);
+                assert!(far < 1e-5, "{pooling:?}, {} tokens: {alone:?} and {got:?}", row.ids.len());
+            }
+        }
+        drop(both);
+        assert_eq!(fake.violations(), 0);
+    }
+}
+
+/// ONNX Runtime checks a graph before it looks for what runs its nodes. For CPUs it has all that a GPU is asked for, but for
+/// the attention: that is what must be missing, and nothing else be wrong.
+#[test]
+fn onnxruntime_knows_every_operator_and_finds_the_types_right() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    support::write(folder.path(), &support::small_model());
+    let weights = Weights::open(&[folder.path().join("model.safetensors")]).expect("good weights");
+    for (precision, pooling) in [
+        (Precision::Float32, Pooling::Mean),
+        (Precision::Float16, Pooling::Mean),
+        (Precision::Float16, Pooling::Cls),
+    ] {
+        let recipe = Recipe { precision, ..recipe(support::CONFIG, pooling) };
+        let graph = packed::export(&recipe, &weights).expect("a graph for GPUs");
+        let environment = load_library(&support::onnxruntime()).expect("the library loads");
+        let build = || -> ort::Result<Session> {
+            let folder = graph.folder.to_string_lossy();
+            Session::builder(&environment)?
+                .with_config_entry("session.model_external_initializers_file_folder_path", folder)?
+                .commit_from_memory(&graph.onnx)
+        };
+        let error = build().map(drop).expect_err("a CPU has no such attention").message().to_owned();
+        let missing = [
+            "implementation for PackedMultiHeadAttention",
+            "kernel for com.microsoft.PackedMultiHeadAttention",
+        ];
+        assert!(missing.iter().any(|words| error.contains(words)), "{precision:?}: {error}");
+    }
+}
+
+#[test]
+fn what_has_no_operators_on_gpus_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    support::write(folder.path(), &support::small_model());
+    let weights = Weights::open(&[folder.path().join("model.safetensors")]).expect("good weights");
+    let good = || recipe(support::CONFIG, Pooling::Mean);
+    let other = support::CONFIG.replace("\"bert\"", "\"mpnet\"");
+    for (recipe, word) in [
+        (Recipe { pooling: Pooling::Max, ..good() }, "pooling"),
+        (Recipe { precision: Precision::Int8, ..good() }, "int8"),
+        (Recipe { labels: Some(vec!["a".into()]), ..good() }, "classify"),
+        (recipe(&other, Pooling::Mean), "mpnet"),
+    ] {
+        let error = packed::export(&recipe, &weights).expect_err("there are none").to_string();
+        assert!(error.contains(word) && error.contains("GPU"), "{error}");
+    }
+}
+
+#[test]
+fn what_it_cannot_do_is_refused_and_the_next_batch_runs() {
+    let fake = Fake::begin(12, 0);
+    let mut both = Both::new(&fake, Pooling::Mean);
+    let worker = &mut both.on_gpu[0];
+    let whole = Row { wanted: Wanted::Tokens, ..Row::new(vec![1]) };
+    for row in [whole, Row::typed(vec![1, 2], vec![0, 1])] {
+        assert!(matches!(worker.run(&[&row]), Err(RunError::Failed(_))));
+    }
+    assert_eq!(worker.run(&[&Row::new(vec![1, 2])]).map(|vectors| vectors.len()), Ok(1));
+}
+
+#[test]
+fn faults_of_the_device_are_told_as_they_are() {
+    let fake = Fake::begin(13, 0);
+    let mut both = Both::new(&fake, Pooling::Mean);
+    let (worker, row) = (&mut both.on_gpu[0], Row::new(vec![1, 2]));
+    fake.fail("cuMemcpyHtoDAsync_v2", 0, 2, false);
+    fake.fail("cuMemcpyHtoDAsync_v2", 0, 2, false);
+    assert!(matches!(worker.run(&[&row]), Err(RunError::OutOfMemory(_))));
+    assert!(worker.run(&[&row]).is_ok());
+    fake.fail("cuEventSynchronize", 0, 719, true);
+    let lost = worker.run(&[&row]).expect_err("it is lost");
+    assert!(matches!(&lost, RunError::Lost(why) if why.contains("CUDA_ERROR_LAUNCH_FAILED")), "{lost}");
+    assert!(matches!(both.on_gpu[1].run(&[&row]), Err(RunError::Lost(_))));
+}
