@@ -58,6 +58,7 @@ const PURE: &[&str] = &[
     "inference-pod/src/scores.rs",
     "inference-pod/src/space.rs",
     "inference-pod/src/vector.rs",
+    "inference-pod/src/cuda/budget.rs",
     "inference-pod/src/cuda/fault.rs",
     "inference-pod/src/cuda/pack.rs",
     "inference-pod/src/batch/allowance.rs",

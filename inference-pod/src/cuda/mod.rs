@@ -1,8 +1,10 @@
 //! Networks on NVIDIA GPUs.
 
+pub mod budget;
 pub mod driver;
 pub mod fault;
 pub mod network;
 pub mod pack;
 pub mod pipeline;
+pub mod prepare;
 pub mod probe;

@@ -115,7 +115,9 @@ pub fn slot_size(
     let lengths: Vec<_> =
         [longest].into_iter().chain(std::iter::repeat_n(short, rows.saturating_sub(1))).collect();
     let packed = Packed::new(&lengths, pooling)?;
-    Some(Size { input_bytes: packed.bytes, output_floats: rows * dimension })
+    // Other batches may need more rows to fill them: an eighth of the tokens, in rows of one or of the longest.
+    let filled = 2 * (tokens / 8 + longest) * size_of::<i32>();
+    Some(Size { input_bytes: packed.bytes + filled, output_floats: rows * dimension })
 }
 
 impl<C: Compute<Batch = Arc<Packed>>> Backend for OnGpu<C> {
@@ -140,6 +142,33 @@ impl From<Fault> for RunError {
             Fault::OutOfMemory(what) => Self::OutOfMemory(what),
             Fault::Refused(what) => Self::Failed(what),
             Fault::Lost(why) => Self::Lost(why),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_batch_within_the_limits_fits_its_slot(
+            lengths in proptest::collection::vec(1..600usize, 1..200),
+            (more_rows, more_tokens, more_longest) in (0..40usize, 0..2000usize, 0..100usize),
+            same in proptest::option::of(1..40usize),
+        ) {
+            // Many of one length need other rows to fill them than a mixture does.
+            let lengths: Vec<_> = lengths.iter().map(|&length| same.unwrap_or(length)).collect();
+            let (rows, tokens) = (lengths.len() + more_rows, lengths.iter().sum::<usize>() + more_tokens);
+            let longest = lengths.iter().max().copied().unwrap_or_default() + more_longest;
+            for pooling in [Pooling::Mean, Pooling::Cls] {
+                let size = slot_size(rows, tokens, longest, pooling, 4).expect("it is known how");
+                let packed = Packed::new(&lengths, pooling).expect("it is known how");
+                prop_assert!(packed.bytes <= size.input_bytes, "{} in {}", packed.bytes, size.input_bytes);
+                prop_assert!(packed.rows * 4 <= size.output_floats);
+            }
         }
     }
 }

@@ -11,11 +11,12 @@ use inference_pod::{
     },
     batch::row::{Row, Wanted},
     cuda::{
-        driver::Regions,
+        driver::{Regions, Streams},
         fault::Fault,
         network::{Network, OnGpu, slot_size},
         pack::Packed,
         pipeline::{Compute, Settings, start},
+        prepare::{Known, Plan, PrepareError, Prepared, prepare},
     },
     export::{self, Exported, packed},
     model::{Overrides, Precision, Recipe, recipe::Texts, weights::Weights},
@@ -152,6 +153,14 @@ fn recipe(config: &str, pooling: Pooling) -> Recipe {
     Recipe::read(Texts { config, ..Texts::default() }, &overrides).expect("a good recipe")
 }
 
+/// The network of the small model, on the stand-in's memory.
+fn at_once(fake: &Fake, streams: &Streams, graph: Exported) -> AtOnce {
+    let network = Network::new(session(graph), MemoryInfo::default(), 8).expect("it can be bound");
+    // SAFETY: that is its signature, as integers.
+    let wait = *unsafe { fake.symbol("cuStreamSynchronize") };
+    AtOnce { network, wait, stream: streams.compute().address() }
+}
+
 struct Both {
     on_cpu: Onnx,
     on_gpu: Vec<OnGpu<AtOnce>>,
@@ -169,10 +178,7 @@ impl Both {
         let environment = load_library(&support::onnxruntime()).expect("the library loads");
         let on_cpu = Onnx::new(&environment, Graph::Made(exported), Output::Pooled(pooling), 0);
         let (device, streams) = fake.open();
-        let network = Network::new(session(packed), MemoryInfo::default(), 8).expect("it can be bound");
-        // SAFETY: that is its signature, as integers.
-        let wait = *unsafe { fake.symbol("cuStreamSynchronize") };
-        let compute = AtOnce { network, wait, stream: streams.compute().address() };
+        let compute = at_once(fake, &streams, packed);
         let size = slot_size(8, 64, 16, pooling, 8).expect("it is known how");
         let workers = start(&device, streams, compute, Settings { slots: 2, size, patience: PATIENCE });
         let on_gpu = workers.expect("it starts").into_iter().map(|worker| OnGpu::new(worker, pooling, 8));
@@ -285,4 +291,75 @@ fn faults_of_the_device_are_told_as_they_are() {
     let lost = worker.run(&[&row]).expect_err("it is lost");
     assert!(matches!(&lost, RunError::Lost(why) if why.contains("CUDA_ERROR_LAUNCH_FAILED")), "{lost}");
     assert!(matches!(both.on_gpu[1].run(&[&row]), Err(RunError::Lost(_))));
+}
+
+/// Prepares all devices of the stand-in, whose network has these weights. A CPU has the first ones.
+fn prepared(
+    fake: &Fake,
+    weights_of_gpu: &[(&'static str, Vec<u8>)],
+) -> Result<Prepared<AtOnce>, PrepareError> {
+    let (right, theirs) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    support::write(right.path(), &support::small_model());
+    support::write(theirs.path(), weights_of_gpu);
+    let recipe = recipe(support::CONFIG, Pooling::Mean);
+    let open = |folder: &tempfile::TempDir| Weights::open(&[folder.path().join("model.safetensors")]);
+    let (right, theirs) = (open(&right).expect("good weights"), open(&theirs).expect("good weights"));
+    let environment = load_library(&support::onnxruntime()).expect("the library loads");
+    let graph = Graph::Made(export::export(&recipe, &right).expect("a graph for CPUs"));
+    let mut on_cpu = Onnx::new(&environment, graph, Output::Pooled(Pooling::Mean), 0).expect("a good graph");
+    let mut known = |ids: Vec<u32>| {
+        let row = Row::new(ids);
+        Known { vector: on_cpu.run(&[&row]).expect("it runs").remove(0), row }
+    };
+    let known = [known((0..16).map(|i| i % 12).collect()), known(vec![1, 4, 2])];
+    let plan = Plan { pooling: Pooling::Mean, longest: 16, known: &known, alike: 0.9999 };
+    let driver = fake.driver();
+    let devices: Vec<_> =
+        (0..2).map(|ordinal| driver.about(ordinal).expect("there is such a device")).collect();
+    prepare(driver, &devices, &plan, |_, streams| {
+        let graph = packed::export(&recipe, &theirs).map_err(|e| Fault::Refused(e.to_string()))?;
+        Ok(at_once(fake, streams, graph))
+    })
+}
+
+#[test]
+fn devices_that_compute_right_vectors_are_ready() {
+    let fake = Fake::begin(21, 0);
+    let mut ready = prepared(&fake, &support::small_model()).expect("they are ready");
+    assert_eq!(ready.backends.len(), 2 * 3, "each has three batches in hand");
+    assert!(
+        ready.alike > 0.9999 && (16..=65_536).contains(&ready.tokens),
+        "{} {}",
+        ready.alike,
+        ready.tokens
+    );
+    for backend in &mut ready.backends {
+        assert_eq!(backend.run(&[&Row::new(vec![1, 2])]).map(|vectors| vectors[0].len()), Ok(8));
+    }
+    drop(ready);
+    assert_eq!((fake.violations(), fake.alive()), (0, 0));
+}
+
+#[test]
+fn a_device_that_computes_other_vectors_is_not_used() {
+    let fake = Fake::begin(22, 0);
+    let mut model = support::small_model();
+    let mut tensors = support::tensors(0);
+    let word = tensors.get_mut("encoder.layer.0.output.dense.bias").expect("there is one");
+    word.1[0] += 3.;
+    model.retain(|(name, _)| *name != "model.safetensors");
+    model.push(("model.safetensors", support::safetensors(&tensors)));
+    let error = prepared(&fake, &model).err().expect("the vectors are wrong");
+    assert!(matches!(error, PrepareError::Wrong { cosine, .. } if cosine < 0.9999), "{error}");
+    assert!(error.to_string().starts_with("Stand-in 0 computes wrong vectors"), "{error}");
+    assert_eq!((fake.violations(), fake.alive()), (0, 0));
+}
+
+#[test]
+fn a_device_that_fails_when_it_is_tried_is_not_used() {
+    let fake = Fake::begin(23, 0);
+    fake.fail("cuEventSynchronize", 2, 719, true);
+    let error = prepared(&fake, &support::small_model()).err().expect("it fails");
+    assert!(matches!(error, PrepareError::Run(RunError::Lost(_))), "{error}");
+    assert_eq!(fake.violations(), 0);
 }

@@ -1,0 +1,178 @@
+//! From GPUs to backends: each is taken into use, has to compute known vectors, and is measured.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    budget::Search,
+    driver::{About, CallError, Device, Driver, Streams},
+    fault::Fault,
+    network::{OnGpu, slot_size},
+    pack::Packed,
+    pipeline::{Compute, PipelineError, Settings, start},
+};
+use crate::{
+    backend::{Backend, RunError},
+    batch::row::Row,
+    pooling::Pooling,
+};
+
+/// Batches that a device has in hand: one is computed, one is ready behind it, and one is answered and filled anew.
+const SLOTS: usize = 3;
+
+/// A batch takes milliseconds, and the first ones seconds, for libraries load what they need then.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Rows of a batch.
+pub const ROWS: usize = 1024;
+
+/// Where the search for the size of batches begins and ends, in tokens.
+const SIZES: (u64, u64) = (1024, 65_536);
+
+/// Tokens of the rows of batches that are measured, where the model takes as many.
+const MEASURED: usize = 128;
+
+/// A row, and the vector that a CPU computes of it.
+pub struct Known {
+    /// What is run.
+    pub row: Row,
+    /// As pooled, by the same weights in 32-bit floats.
+    pub vector: Vec<f32>,
+}
+
+/// What a network is.
+pub struct Plan<'a> {
+    /// How it pools.
+    pub pooling: Pooling,
+    /// Tokens of a longest input.
+    pub longest: usize,
+    /// What it must compute. There is at least one.
+    pub known: &'a [Known],
+    /// How alike its vectors must be: the least cosine.
+    pub alike: f64,
+}
+
+/// GPUs that are ready.
+pub struct Prepared<C: Compute> {
+    /// For each a few, which may be run at the same time.
+    pub backends: Vec<OnGpu<C>>,
+    /// Tokens of a batch: what the smallest of them can take.
+    pub tokens: u64,
+    /// The least cosine that was seen.
+    pub alike: f64,
+}
+
+/// A GPU cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// It cannot be taken into use.
+    #[error("the GPU cannot be used: {0}")]
+    Open(#[from] CallError),
+    /// The network cannot be made on it.
+    #[error("the network cannot be put on the GPU: {0}")]
+    Make(Fault),
+    /// Memory for batches is not to be had.
+    #[error(transparent)]
+    Start(#[from] PipelineError),
+    /// It fails.
+    #[error("the GPU failed when it was tried")]
+    Run(#[source] RunError),
+    /// It computes other vectors than a CPU.
+    #[error(
+        "{name} computes wrong vectors: the cosine with those of the CPU is {cosine}, and at least {alike} is right"
+    )]
+    Wrong {
+        /// Which one, as its maker calls it.
+        name: String,
+        /// How alike they are; not a number if the vectors are none.
+        cosine: f64,
+        /// How alike they must be.
+        alike: f64,
+    },
+    /// It has no room for a batch of one longest input.
+    #[error("{0} has not enough memory for one input of the longest")]
+    NoRoom(String),
+    /// The network pools in a way that it cannot.
+    #[error("on a GPU there is no such pooling")]
+    Pooling,
+}
+
+/// Takes devices into use. `make` puts the network on each.
+///
+/// # Errors
+/// If one of them cannot be used, or computes wrong vectors.
+pub fn prepare<C: Compute<Batch = Arc<Packed>>>(
+    driver: Driver,
+    devices: &[About],
+    plan: &Plan<'_>,
+    mut make: impl FnMut(&Arc<Device>, &Streams) -> Result<C, Fault>,
+) -> Result<Prepared<C>, PrepareError> {
+    let mut all = Prepared { backends: Vec::new(), tokens: SIZES.1, alike: 1. };
+    for about in devices {
+        let device = driver.open(about.ordinal)?;
+        let streams = Streams::new(&device)?;
+        let network = make(&device, &streams).map_err(PrepareError::Make)?;
+        let dimension = plan.known.first().map_or(0, |known| known.vector.len());
+        let most = (SIZES.1 as usize).max(plan.longest);
+        let size =
+            slot_size(ROWS, most, plan.longest, plan.pooling, dimension).ok_or(PrepareError::Pooling)?;
+        let workers = start(&device, streams, network, Settings { slots: SLOTS, size, patience: PATIENCE })?;
+        let backends = workers.into_iter().map(|worker| OnGpu::new(worker, plan.pooling, dimension));
+        let mut backends: Vec<_> = backends.collect();
+        let Some(first) = backends.first_mut() else { continue };
+        let cosine = verify(first, plan, &about.name)?;
+        let tokens = measure(first, plan, &about.name)?;
+        tracing::info!(device = about.ordinal, name = about.name, cosine, tokens, "a GPU is ready");
+        all.backends.extend(backends);
+        all.tokens = all.tokens.min(tokens);
+        all.alike = all.alike.min(cosine);
+    }
+    Ok(all)
+}
+
+/// Runs what is known, alone and with the rest. The least cosine.
+fn verify(backend: &mut dyn Backend, plan: &Plan<'_>, name: &str) -> Result<f64, PrepareError> {
+    let rows: Vec<_> = plan.known.iter().map(|known| &known.row).collect();
+    let mut least = 1f64;
+    let alone = (0..rows.len()).map(|i| i..i + 1);
+    for part in alone.chain(std::iter::once(0..rows.len())) {
+        let vectors = backend.run(&rows[part.clone()]).map_err(PrepareError::Run)?;
+        for (vector, known) in vectors.iter().zip(&plan.known[part]) {
+            let cosine = cosine(vector, &known.vector);
+            // A cosine that is no number is not alike either.
+            if cosine.is_nan() || cosine < plan.alike {
+                return Err(PrepareError::Wrong { name: name.to_owned(), cosine, alike: plan.alike });
+            }
+            least = least.min(cosine);
+        }
+    }
+    Ok(least)
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// Finds the size of batches. Each size is run twice, for the first time it is also given its memory.
+fn measure(backend: &mut dyn Backend, plan: &Plan<'_>, name: &str) -> Result<u64, PrepareError> {
+    let length = plan.longest.clamp(1, MEASURED);
+    let mut search = Search::new(plan.longest as u64, SIZES.0, SIZES.1.min((ROWS * length) as u64));
+    while let Some(tokens) = search.next() {
+        let rows = (tokens as usize).div_ceil(length);
+        let rows: Vec<_> = (0..rows).map(|i| Row::new(vec![i as u32 % 8; length])).collect();
+        let rows: Vec<_> = rows.iter().collect();
+        let mut run = || {
+            let start = Instant::now();
+            backend.run(&rows).map(|_| start.elapsed())
+        };
+        match run().and_then(|_| run()) {
+            Ok(took) => search.ran(took),
+            Err(RunError::OutOfMemory(_)) => search.found_no_memory(),
+            Err(error) => return Err(PrepareError::Run(error)),
+        }
+    }
+    search.found().ok_or_else(|| PrepareError::NoRoom(name.to_owned()))
+}
