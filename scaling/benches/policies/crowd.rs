@@ -26,9 +26,10 @@ pub fn goals() -> Vec<Goal> {
     };
     let mut services: Vec<(Scaler, u32)> = (0..SERVICES).map(|_| (Scaler::new(settings), 1)).collect();
     (0..WARM).for_each(|second| tick(&mut services, second));
-    let began = Instant::now();
-    (WARM..WARM + TIMED).for_each(|second| tick(&mut services, second));
-    let took = began.elapsed().as_secs_f64() * 1e3 / TIMED as f64;
+    // The median, for a machine that does something else now and then.
+    let mut ticks: Vec<f64> = (WARM..WARM + TIMED).map(|second| timed(&mut services, second)).collect();
+    ticks.sort_by(f64::total_cmp);
+    let took = ticks[ticks.len() / 2];
     let bytes = |(scaler, _): &(Scaler, u32)| size_of::<Scaler>() + scaler.bytes();
     let megabytes = services.iter().map(bytes).sum::<usize>() >> 20;
     let goal = |what: &str, wanted: &str, reached: String, is_met| Goal {
@@ -41,6 +42,13 @@ pub fn goals() -> Vec<Goal> {
         goal("decisions of a tick", "< 50 ms", format!("{took:.1} ms"), took < 50.),
         goal("memory of decisions", "< 200 MB", format!("{megabytes} MB"), megabytes < 200),
     ]
+}
+
+/// Milliseconds of a tick.
+fn timed(services: &mut [(Scaler, u32)], second: u64) -> f64 {
+    let began = Instant::now();
+    tick(services, second);
+    began.elapsed().as_secs_f64() * 1e3
 }
 
 fn tick(services: &mut [(Scaler, u32)], second: u64) {

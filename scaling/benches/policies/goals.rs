@@ -21,6 +21,9 @@ pub struct Goal {
 
 /// All that the outcomes can tell of. Without the grid of the peers' settings nobody was tuned.
 pub fn all(outcomes: &[Outcome]) -> Vec<Goal> {
+    if outcomes.is_empty() {
+        return Vec::new();
+    }
     let has_grid = outcomes.iter().any(|outcome| peers(outcome).any(|entry| !entry.is_default));
     let mut goals = Vec::new();
     for ((start, _), (single, tuned)) in STARTS.iter().zip([(0.75, 0.93), (0.75, 0.95), (0.80, 1.00)]) {
@@ -134,11 +137,10 @@ fn against_defaults(outcomes: &[Outcome]) -> Vec<Goal> {
             what: format!("half the misses or 80 % of the replica-seconds of {peer} at its defaults"),
             wanted: ">= 90 % of traces, equal on the rest".into(),
             reached: format!(
-                "{:.1} %, with our defaults alone {:.1} %; worse on {}: {}",
+                "{:.1} %, with our defaults alone {:.1} %; worse on {}",
                 100. * share,
                 100. * alone,
-                lost.len(),
-                lost.join(", ")
+                if lost.is_empty() { "none".to_owned() } else { lost.join(", ") }
             ),
             is_met: share >= 0.9 && lost.is_empty(),
         })
@@ -191,16 +193,14 @@ fn objective(outcomes: &[Outcome]) -> Vec<Goal> {
             }
         }
         let mean = geometric_mean(both.iter().copied());
+        let seconds = match both.len() {
+            0 => "by both on none".to_owned(),
+            count => format!("by both on {count}, by ours for {mean:.2} of the replica-seconds"),
+        };
         Some(Goal {
             what: format!("traces on which the objective is kept, ours and {peer} at its defaults"),
             wanted: "no fewer, for fewer replica-seconds where both do".into(),
-            reached: format!(
-                "{} and {} of {}; on the {} of both {mean:.2} of the replica-seconds",
-                kept.0,
-                kept.1,
-                outcomes.len(),
-                both.len()
-            ),
+            reached: format!("{} and {} of {}; {seconds}", kept.0, kept.1, outcomes.len()),
             is_met: kept.0 >= kept.1 && (both.is_empty() || mean < 1.),
         })
     };

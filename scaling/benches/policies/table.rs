@@ -69,8 +69,12 @@ pub fn print(outcomes: &[Outcome], crowd: Vec<goals::Goal>) {
         println!("{:18} {} | {}", outcome.name, told(outcome, &outcome.clairvoyant), all_told(outcome));
     }
     for (start, _) in STARTS {
-        let of_start = outcomes.iter().filter(|outcome| outcome.name.start == start);
-        let mean = goals::geometric_mean(of_start.map(|outcome| cost(outcome, goals::ours(outcome))));
+        let of_start: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.name.start == start).collect();
+        if of_start.is_empty() {
+            continue;
+        }
+        let costs = of_start.iter().map(|outcome| cost(outcome, goals::ours(outcome)));
+        let mean = goals::geometric_mean(costs);
         println!("cost of ours with a start of {start} s, geometric mean: {mean:.3}");
     }
     println!();
