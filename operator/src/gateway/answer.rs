@@ -17,14 +17,14 @@ use http::{
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Incoming};
 use kembed_queue::credit::{GRANTED_HEADER, POD_LOAD_HEADER};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     activation::Activation,
     admission,
     body::{AnswerBody, Passed, RequestBody},
-    buffers::{BufferError, Buffers},
+    buffers::Buffers,
     caller::Caller,
     directory::View,
     hop::{self, Hop, MOVED_HEADER},
@@ -38,6 +38,7 @@ use super::{
     models,
     name::ServiceName,
     owner::{Asked, Owner, Served, Settings},
+    parcel,
     peers::Peers,
     refusal::Refusal,
     route::{By, Route, route},
@@ -63,7 +64,7 @@ pub struct Limits {
 
 /// Answers requests.
 pub struct Gateway {
-    knowledge: Arc<Knowledge>,
+    pub(super) knowledge: Arc<Knowledge>,
     upstream: Upstream,
     load: Arc<Board>,
     pub(super) owner: Arc<Owner>,
@@ -360,12 +361,7 @@ impl Gateway {
 
     /// Reads a body that is sent on only when all of it is there.
     pub(super) async fn whole(&self, body: Incoming, limit: Duration) -> Result<Bytes, Refusal> {
-        let read = timeout(limit, self.buffers.read(body)).await.map_err(|_| Refusal::SlowBody { limit })?;
-        read.map_err(|error| match error {
-            BufferError::TooLarge(limit) => Refusal::BodyTooLarge { limit },
-            BufferError::Full => Refusal::Overloaded,
-            BufferError::Broken(_) => Refusal::BrokenBody,
-        })
+        parcel::read(body, &self.buffers, limit).await
     }
 
     /// Has a request for vectors answered, which may wait for a pod.
@@ -378,12 +374,13 @@ impl Gateway {
         body: Either<Bytes, Incoming>,
         terms: Terms,
     ) -> Result<Answer, Refusal> {
-        let body = match body {
-            Either::Left(body) => body,
-            Either::Right(body) => self.whole(body, self.time(view)).await?,
+        let (body, offer) = match body {
+            Either::Left(body) => (body, None),
+            // Those of this gateway's clients are read by now.
+            Either::Right(body) => parcel::take_in(body, &self.buffers, self.time(view)).await?,
         };
         let Served { response, deadline, load } =
-            self.owner.serve(Asked { service, head, target, body, terms }).await?;
+            self.owner.serve(Asked { service, head, target, body, offer, terms }).await?;
         Ok(Answer::Pods(response, deadline, Some(load)))
     }
 

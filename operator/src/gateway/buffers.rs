@@ -30,10 +30,13 @@ pub enum BufferError {
     Broken(#[source] hyper::Error),
 }
 
+/// Room for some bytes, as long as this is there.
+pub type Room = OwnedSemaphorePermit;
+
 /// A body that counts as held until the last reference to any of it is gone.
 struct Held {
     bytes: Vec<u8>,
-    _room: Option<OwnedSemaphorePermit>,
+    _room: Option<Room>,
 }
 
 impl AsRef<[u8]> for Held {
@@ -70,13 +73,48 @@ impl Buffers {
         Ok(Bytes::from_owner(Held { bytes, _room: held }))
     }
 
-    fn hold(&self, bytes: usize) -> Result<OwnedSemaphorePermit, BufferError> {
+    /// Takes room for the first bytes of a body that will be read later, if it is not too large.
+    ///
+    /// # Errors
+    /// If it is, or there is no room.
+    pub fn room_for(&self, all: usize, first: usize) -> Result<Room, BufferError> {
+        if all > self.each { Err(BufferError::TooLarge(self.each)) } else { self.hold(first) }
+    }
+
+    /// Waits for room for so many bytes more. Who has waited longest gets it first, and all of it at once.
+    ///
+    /// # Errors
+    /// If there never is so much.
+    pub async fn more_room(&self, mut room: Room, bytes: usize) -> Result<Room, BufferError> {
+        let bytes = u32::try_from(bytes).map_err(|_| BufferError::Full)?;
+        let more = self.room.clone().acquire_many_owned(bytes).await.map_err(|_| BufferError::Full)?;
+        room.merge(more);
+        Ok(room)
+    }
+
+    /// Reads a body of so many bytes, for which there is room.
+    ///
+    /// # Errors
+    /// If it has more, or breaks off.
+    pub async fn read_into(&self, mut body: Incoming, all: usize, room: Room) -> Result<Bytes, BufferError> {
+        let mut bytes = Vec::with_capacity(all);
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(BufferError::Broken)?.into_data() else { continue };
+            if bytes.len() + data.len() > all {
+                return Err(BufferError::TooLarge(all));
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(Bytes::from_owner(Held { bytes, _room: Some(room) }))
+    }
+
+    fn hold(&self, bytes: usize) -> Result<Room, BufferError> {
         let bytes = u32::try_from(bytes).map_err(|_| BufferError::Full)?;
         self.room.clone().try_acquire_many_owned(bytes).map_err(|_| BufferError::Full)
     }
 }
 
-fn merge(held: &mut Option<OwnedSemaphorePermit>, more: OwnedSemaphorePermit) {
+fn merge(held: &mut Option<Room>, more: Room) {
     match held {
         Some(held) => held.merge(more),
         None => *held = Some(more),

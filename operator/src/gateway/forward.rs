@@ -15,8 +15,10 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     answer::{Answer, Errand, Gateway},
+    directory::View,
     headers::strip_hop_by_hop,
     hop::{self, Hop},
+    inference::look_over,
     internal,
     leg::Leg,
     link::{Link, LinkError},
@@ -90,6 +92,7 @@ impl Gateway {
                     answer => return answer,
                 },
                 Place::There { name, link } => {
+                    self.look_over(&errand, &body)?;
                     let sent = Instant::now();
                     match self.forward(&name, &link, &errand, body.clone()).await {
                         Outcome::Answered(answer) => return Ok(*answer),
@@ -114,6 +117,14 @@ impl Gateway {
             self.peers.catch_up(&journey).await;
             errand.terms.past.waited = came.elapsed();
         }
+    }
+
+    /// The owner of a service that may have to be woken does not see a long body before there is a pod.
+    fn look_over(&self, errand: &Errand, body: &Bytes) -> Result<(), Refusal> {
+        let is_asleep = |view: &Arc<View>| view.endpoints.as_ref().is_err_and(|why| why.transient);
+        let is_asleep =
+            self.knowledge.read(|directory| directory.view(&errand.service).is_some_and(is_asleep));
+        if is_asleep && errand.is_inference() { look_over(&errand.head.method, body) } else { Ok(()) }
     }
 
     /// Sends those who wait here for services of other gateways there, now and whenever that changes; never ends.

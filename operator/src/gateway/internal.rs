@@ -32,7 +32,7 @@ use super::{
     body::BodyError,
     keys::KeyHash,
     knowledge::Knowledge,
-    link::STREAMS,
+    link::{OFFERED, STREAMS},
     load::Board,
     reviews::{Denied, Reviews, bearer},
 };
@@ -208,8 +208,11 @@ where
     });
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    // All that another gateway forwards comes over one connection, and a thousand of its clients may leave at once.
+    // All that another gateway forwards comes over one connection, and a thousand of its clients may leave at once. As many
+    // may wait with a body of which only the beginning was read, and hold up none.
     http.http2()
+        .initial_stream_window_size(OFFERED)
+        .initial_connection_window_size(OFFERED * (STREAMS + 64))
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .max_pending_accept_reset_streams(STREAMS as usize)

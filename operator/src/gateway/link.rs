@@ -29,6 +29,10 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// Requests at the same time over one connection.
 pub const STREAMS: u32 = 16_384;
 
+/// Bytes of a request's body that are sent along with its head: about as many as all else that a request which waits takes at
+/// either end. What a longer one has more is sent when its pod is known.
+pub const OFFERED: u32 = 16 * 1024;
+
 /// Bytes of one answer that may lie here unread because its client reads slowly, and bytes of all of them. The latter is
 /// so much more that 4096 such clients hold up nobody else.
 const STREAM_WINDOW: u32 = 128 * 1024;

@@ -4,7 +4,7 @@
 //! [`inference`] tells what is worth waiting for, [`directory`] and [`availability`] know the service's pods,
 //! [`kembed_queue`] gives each request its pod and its time, [`refusal`] words what a client is told. [`watch`] and
 //! [`probe`] bring the news; [`answer`], [`owner`] and [`upstream`] carry requests through, over [`connections`] that are
-//! kept, and [`load`] counts them for the leader, who follows it at [`internal`]. Of several gateways one owns each
+//! kept, [`parcel`] has long bodies come when they are wanted, and [`load`] counts them for the leader, who follows it at [`internal`]. Of several gateways one owns each
 //! service: [`ownership`] says which, [`peers`] knows them all, [`link`] connects to them, [`hop`] is what they say, and
 //! [`forward`] takes requests there.
 
@@ -37,6 +37,7 @@ pub mod name;
 pub mod objects;
 pub mod owner;
 pub mod ownership;
+pub mod parcel;
 pub mod peers;
 pub mod probe;
 pub mod refusal;

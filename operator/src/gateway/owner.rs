@@ -35,6 +35,7 @@ use super::{
     load::{Board, Underway},
     metrics::Metrics,
     name::ServiceName,
+    parcel::Offer,
     refusal::Refusal,
     service_queue::{Ended, ServiceQueue, WaitLimits, Word},
     turn::Turn,
@@ -48,7 +49,7 @@ const SEEK: Duration = Duration::from_millis(25);
 const SOUGHT_FOR: Duration = Duration::from_secs(1);
 
 /// A request for vectors, as the owner of its service gets it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Asked {
     /// Whose.
     pub service: ServiceName,
@@ -56,8 +57,10 @@ pub struct Asked {
     pub head: request::Parts,
     /// What to ask a pod for.
     pub target: PathAndQuery,
-    /// All of its body.
+    /// All of its body, unless another gateway still has that.
     pub body: Bytes,
+    /// The body that another gateway has.
+    pub offer: Option<Box<Offer>>,
     /// What its client says beside it.
     pub terms: Terms,
 }
@@ -127,16 +130,16 @@ impl Owner {
     ///
     /// # Errors
     /// If it is refused, or no pod could answer it.
-    pub async fn serve(&self, asked: Asked) -> Result<Served, Refusal> {
+    pub async fn serve(&self, mut asked: Asked) -> Result<Served, Refusal> {
         let view = self.view(&asked.service)?;
         demand(&asked, &view)?;
         let is_asleep = may_wait(&asked, &view)?;
-        let tokens = admission::estimate(asked.body.len() as u64, &asked.target);
+        let tokens = admission::estimate(asked.body_size() as u64, &asked.target);
         let mut load = self.load.arrive(&asked.service, asked.terms.past, asked.terms.lane, tokens);
         if view.asleep {
             self.load.want(&asked.service);
         }
-        match self.answer(&asked, is_asleep, &mut load).await {
+        match self.answer(&mut asked, is_asleep, &mut load).await {
             Ok((response, deadline)) => Ok(Served { response, deadline, load }),
             Err(refusal) => {
                 load.end(end(&refusal));
@@ -148,7 +151,7 @@ impl Owner {
     /// Waits until a pod may have the request, and sends it there.
     async fn answer(
         &self,
-        asked: &Asked,
+        asked: &mut Asked,
         is_asleep: bool,
         load: &mut Underway,
     ) -> Result<(Response<PodBody>, Instant), Refusal> {
@@ -214,7 +217,7 @@ impl Owner {
     /// Sends a request to pods until one answers it.
     async fn send(
         &self,
-        asked: &Asked,
+        asked: &mut Asked,
         mut turn: Turn,
         mut word: Word,
         underway: &mut Underway,
@@ -236,6 +239,9 @@ impl Owner {
             };
             demand(asked, &view)?;
             underway.start();
+            if let Some(offer) = asked.offer.take() {
+                asked.body = offer.fetch().await?;
+            }
             let Tried { outcome, limit, deadline, second } =
                 hedge::run(self.means(), asked, &turn, &granted, &view).await;
             match outcome {
@@ -368,9 +374,13 @@ impl Owner {
 }
 
 impl Asked {
+    fn body_size(&self) -> usize {
+        self.offer.as_ref().map_or(self.body.len(), |offer| offer.bytes())
+    }
+
     /// About how much text there is: what a GET asks for stands in its URL.
     fn size(&self) -> usize {
-        self.body.len() + self.target.query().map_or(0, str::len)
+        self.body_size() + self.target.query().map_or(0, str::len)
     }
 }
 
@@ -405,6 +415,9 @@ fn may_wait(asked: &Asked, view: &View) -> Result<bool, Refusal> {
     if !why.transient {
         return Err(Refusal::Unavailable(why.clone()));
     }
-    inference::look_over(&asked.head.method, &asked.body)?;
+    // Of what is not here yet the gateway that sent it has looked.
+    if asked.offer.is_none() {
+        inference::look_over(&asked.head.method, &asked.body)?;
+    }
     Ok(!view.is_starting)
 }

@@ -37,7 +37,8 @@ fn asleep() -> Service {
 fn asked(body: String) -> Asked {
     let (head, ()) = Request::post("/").body(()).expect("a request").into_parts();
     let target = "/v1/embeddings".parse().expect("a path");
-    Asked { service: name("team/minilm"), head, target, body: body.into(), terms: Terms::default() }
+    let (service, body, terms) = (name("team/minilm"), body.into(), Terms::default());
+    Asked { service, head, target, body, offer: None, terms }
 }
 
 /// JSON, of the same length whichever it is.

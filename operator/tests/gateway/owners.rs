@@ -1,10 +1,7 @@
-//! Several gateways, of which one keeps the queue of a service at a time.
+//! Who owns a service, and what becomes of its requests when that changes.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -12,178 +9,17 @@ use axum::{Router, routing::post as answer_post};
 use bytes::Bytes;
 use http::{HeaderValue, Request, header::HOST};
 use http_body_util::Full;
-use kembed_queue::{
-    credit::POD_LOAD_HEADER,
-    report::{Counts, Level},
-};
+use kembed_queue::{credit::POD_LOAD_HEADER, report::Level};
 use operator::gateway::{
-    availability::{Life, Service},
+    availability::Service,
     directory::Update,
     keys::{Allowance, ApiKey, KeyHash},
     objects::GatewayPod,
-    ownership,
     server::Drain,
 };
-use tokio::{io::AsyncReadExt, runtime::Runtime, sync::Semaphore, task::JoinSet};
+use tokio::{io::AsyncReadExt, sync::Semaphore, task::JoinSet};
 
-use crate::{stub::*, support::*};
-
-const SERVICE: &str = "team/minilm";
-
-/// A gateway with threads of its own, which can be killed like a process.
-struct Member {
-    bench: Arc<Bench>,
-    runtime: Option<Runtime>,
-    pod: GatewayPod,
-}
-
-/// Gateways that know each other.
-struct Fleet(Vec<Member>);
-
-impl Member {
-    async fn start(name: &str, drain: Drain) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let runtime = runtime.expect("threads");
-        let mut setup = Setup { name: Some(name.to_owned()), drain, ..Setup::default() };
-        setup.limits.bodies = 1 << 20;
-        let bench = runtime.spawn(Bench::start_with(setup)).await.expect("no panic");
-        let life = Life { uid: format!("uid of {name}"), restarts: 0 };
-        let pod = GatewayPod { name: name.to_owned(), life, address: Some(bench.internal), serves: true };
-        Self { bench: Arc::new(bench), runtime: Some(runtime), pod }
-    }
-
-    /// Learns of gateways.
-    fn learn<'a>(&self, pods: impl IntoIterator<Item = &'a GatewayPod>) {
-        let _its_threads = self.runtime.as_ref().expect("it lives").enter();
-        self.bench.peers.update(Update::All(pods.into_iter().cloned().collect()));
-    }
-
-    /// As SIGKILL does.
-    fn kill(&mut self) {
-        self.runtime.take().expect("it lives").shutdown_background();
-    }
-
-    fn counts(&self, line: &str) -> usize {
-        let metrics = self.bench.metrics();
-        let count = metrics.lines().find_map(|text| text.strip_prefix(line)?.trim().parse().ok());
-        count.unwrap_or(0)
-    }
-
-    /// What it tells the leader of the service.
-    fn counted(&self) -> (Counts, Level) {
-        let (mut report, _) = self.bench.gateway.load().report(0, |_| false);
-        let told = report.services.remove(SERVICE).unwrap_or_default();
-        (told.counts, told.level)
-    }
-
-    fn connected(&self) -> usize {
-        self.counts("kembed_gateway_peers ")
-    }
-
-    fn answered(&self) -> usize {
-        self.counts("kembed_gateway_attempts_total{outcome=\"answered\"} ")
-    }
-
-    fn forwarded(&self, outcome: &str) -> usize {
-        self.counts(&format!("kembed_gateway_forwarded_total{{outcome=\"{outcome}\"}} "))
-    }
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
-    }
-}
-
-impl Fleet {
-    /// So many gateways before these pods.
-    async fn start(size: usize, pods: &[&StubPod]) -> Self {
-        Self::with(size, service(SERVICE), pods, Drain { delay: Duration::ZERO, timeout: PATIENCE }).await
-    }
-
-    async fn with(size: usize, service: Service, pods: &[&StubPod], drain: Drain) -> Self {
-        let mut members = Vec::new();
-        for i in 0..size {
-            members.push(Member::start(&format!("gateway-{i}"), drain).await);
-        }
-        let (mut fleet, addresses) = (Self(members), pods.iter().map(|pod| pod.address).collect::<Vec<_>>());
-        fleet.0.iter().for_each(|member| member.bench.add(service.clone(), &addresses));
-        // The owner first, then who comes after it.
-        let names: Vec<_> = fleet.0.iter().map(|member| member.pod.name.clone()).collect();
-        let ranked = ownership::ranked(&service.name, names.iter().map(String::as_str));
-        fleet.0.sort_by_key(|member| ranked.iter().position(|name| *name == member.pod.name));
-        fleet
-    }
-
-    /// Has all know all.
-    async fn meet(self) -> Self {
-        let pods: Vec<_> = self.0.iter().map(|member| member.pod.clone()).collect();
-        self.0.iter().for_each(|member| member.learn(&pods));
-        for member in &self.0 {
-            eventually(|| member.connected() == self.0.len() - 1).await;
-        }
-        self
-    }
-
-    /// What all that live have counted, as the leader adds it up.
-    fn told(&self) -> Counts {
-        self.0.iter().fold(Counts::default(), |sum, member| sum.plus(&member.counted().0))
-    }
-
-    /// Sends so many requests at once, by turns to each of these gateways.
-    async fn ask(&self, entries: &[usize], count: usize) -> Vec<Answer> {
-        let mut asking = JoinSet::new();
-        for i in 0..count {
-            let bench = self.0[entries[i % entries.len()]].bench.clone();
-            asking.spawn(async move { bench.ask(embed(&i.to_string())).await });
-        }
-        asking.join_all().await
-    }
-}
-
-fn embed(text: &str) -> Request<Full<Bytes>> {
-    post("minilm.team", "/embed", text.to_owned())
-}
-
-fn all_answered(answers: &[Answer]) {
-    let failed: Vec<_> = answers.iter().filter(|answer| answer.status != 200).collect();
-    assert!(failed.is_empty(), "{} of {}: {:?}", failed.len(), answers.len(), failed[0]);
-}
-
-/// Clients that ask again and again at these gateways until they are told to stop.
-struct Load {
-    stop: Arc<AtomicBool>,
-    done: Arc<AtomicUsize>,
-    clients: JoinSet<()>,
-}
-
-impl Load {
-    fn on(fleet: &Fleet, entries: &[usize]) -> Self {
-        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let mut clients = JoinSet::new();
-        for entry in entries.iter().cycle().take(8) {
-            let (stop, done, bench) = (stop.clone(), done.clone(), fleet.0[*entry].bench.clone());
-            clients.spawn(async move {
-                while !stop.load(Ordering::SeqCst) {
-                    all_answered(&[bench.ask(embed("x")).await]);
-                    done.fetch_add(1, Ordering::SeqCst);
-                }
-            });
-        }
-        Self { stop, done, clients }
-    }
-
-    /// Waits until so many more were answered.
-    async fn more(&self, count: usize) {
-        let before = self.done.load(Ordering::SeqCst);
-        eventually(|| self.done.load(Ordering::SeqCst) >= before + count).await;
-    }
-
-    async fn end(self) {
-        self.stop.store(true, Ordering::SeqCst);
-        self.clients.join_all().await;
-    }
-}
+use crate::{fleet::*, stub::*, support::*};
 
 #[tokio::test]
 async fn all_requests_of_a_service_pass_one_gateway() {
@@ -247,9 +83,8 @@ async fn keys_are_counted_in_one_place() {
     let pod = StubPod::start(9).await;
     let allowance = Allowance { requests_per_second: Some(5), ..Allowance::default() };
     let key = ApiKey { name: "key".to_owned(), hash: Some(KeyHash::of(b"secret")), allowance };
-    let drain = Drain { delay: Duration::ZERO, timeout: PATIENCE };
     let closed = Service { keys: vec![key], ..service(SERVICE) };
-    let fleet = Fleet::with(3, closed, &[&pod], drain).await.meet().await;
+    let fleet = Fleet::with(3, closed, &[&pod], |_, _| ()).await.meet().await;
     let began = Instant::now();
     let mut asking = JoinSet::new();
     for i in 0..30 {
@@ -403,8 +238,8 @@ async fn gateways_may_end_one_after_the_other_under_load() {
 #[tokio::test]
 async fn a_gateway_that_ends_says_so_to_who_forwards_to_it() {
     let pod = StubPod::start(4).await;
-    let fleet = Fleet::with(3, service(SERVICE), &[&pod], Drain { delay: PATIENCE, timeout: PATIENCE }).await;
-    let fleet = fleet.meet().await;
+    let stays = |_, setup: &mut Setup| setup.drain = Drain { delay: PATIENCE, timeout: PATIENCE };
+    let fleet = Fleet::with(3, service(SERVICE), &[&pod], stays).await.meet().await;
     fleet.0[0].bench.shutdown.cancel();
     for _ in 0..5 {
         all_answered(&fleet.ask(&[1, 2], 2).await);
