@@ -15,6 +15,9 @@ mod process;
 #[allow(dead_code, reason = "its own program asks for more")]
 #[path = "../../../queue/benches/balancing/random.rs"]
 mod random;
+#[allow(dead_code, reason = "tests ask for more")]
+#[path = "../../tests/gateway/shelf.rs"]
+mod shelf;
 #[allow(dead_code, reason = "its own program asks for more")]
 #[path = "../../../queue/benches/balancing/traffic.rs"]
 mod traffic;
@@ -49,6 +52,9 @@ struct Args {
     /// Times that each is made
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Objects that change a second, where some do
+    #[arg(long, default_value_t = 100)]
+    changes: u32,
     /// Only experiments whose name has this in it: latency, cpu, held, many, overload, lanes, joins
     #[arg(long, default_value = "")]
     only: String,
@@ -68,6 +74,8 @@ struct Bench {
     time: Duration,
     /// Of each measurement.
     rounds: usize,
+    /// A second, where some do.
+    changes: u32,
 }
 
 /// The service that most requests are for, and its name without its namespace.
@@ -88,8 +96,8 @@ const EXPERIMENTS: [(&str, Experiment); 7] = [
 
 fn main() {
     let args = Args::parse();
-    let bench =
-        Bench { program: args.operator, time: Duration::from_secs_f64(args.seconds), rounds: args.rounds };
+    let Args { operator: program, rounds, changes, .. } = args;
+    let bench = Bench { program, time: Duration::from_secs_f64(args.seconds), rounds, changes };
     println!("{}", report::HEAD);
     let measured =
         EXPERIMENTS.iter().filter(|(name, _)| name.contains(&args.only)).flat_map(|(_, measure)| {

@@ -5,7 +5,7 @@ use std::{fmt, ops::AddAssign, sync::Arc};
 use kembed_queue::{ledger::Pod, wire::Lane};
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric},
+    encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder},
     metrics::{MetricType, gauge::ConstGauge},
 };
 
@@ -67,24 +67,21 @@ impl Collector for PodCredit {
         let Credit { tokens, interactive, bulk, ejected } = self.0.credit();
         let gauge = |value: u64| ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
         let help = "Tokens of a lane that pods take at once";
-        gauge(tokens).encode(encoder.encode_descriptor(
-            "kembed_gateway_credit_tokens",
-            help,
-            None,
-            MetricType::Gauge,
-        )?)?;
+        gauge(tokens).encode(describe(&mut encoder, "kembed_gateway_credit_tokens", help)?)?;
         let help = "Tokens that pods have in hand, as estimated";
-        let mut in_hand =
-            encoder.encode_descriptor("kembed_gateway_in_hand_tokens", help, None, MetricType::Gauge)?;
+        let mut in_hand = describe(&mut encoder, "kembed_gateway_in_hand_tokens", help)?;
         for (lane, value) in [("interactive", interactive), ("bulk", bulk)] {
             gauge(value).encode(in_hand.encode_family(&[("lane", lane)])?)?;
         }
         let help = "Pods that are given nothing now, for how they failed";
-        gauge(ejected).encode(encoder.encode_descriptor(
-            "kembed_gateway_ejected_pods",
-            help,
-            None,
-            MetricType::Gauge,
-        )?)
+        gauge(ejected).encode(describe(&mut encoder, "kembed_gateway_ejected_pods", help)?)
     }
+}
+
+fn describe<'a>(
+    encoder: &'a mut DescriptorEncoder<'_>,
+    name: &'a str,
+    help: &'a str,
+) -> Result<MetricEncoder<'a>, fmt::Error> {
+    encoder.encode_descriptor(name, help, None, MetricType::Gauge)
 }

@@ -3,137 +3,64 @@
 use std::{
     convert::Infallible,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
     time::{Duration, Instant},
 };
 
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Query, State},
-    http::StatusCode,
     response::{IntoResponse, Response},
     routing::get as answer,
 };
 use bytes::Bytes;
-use futures::{StreamExt, channel::mpsc, stream};
+use futures::StreamExt;
 use http_body_util::Full;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use operator::gateway::{self, Args};
-use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::{net::TcpStream, sync::Mutex, task::JoinHandle, time::timeout};
+use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::*;
+use crate::{shelf::Shelf, support::*};
 
 /// An API server that has one service and one pod.
 pub struct ApiServer {
     pub address: SocketAddr,
-    /// Sends the pods' watch an event.
-    pods: mpsc::UnboundedSender<Bytes>,
-    /// Makes it answer nothing more but 503.
-    dead: Arc<AtomicBool>,
-    /// How often it did.
-    refused: Arc<AtomicUsize>,
+    services: Shelf,
+    pods: Shelf,
     /// The gateways' pods.
-    pub gateways: Arc<Mutex<Vec<Value>>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Asked {
-    #[serde(default)]
-    watch: bool,
-    #[serde(default)]
-    label_selector: String,
-}
-
-#[derive(Clone)]
-struct Stored {
-    services: Value,
-    pods: Value,
-    events: Arc<Mutex<Option<mpsc::UnboundedReceiver<Bytes>>>>,
-    dead: Arc<AtomicBool>,
-    refused: Arc<AtomicUsize>,
-    gateways: Arc<Mutex<Vec<Value>>>,
-}
-
-impl Stored {
-    fn refuses(&self) -> bool {
-        let dead = self.dead.load(Ordering::Relaxed);
-        self.refused.fetch_add(usize::from(dead), Ordering::Relaxed);
-        dead
-    }
+    pub gateways: Shelf,
 }
 
 pub async fn api_server(pod: SocketAddr) -> ApiServer {
-    let (pods, events) = mpsc::unbounded();
-    let (dead, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let gateways = Arc::<Mutex<Vec<Value>>>::default();
-    let stored = Stored {
-        services: list("kembed.dev/v1alpha1", "EmbeddingServiceList", stored_service()),
-        pods: list("v1", "PodList", stored_pod(pod)),
-        events: Arc::new(Mutex::new(Some(events))),
-        dead: dead.clone(),
-        refused: refused.clone(),
-        gateways: gateways.clone(),
-    };
-    let router = Router::new()
-        .route("/apis/kembed.dev/v1alpha1/embeddingservices", answer(list_services))
-        .route("/api/v1/pods", answer(list_pods))
-        .route("/api/v1/namespaces/kembed/pods", answer(list_gateways))
-        .with_state(stored);
-    ApiServer { address: pod_with(router).await, pods, dead, refused, gateways }
+    let services = Shelf::default();
+    let pods = Shelf::for_labels("app.kubernetes.io/managed-by=kembed,kembed.dev/service");
+    let gateways = Shelf::for_labels(GATEWAYS);
+    services.put(stored_service());
+    pods.put(stored_pod(pod));
+    let router = services
+        .at("/apis/kembed.dev/v1alpha1/embeddingservices")
+        .merge(pods.at("/api/v1/pods"))
+        .merge(gateways.at("/api/v1/namespaces/kembed/pods"));
+    ApiServer { address: pod_with(router).await, services, pods, gateways }
 }
 
-async fn list_services(State(stored): State<Stored>, Query(asked): Query<Asked>) -> Response {
-    if stored.refuses() {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+impl ApiServer {
+    /// Answers nothing more but 503, and tells nobody of anything.
+    fn die(&self) {
+        self.services.refuse();
+        self.pods.refuse();
     }
-    if asked.watch { events(stream::pending()) } else { Json(stored.services).into_response() }
-}
-
-async fn list_pods(State(stored): State<Stored>, Query(asked): Query<Asked>) -> Response {
-    if stored.refuses() {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
-    }
-    assert_eq!(asked.label_selector, "app.kubernetes.io/managed-by=kembed,kembed.dev/service");
-    if !asked.watch {
-        return Json(stored.pods).into_response();
-    }
-    match stored.events.lock().await.take() {
-        Some(given) => events(given),
-        None => events(stream::pending()),
-    }
-}
-
-async fn list_gateways(State(stored): State<Stored>, Query(asked): Query<Asked>) -> Response {
-    assert_eq!(asked.label_selector, GATEWAYS);
-    if asked.watch {
-        return events(stream::pending());
-    }
-    let pods = stored.gateways.lock().await.clone();
-    let mut all = list("v1", "PodList", Value::Null);
-    all["items"] = pods.into();
-    Json(all).into_response()
 }
 
 pub fn events(events: impl futures::Stream<Item = Bytes> + Send + 'static) -> Response {
     Body::from_stream(events.map(Ok::<_, Infallible>)).into_response()
 }
 
-pub fn list(version: &str, kind: &str, item: Value) -> Value {
-    json!({"apiVersion": version, "kind": kind, "metadata": {"resourceVersion": "7"}, "items": [item]})
-}
-
 fn stored_service() -> Value {
     json!({
         "apiVersion": "kembed.dev/v1alpha1", "kind": "EmbeddingService",
-        "metadata": {"namespace": "team", "name": "minilm", "resourceVersion": "3"},
+        "metadata": {"namespace": "team", "name": "minilm"},
         "spec": {"model": {"uri": "hf://a/b", "pooling": "OfALaterVersion"}, "replicas": 1},
         "status": {"space": {"digest": SPACE, "dimension": 3, "maxTokens": 256}},
     })
@@ -145,7 +72,7 @@ pub const GATEWAYS: &str = "app.kubernetes.io/name=kembed,app.kubernetes.io/comp
 pub fn stored_gateway(name: &str, internal: SocketAddr) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"namespace": "kembed", "name": name, "uid": name, "resourceVersion": "4"},
+        "metadata": {"namespace": "kembed", "name": name, "uid": name},
         "spec": {"containers": [{"name": "gateway", "ports": [{"name": "internal", "containerPort": internal.port()}]}]},
         "status": {"podIP": internal.ip(), "conditions": [{"type": "Ready", "status": "True"}]},
     })
@@ -155,7 +82,7 @@ fn stored_pod(at: SocketAddr) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
-            "namespace": "team", "name": "minilm-1", "uid": "u", "resourceVersion": "4",
+            "namespace": "team", "name": "minilm-1", "uid": "u",
             "labels": {"app.kubernetes.io/managed-by": "kembed", "kembed.dev/service": "minilm"},
         },
         "spec": {"containers": [{"name": "inference-pod", "ports": [{"name": "http", "containerPort": at.port()}]}]},
@@ -249,8 +176,7 @@ async fn from_lists_to_an_answer_and_to_the_end() {
 
     let mut ending = stored_pod(nobody().await);
     ending["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    let event = json!({"type": "MODIFIED", "object": ending});
-    api.pods.unbounded_send(format!("{event}\n").into()).expect("a watch");
+    api.pods.put(ending);
     gateway.eventually(gateway.requests, "/v1/x", 503).await;
 
     gateway.shutdown.cancel();
@@ -264,10 +190,8 @@ async fn without_the_api_server_traffic_goes_on() {
     let api = api_server(serving_pod().await).await;
     let gateway = run(api.address).await;
     gateway.eventually(gateway.requests, "/v1/x", 200).await;
-    api.dead.store(true, Ordering::Relaxed);
-    // The pods' watch ends, and what is asked next fails.
-    api.pods.close_channel();
-    eventually(|| api.refused.load(Ordering::Relaxed) >= 2).await;
+    api.die();
+    eventually(|| api.services.refused() > 0 && api.pods.refused() > 0).await;
     assert_eq!(gateway.ask(gateway.requests, "/v1/x").await, Some((200, Bytes::from("vector"))));
     assert_eq!(gateway.ask(gateway.health, "/health/ready").await.map(|(status, _)| status), Some(200));
 }
@@ -278,12 +202,11 @@ async fn without_the_api_server_nobody_waits_for_a_pod_that_cannot_come() {
     let api = api_server(pod).await;
     let gateway = run(api.address).await;
     gateway.eventually(gateway.requests, "/info", 200).await;
-    let event = json!({"type": "DELETED", "object": stored_pod(pod)});
-    api.pods.unbounded_send(format!("{event}\n").into()).expect("a watch");
+    api.pods.remove("minilm-1");
     gateway.eventually(gateway.requests, "/info", 503).await;
     let held = gateway.ask(gateway.requests, "/?content=x");
     assert!(timeout(Duration::from_secs(2), held).await.is_err(), "it waits while the API server is there");
-    api.dead.store(true, Ordering::Relaxed);
+    api.die();
     let began = Instant::now();
     let (status, body) = gateway.ask(gateway.requests, "/?content=x").await.expect("an answer");
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
@@ -294,7 +217,7 @@ async fn without_the_api_server_nobody_waits_for_a_pod_that_cannot_come() {
 #[tokio::test]
 async fn it_is_not_ready_before_it_knows_anything() {
     let api = api_server(nobody().await).await;
-    api.dead.store(true, Ordering::Relaxed);
+    api.die();
     let gateway = run(api.address).await;
     gateway.eventually(gateway.health, "/health/live", 200).await;
     assert_eq!(gateway.ask(gateway.health, "/health/ready").await.map(|(status, _)| status), Some(503));
@@ -308,7 +231,7 @@ async fn gateways_find_each_other() {
     let api = api_server(serving_pod().await).await;
     let at = [nobody().await, nobody().await];
     let names = ["gateway-0", "gateway-1"];
-    *api.gateways.lock().await = [0, 1].map(|i| stored_gateway(names[i], at[i])).to_vec();
+    (0..2).for_each(|i| api.gateways.put(stored_gateway(names[i], at[i])));
     let [one, other] = [0, 1].map(|i| run_as(api.address, Some(names[i]), at[i]));
     let gateways = [one.await, other.await];
     let counted = async |gateway: &Running, line: &str| {

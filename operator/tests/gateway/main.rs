@@ -16,6 +16,7 @@ mod load;
 mod long_bodies;
 mod owners;
 mod routes;
+mod shelf;
 mod space;
 mod stub;
 mod support;

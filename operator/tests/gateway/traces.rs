@@ -154,7 +154,7 @@ async fn asked(variables: &[(&str, &str)], flags: &str) -> Vec<String> {
     kubeconfig.write_all(config.to_string().as_bytes()).expect("it can be written");
     let path = kubeconfig.path().to_str().expect("a plain path");
     let (names, at) = (["gateway-0", "gateway-1"], [nobody().await, nobody().await]);
-    *api.gateways.lock().await = [0, 1].map(|i| stored_gateway(names[i], at[i])).to_vec();
+    (0..2).for_each(|i| api.gateways.put(stored_gateway(names[i], at[i])));
     let mut gateways = Vec::new();
     for (name, at) in names.into_iter().zip(at) {
         gateways.push(Program::start(name, at, path, variables).await);
