@@ -84,13 +84,24 @@ async fn credentials() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_gpu_that_no_node_has() -> anyhow::Result<()> {
     with_temp_ns(|ns| async move {
-        let gpu = json!({"accelerator": {"resource": {"name": "nvidia.com/gpu"}}});
+        let gpu = json!({
+            "accelerator": {"resource": {"name": "nvidia.com/gpu"}},
+            "traffic": {"queueTimeout": "3s"},
+        });
         ns.apply(with(minilm("minilm"), gpu)).await?;
         let short = (ConditionType::CapacityAvailable, Reason::Unschedulable, "nvidia.com/gpu");
         fails(&ns, "minilm", short).await?;
-        // A request for vectors would wait for a node.
+        // It does not wait, and a request for vectors waits for a node.
         let refused = ns.kembed.gateway.get(&format!("http://minilm.{}/info", ns.name)).await?;
         ensure!(refused.status == 503 && refused.body.contains("Unschedulable"), "{refused:?}");
+        let url = format!("http://minilm.{}/v1/embeddings", ns.name);
+        let waited = ns.kembed.gateway.post(&url, json!({"model": "minilm", "input": "hello"})).await?;
+        let error = &waited.json()?["error"];
+        ensure!(waited.status == 503 && error["code"] == "Unschedulable", "{waited:?}");
+        let says = |words| error["message"].as_str().is_some_and(|message| message.contains(words));
+        ensure!(says("nvidia.com/gpu") && says("waited 3."), "it does not name what is short: {error}");
+        let again = (waited.header("x-should-retry"), waited.header("retry-after"));
+        ensure!(again == (Some("true"), Some("5")), "whether to come again: {again:?}");
 
         cluster(&["gpus", "1"]).await?;
         // A node has it now, and so the pod starts; but it can use CPUs only.
