@@ -1,6 +1,7 @@
 //! What every kembed program does alike: write logs, obey signals, serve HTTP within bounds, answer health checks and
 //! metrics, send traces.
 
+pub mod crew;
 pub mod files;
 pub mod health;
 pub mod logging;
@@ -12,3 +13,4 @@ pub mod traces;
 
 mod exporter;
 mod pulse;
+mod seldom;

@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::pulse::Pulse;
+use crate::{crew::Crew, pulse::Pulse, seldom::Seldom};
 
 /// Bytes that the head of a request may have; a larger one is answered with 431.
 const HEAD: usize = 64 * 1024;
@@ -82,6 +82,21 @@ where
     S::Future: Send,
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
+    serve_by(None, listener, service, patience, closing).await;
+}
+
+/// As [`serve`], with each connection on one thread of a crew, if there is one.
+pub async fn serve_by<S, B>(
+    crew: Option<&Crew>,
+    listener: TcpListener,
+    service: S,
+    patience: Patience,
+    closing: CancellationToken,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
     let connections = TaskTracker::new();
     let places = Arc::new(Semaphore::new(patience.most));
     loop {
@@ -94,8 +109,19 @@ where
         match accepted {
             Ok((stream, place)) => {
                 let crowd = patience.most - places.available_permits() > patience.comfortable;
-                let connection = Connection { stream, place, crowd, patience };
-                connections.spawn(connection.serve(service.clone(), closing.clone()));
+                let (service, closing) = (service.clone(), closing.clone());
+                let serve =
+                    move |stream| Connection { stream, place, crowd, patience }.serve(service, closing);
+                match crew {
+                    Some(crew) => {
+                        let token = connections.token();
+                        crew.serve(stream, move |stream| async move {
+                            serve(stream).await;
+                            drop(token);
+                        });
+                    }
+                    None => drop(connections.spawn(serve(stream))),
+                }
             }
             Err(error) => {
                 tracing::warn!(error = &error as &dyn Error, "failed to accept a connection");
@@ -117,6 +143,12 @@ async fn accept(
     let place = places.clone().acquire_owned().await.map_err(std::io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     Ok((stream, place))
+}
+
+/// Why a connection is asked to end.
+enum End {
+    Closing,
+    Idle,
 }
 
 struct Connection {
@@ -147,7 +179,8 @@ impl Connection {
         let pulse = Arc::new(Pulse::new(Instant::now()));
         let counting = pulse.clone();
         let service = service_fn(move |request| {
-            let (beat, answering) = (counting.begin(), service.call(request));
+            // In a box: else each connection would have room for it all the time, twice.
+            let (beat, answering) = (counting.begin(), Box::pin(service.call(request)));
             async move {
                 let answer: Response<B> = answering.await?;
                 // The request is over when its answer's body is dropped.
@@ -160,18 +193,25 @@ impl Connection {
             }
         });
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service).into_owned());
-        let served = tokio::select! {
-            served = &mut connection => served,
-            () = closing.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        let end = pin!(async {
+            tokio::select! {
+                () = closing.cancelled() => End::Closing,
+                () = pulse.idle(idle) => End::Idle,
             }
-            () = pulse.idle(idle) => {
+        });
+        let served = tokio::select! {
+            // Most of the time it is the connection that was woken.
+            biased;
+            served = &mut connection => served,
+            end = Seldom::new(end) => {
                 connection.as_mut().graceful_shutdown();
-                // A client that is there takes its leave at once, and what came meanwhile is still answered.
-                tokio::select! {
-                    served = &mut connection => served,
-                    () = pulse.idle(idle.min(FAREWELL)) => return,
+                match end {
+                    End::Closing => connection.await,
+                    // A client that is there takes its leave at once, and what came meanwhile is still answered.
+                    End::Idle => tokio::select! {
+                        served = &mut connection => served,
+                        () = pulse.idle(idle.min(FAREWELL)) => return,
+                    },
                 }
             }
         };
@@ -187,11 +227,8 @@ impl Connection {
 
     fn http(&self) -> auto::Builder<TokioExecutor> {
         let mut http = auto::Builder::new(TokioExecutor::new());
-        http.http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.idle())
-            .max_buf_size(HEAD)
-            .keep_alive(!self.crowd);
+        // Without hyper's limit on how long a head may take, which sets a timer for each request: such a connection is idle.
+        http.http1().header_read_timeout(None).max_buf_size(HEAD).keep_alive(!self.crowd);
         http.http2()
             .timer(TokioTimer::new())
             .max_header_list_size(u32::try_from(HEAD).expect("64 KiB"))

@@ -25,6 +25,7 @@ use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::TcpStream,
+    runtime::{self, Handle},
     time::{Instant, sleep, timeout},
 };
 
@@ -43,7 +44,7 @@ const KEEP_ALIVE_RETRIES: u32 = 4;
 /// Much shorter than pods keep an idle connection, so that none is used just when its pod closes it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Idle connections kept to one pod: as many as have a request when the gateway is busy, about 20 kB each.
+/// Idle connections of one thread kept to one pod: as many as have a request when the gateway is busy, about 20 kB each.
 const IDLE_CONNECTIONS: usize = 256;
 
 /// Why there is no answer.
@@ -78,12 +79,16 @@ impl<B> Sendable for B where
 {
 }
 
+/// Which runtime hears of what comes over a connection, and where it leads to. On another runtime's thread a connection would
+/// be of use too, but each of its parts would come by way of two threads.
+type Place = (runtime::Id, SocketAddr);
+
 /// Connections that have nothing to do. Clones share them.
 pub struct Connections<B: Sendable>(Arc<Mutex<Shelf<B>>>);
 
 struct Shelf<B: Sendable> {
     /// Those used last come last.
-    idle: HashMap<SocketAddr, Vec<(Instant, Connection<B>)>>,
+    idle: HashMap<Place, Vec<(Instant, Connection<B>)>>,
     /// Whether those that have lain too long are closed from time to time.
     is_tended: bool,
 }
@@ -101,7 +106,7 @@ pub struct Carried<B: Sendable> {
     is_whole: bool,
     /// `None` once it is given back.
     connection: Option<Connection<B>>,
-    address: SocketAddr,
+    place: Place,
     home: Connections<B>,
 }
 
@@ -116,10 +121,11 @@ impl<B: Sendable> Connections<B> {
         address: SocketAddr,
         mut request: Request<B>,
     ) -> Result<Response<Carried<B>>, SendError> {
+        let place = (Handle::current().id(), address);
         // The other end may just have closed one that was kept. It has seen nothing then, and another one is used.
-        while let Some(mut connection) = self.take(address) {
+        while let Some(mut connection) = self.take(place) {
             match connection.exchange(request).await {
-                Ok(response) => return Ok(self.carried(address, connection, response)),
+                Ok(response) => return Ok(self.carried(place, connection, response)),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(SendError::Broke(error.into_error())),
@@ -128,7 +134,7 @@ impl<B: Sendable> Connections<B> {
         }
         let mut connection = Connection::open(address).await?;
         match connection.exchange(request).await {
-            Ok(response) => Ok(self.carried(address, connection, response)),
+            Ok(response) => Ok(self.carried(place, connection, response)),
             Err(mut error) => match error.take_message() {
                 Some(_) => Err(SendError::Unsent(error.into_error())),
                 None => Err(SendError::Broke(error.into_error())),
@@ -138,7 +144,7 @@ impl<B: Sendable> Connections<B> {
 
     fn carried(
         &self,
-        address: SocketAddr,
+        place: Place,
         connection: Connection<B>,
         response: Response<Incoming>,
     ) -> Response<Carried<B>> {
@@ -146,15 +152,15 @@ impl<B: Sendable> Connections<B> {
             body,
             is_whole: false,
             connection: Some(connection),
-            address,
+            place,
             home: self.clone(),
         })
     }
 
-    /// One to this address that is still open.
-    fn take(&self, address: SocketAddr) -> Option<Connection<B>> {
+    /// One from here to there that is still open.
+    fn take(&self, place: Place) -> Option<Connection<B>> {
         let mut shelf = self.shelf();
-        let idle = shelf.idle.get_mut(&address)?;
+        let idle = shelf.idle.get_mut(&place)?;
         while let Some((since, mut connection)) = idle.pop() {
             if since.elapsed() < IDLE_TIMEOUT && connection.is_idle() {
                 return Some(connection);
@@ -163,18 +169,18 @@ impl<B: Sendable> Connections<B> {
         None
     }
 
-    fn put(&self, address: SocketAddr, mut connection: Connection<B>) {
+    fn put(&self, place: Place, mut connection: Connection<B>) {
         if !connection.is_idle() {
             return;
         }
         let mut shelf = self.shelf();
-        let idle = shelf.idle.entry(address).or_default();
+        let idle = shelf.idle.entry(place).or_default();
         if idle.len() < IDLE_CONNECTIONS {
             idle.push((Instant::now(), connection));
         }
         // Without a runtime the program is about to end.
         if !shelf.is_tended
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && let Ok(runtime) = Handle::try_current()
         {
             shelf.is_tended = true;
             runtime.spawn(tend(Arc::downgrade(&self.0)));
@@ -291,7 +297,7 @@ impl<B: Sendable> Drop for Carried<B> {
         if let Some(connection) =
             self.connection.take().filter(|_| self.is_whole || self.body.is_end_stream())
         {
-            self.home.put(self.address, connection);
+            self.home.put(self.place, connection);
         }
     }
 }

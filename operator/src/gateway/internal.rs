@@ -22,6 +22,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use kembed_queue::report::LOAD_PATH;
+use kembed_runtime::crew::Crew;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Mutex, Semaphore, watch},
@@ -152,8 +153,8 @@ impl Lines {
     }
 }
 
-/// Serves until it is dropped. `others` answers what does not begin with `/internal/`.
-pub async fn serve<H, F>(listener: TcpListener, internal: Arc<Internal>, others: H)
+/// Serves, by a crew if there is one, until it is dropped. `others` answers what does not begin with `/internal/`.
+pub async fn serve<H, F>(crew: Option<Crew>, listener: TcpListener, internal: Arc<Internal>, others: H)
 where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,
@@ -163,11 +164,15 @@ where
         let slot = connections.clone().acquire_owned().await.expect("the semaphore is never closed");
         match listener.accept().await {
             Ok((stream, _)) => {
-                let conversation = converse(stream, internal.clone(), others.clone());
-                tokio::spawn(async move {
-                    conversation.await;
+                let (internal, others) = (internal.clone(), others.clone());
+                let serve = move |stream| async move {
+                    converse(stream, internal, others).await;
                     drop(slot);
-                });
+                };
+                match &crew {
+                    Some(crew) => crew.serve(stream, serve),
+                    None => drop(tokio::spawn(serve(stream))),
+                }
             }
             Err(error) => {
                 tracing::warn!(error = &error as &dyn Error, "failed to accept an internal connection");

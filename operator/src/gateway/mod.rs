@@ -61,7 +61,7 @@ mod timing;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
-use kembed_runtime::files;
+use kembed_runtime::{crew::Crew, files};
 use kube::Client;
 use prometheus_client::registry::Registry;
 use socket2::SockRef;
@@ -185,6 +185,7 @@ pub async fn run(args: Args, client: Client, shutdown: CancellationToken) -> any
     let health = bind(args.health_listen).await?;
     let patience = server::patience(args.max_connections, files::raise_limit());
     let internal_requests = bind(args.internal_listen).await?;
+    let crew = Crew::start().context("failed to start threads")?;
 
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry).with_access_log(args.access_log);
@@ -208,7 +209,8 @@ pub async fn run(args: Args, client: Client, shutdown: CancellationToken) -> any
     let reviews = Reviews::new(client.clone(), args.controller_user);
     let internal = Arc::new(Internal::new(gateway.load().clone(), knowledge.clone(), reviews));
 
-    tasks.spawn(internal::serve(internal_requests, internal, forward::taker(gateway.clone())));
+    let taker = forward::taker(gateway.clone());
+    tasks.spawn(internal::serve(Some(crew.clone()), internal_requests, internal, taker));
     tasks.spawn(watch::services(client.clone(), knowledge.clone()));
     tasks.spawn(watch::pods(client, knowledge.clone()));
     tasks.spawn(probe::run(knowledge, gateway.load().clone()));
@@ -230,7 +232,7 @@ pub async fn run(args: Args, client: Client, shutdown: CancellationToken) -> any
 
     tracing::info!(listen = %args.listen, connections = patience.most, "serving");
     tokio::select! {
-        () = server::serve(requests, gateway, patience, drain, shutdown) => Ok(()),
+        () = server::serve(Some(crew), requests, gateway, patience, drain, shutdown) => Ok(()),
         ended = tasks.join_next() => bail!("a task that must not end did: {ended:?}"),
     }
 }

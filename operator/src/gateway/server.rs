@@ -3,7 +3,10 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use hyper::service::service_fn;
-use kembed_runtime::server::{self, Patience};
+use kembed_runtime::{
+    crew::Crew,
+    server::{self, Patience},
+};
 use tokio::{net::TcpListener, time::sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -38,8 +41,9 @@ impl Drain {
     }
 }
 
-/// Serves until `shutdown` is cancelled and all requests in hand are answered, of other gateways too, or their time is over.
+/// Serves, by a crew if there is one, until `shutdown` is cancelled and all requests in hand are answered, of other gateways too, or their time is over.
 pub async fn serve(
+    crew: Option<Crew>,
     listener: TcpListener,
     gateway: Arc<Gateway>,
     patience: Patience,
@@ -59,7 +63,7 @@ pub async fn serve(
         sleep(drain.timeout).await;
     };
     let serve = async {
-        server::serve(listener, service, patience, closing.clone()).await;
+        server::serve_by(crew.as_ref(), listener, service, patience, closing.clone()).await;
         // What other gateways forwarded is still in hand.
         gateway.finish().await;
     };

@@ -93,7 +93,7 @@ async fn port() -> Port {
     let internal = Internal::new(bench.gateway.load().clone(), bench.knowledge.clone(), reviews);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("a bound socket");
-    tokio::spawn(internal::serve(listener, Arc::new(internal), internal::nothing_else));
+    tokio::spawn(internal::serve(None, listener, Arc::new(internal), internal::nothing_else));
     Port { bench, address, reviewer }
 }
 
@@ -193,7 +193,7 @@ async fn what_is_not_internal_goes_to_the_handler() {
         let path = Bytes::from(request.uri().path().to_owned());
         Response::new(Full::new(path).map_err(|never| match never {}).boxed_unsync())
     };
-    tokio::spawn(internal::serve(listener, Arc::new(internal), forwarded));
+    tokio::spawn(internal::serve(None, listener, Arc::new(internal), forwarded));
     // HTTP/2 without further ado, as one gateway speaks to another.
     let mut connection = http2(address).await;
     for path in ["/v1/embeddings", "/internal", "/internally"] {

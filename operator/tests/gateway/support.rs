@@ -121,10 +121,10 @@ impl Bench {
         let (forwarded, internal) = listener().await;
         let reviews = Reviews::new(no_api_server(), None);
         let others = Internal::new(gateway.load().clone(), knowledge.clone(), reviews);
-        tokio::spawn(internal::serve(forwarded, Arc::new(others), forward::taker(gateway.clone())));
+        tokio::spawn(internal::serve(None, forwarded, Arc::new(others), forward::taker(gateway.clone())));
         let (listener, address) = listener().await;
         let server =
-            tokio::spawn(server::serve(listener, gateway.clone(), patience, drain, shutdown.clone()));
+            tokio::spawn(server::serve(None, listener, gateway.clone(), patience, drain, shutdown.clone()));
         let giving_way = gateway.clone();
         tokio::spawn(async move { giving_way.give_way().await });
         Self { address, gateway, knowledge, shutdown, server, registry, peers, internal }
