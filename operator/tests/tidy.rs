@@ -43,6 +43,7 @@ const PURE: &[&str] = &[
     "operator/src/gateway/model_body.rs",
     "operator/src/gateway/models.rs",
     "operator/src/gateway/name.rs",
+    "operator/src/gateway/names.rs",
     "operator/src/gateway/objects.rs",
     "operator/src/gateway/ownership.rs",
     "operator/src/gateway/refusal.rs",

@@ -173,8 +173,12 @@ impl Tally {
     /// A pod told how many tokens a second it computes.
     pub fn rate(&mut self, service: &str, pod: &str, tokens_per_second: u64, now: Instant) {
         let (_, entry) = self.entry(service, now);
-        if entry.told.rates.len() < RATES || entry.told.rates.contains_key(pod) {
-            entry.told.rates.insert(pod.to_owned(), tokens_per_second);
+        let rates = &mut entry.told.rates;
+        // As a rule there is one: each answer tells it.
+        if let Some(rate) = rates.get_mut(pod) {
+            *rate = tokens_per_second;
+        } else if rates.len() < RATES {
+            rates.insert(pod.to_owned(), tokens_per_second);
         }
     }
 

@@ -23,6 +23,8 @@ use opentelemetry_sdk::{
     trace::{SdkTracer, SdkTracerProvider},
 };
 
+use tokio_util::either::Either;
+
 use crate::exporter::Outspoken;
 
 /// Only set where traces are on: without, a span costs a look at this.
@@ -153,11 +155,11 @@ impl Span {
         CURRENT.try_with(Self::clone).unwrap_or_default()
     }
 
-    /// Runs something as part of this span.
-    pub async fn around<F: Future>(&self, work: F) -> F::Output {
+    /// Runs something as part of this span. (An `async fn` would have room for it three times over.)
+    pub fn around<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
         match &self.0 {
-            None => work.await,
-            Some(_) => CURRENT.scope(self.clone(), work).await,
+            None => Either::Left(work),
+            Some(_) => Either::Right(CURRENT.scope(self.clone(), work)),
         }
     }
 

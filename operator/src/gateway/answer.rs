@@ -16,7 +16,6 @@ use http::{
 };
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Incoming};
-use kembed_queue::credit::{GRANTED_HEADER, POD_LOAD_HEADER};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +26,8 @@ use super::{
     buffers::Buffers,
     caller::Caller,
     directory::View,
-    hop::{self, Hop, MOVED_HEADER},
+    headers::own_memory,
+    hop::{self, Hop},
     inference::{Terms, is_inference},
     keys::Charge,
     knowledge::Knowledge,
@@ -37,6 +37,7 @@ use super::{
     model_body::{service_of_body, unknown},
     models,
     name::ServiceName,
+    names,
     owner::{Asked, Owner, Served, Settings},
     parcel,
     peers::Peers,
@@ -84,7 +85,7 @@ pub(super) struct Errand {
     /// How that was found.
     pub by: By,
     /// As the client sent it.
-    pub head: request::Parts,
+    pub head: Arc<request::Parts>,
     /// What to ask a pod for.
     pub target: PathAndQuery,
     /// What the client says beside it.
@@ -169,10 +170,10 @@ impl Gateway {
         let is_pods = matches!(answer, Answer::Pods(..));
         let mut response = counted(answer, exchange);
         // Between pod and gateway alone.
-        response.headers_mut().remove(POD_LOAD_HEADER);
+        response.headers_mut().remove(&names::POD_LOAD);
         if is_pods {
             // No pod speaks for a gateway.
-            response.headers_mut().remove(MOVED_HEADER);
+            response.headers_mut().remove(&names::MOVED);
         }
         response
     }
@@ -181,7 +182,7 @@ impl Gateway {
     pub async fn answer_forwarded(&self, request: Request<Incoming>) -> Response<AnswerBody> {
         let (mut head, body) = request.into_parts();
         let terms = Terms::of(&head.headers, Clock::now());
-        head.headers.remove(GRANTED_HEADER);
+        head.headers.remove(&names::GRANTED);
         let Some(Hop { service, past }) = hop::inward(&mut head) else {
             let mut response = Response::new(Either::Left(Full::default()));
             *response.status_mut() = StatusCode::NOT_FOUND;
@@ -216,7 +217,7 @@ impl Gateway {
         let caller = caller.ok_or(Refusal::Moved { to: None, history: None })?;
         exchange.service = Some(service.clone());
         let target = head.uri.path_and_query().cloned().ok_or(NOTHING)?;
-        let errand = Errand { caller, service, by: By::Path, head, target, terms };
+        let errand = Errand { caller, service, by: By::Path, head: Arc::new(head), target, terms };
         match self.here(&errand, Either::Right(body), exchange).await {
             Err(Refusal::Closing) => Err(Refusal::Moved { to: None, history: None }),
             answer => answer,
@@ -227,7 +228,7 @@ impl Gateway {
         let (mut head, body) = request.into_parts();
         let terms = Terms::of(&head.headers, Clock::now());
         // No client keeps count of credit, nor is one a gateway.
-        head.headers.remove(GRANTED_HEADER);
+        head.headers.remove(&names::GRANTED);
         hop::strip(&mut head.headers);
         let (caller, route) = self.knowledge.read(|directory| {
             if !directory.is_complete() {
@@ -240,7 +241,7 @@ impl Gateway {
             let route = route.and_then(|route| directory.admits(&caller).then_some(route).ok_or(NOTHING));
             Ok((caller, route.map_err(|refusal| caller.told(refusal))?))
         })?;
-        let (service, by, target, body) = match route {
+        let (service, by, mut target, body) = match route {
             Route::List => {
                 exchange.route = "models";
                 return Ok(Answer::Own(self.list(&caller)));
@@ -258,8 +259,12 @@ impl Gateway {
         };
         let view = self.view(&caller, &service, by)?;
         exchange.service = Some(service.clone());
+        if view.endpoints.is_err() {
+            // It may wait for minutes.
+            own_memory(&mut head, &mut target);
+        }
         let counts = caller.account(&view.keys).is_some();
-        let errand = Errand { caller, service, by, head, target, terms };
+        let errand = Errand { caller, service, by, head: Arc::new(head), target, terms };
         // What waits or counts does so at the owner.
         if counts || errand.is_inference() {
             self.carry(errand, body, self.time(&view), exchange).await
@@ -291,11 +296,13 @@ impl Gateway {
         let view = self.view(caller, service, *by)?;
         let (body, charge) = self.admit(&view, caller, target, body, exchange).await?;
         let mut head = errand.head.clone();
-        caller.strip(&mut head.headers);
+        if caller.is_holder() {
+            caller.strip(&mut Arc::make_mut(&mut head).headers);
+        }
         let answer = if errand.is_inference() {
             self.serve(&view, service.clone(), head, target.clone(), body, errand.terms.clone()).await
         } else {
-            self.pass(&view, service, head, target, body).await
+            self.pass(&view, service, Arc::unwrap_or_clone(head), target, body).await
         };
         if let Some(charge) = charge {
             match &answer {
@@ -369,7 +376,7 @@ impl Gateway {
         &self,
         view: &View,
         service: ServiceName,
-        head: request::Parts,
+        head: Arc<request::Parts>,
         target: PathAndQuery,
         body: Either<Bytes, Incoming>,
         terms: Terms,

@@ -2,17 +2,14 @@
 
 use std::{error::Error, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, request};
-use kembed_queue::{
-    Failure,
-    credit::{GRANTED_HEADER, NO_CREDIT_HEADER, POD_LOAD_HEADER, PodLoad},
-    wire::{DEADLINE_HEADER, REVISION_HEADER, SHOULD_RETRY_HEADER, SPACE_HEADER},
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, request};
+use kembed_queue::{Failure, credit::PodLoad};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     directory::View,
     leg::Leg,
+    names,
     owner::Asked,
     service_queue::Granted,
     timing,
@@ -78,6 +75,7 @@ impl<'a> Attempt<'a> {
         let pod = &self.granted.pod;
         let sent = upstream.give(&pod.endpoint, head, &self.asked.target, self.asked.body.clone());
         let response = tokio::select! {
+            biased;
             response = timeout_at(self.deadline, sent) => response,
             // Whatever took it away, it was not this request, whose connection would have broken.
             () = pod.gone.cancelled() => return Outcome::Failed(Failure::Unreached, None),
@@ -95,12 +93,12 @@ impl<'a> Attempt<'a> {
 
     /// The head as the pod gets it.
     fn head(&self) -> request::Parts {
-        let mut head = self.asked.head.clone();
-        head.headers.insert(GRANTED_HEADER, HeaderValue::from_static("true"));
+        let mut head = request::Parts::clone(&self.asked.head);
+        head.headers.insert(&names::GRANTED, HeaderValue::from_static("true"));
         // What the client wrote there and is no time is the pod's to refuse.
-        if self.asked.terms.deadline.is_some() || !head.headers.contains_key(DEADLINE_HEADER) {
+        if self.asked.terms.deadline.is_some() || !head.headers.contains_key(&names::DEADLINE) {
             let ms = u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX);
-            head.headers.insert(DEADLINE_HEADER, HeaderValue::from(ms.max(1)));
+            head.headers.insert(&names::DEADLINE, HeaderValue::from(ms.max(1)));
         }
         head
     }
@@ -108,7 +106,7 @@ impl<'a> Attempt<'a> {
     fn read(&self, mut response: Response<PodBody>) -> Outcome {
         let load = load(response.headers());
         let recorded = self.view.space.as_ref();
-        let told = response.headers().get(SPACE_HEADER);
+        let told = response.headers().get(&names::SPACE);
         if let (Some(told), Some(recorded)) = (told, recorded)
             && told.as_bytes() != recorded.digest.as_bytes()
         {
@@ -133,12 +131,9 @@ impl<'a> Attempt<'a> {
     /// Says which space it was and how long it took.
     fn mark(&self, headers: &mut HeaderMap) {
         if let Some(space) = &self.view.space {
-            let value = |text: &str| HeaderValue::try_from(text).ok();
-            if let Some(digest) = value(&space.digest) {
-                headers.insert(SPACE_HEADER, digest);
-            }
-            if let Some(revision) = space.revision.as_deref().and_then(value) {
-                headers.insert(REVISION_HEADER, revision);
+            set(headers, &names::SPACE, &space.digest);
+            if let Some(revision) = &space.revision {
+                set(headers, &names::REVISION, revision);
             }
         }
         timing::tell(headers, &[("hold", self.granted.grant.waited), ("pod", self.began.elapsed())]);
@@ -159,16 +154,26 @@ impl Outcome {
     }
 }
 
+/// Has a header say this. As a rule it does.
+fn set(headers: &mut HeaderMap, name: &HeaderName, text: &str) {
+    let says = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    if !says.eq([text.as_bytes()])
+        && let Ok(value) = HeaderValue::try_from(text)
+    {
+        headers.insert(name, value);
+    }
+}
+
 fn load(headers: &HeaderMap) -> Option<PodLoad> {
-    headers.get(POD_LOAD_HEADER)?.to_str().ok().and_then(PodLoad::parse)
+    headers.get(&names::POD_LOAD)?.to_str().ok().and_then(PodLoad::parse)
 }
 
 fn meaning(status: StatusCode, headers: &HeaderMap) -> Meaning {
-    let retry = headers.get(SHOULD_RETRY_HEADER).map(HeaderValue::as_bytes);
+    let retry = headers.get(&names::SHOULD_RETRY).map(HeaderValue::as_bytes);
     match status {
-        _ if headers.contains_key(NO_CREDIT_HEADER) => Meaning::NoCredit,
+        _ if headers.contains_key(&names::NO_CREDIT) => Meaning::NoCredit,
         // One from before credit, whose own queue is full.
-        StatusCode::TOO_MANY_REQUESTS if !headers.contains_key(POD_LOAD_HEADER) => Meaning::NoCredit,
+        StatusCode::TOO_MANY_REQUESTS if !headers.contains_key(&names::POD_LOAD) => Meaning::NoCredit,
         // No other pod has more time.
         StatusCode::GATEWAY_TIMEOUT => Meaning::Final,
         _ if status.is_server_error() && retry == Some(b"true") => Meaning::TryAnother,
@@ -180,9 +185,20 @@ fn meaning(status: StatusCode, headers: &HeaderMap) -> Meaning {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderName;
-
     use super::*;
+
+    #[test]
+    fn a_header_says_what_it_is_to_say_once() {
+        let mut headers = HeaderMap::new();
+        set(&mut headers, &names::SPACE, "one");
+        assert_eq!(headers[&names::SPACE], "one");
+        headers.append(&names::SPACE, HeaderValue::from_static("one"));
+        set(&mut headers, &names::SPACE, "one");
+        set(&mut headers, &names::SPACE, "two");
+        assert_eq!(headers.get_all(&names::SPACE).iter().collect::<Vec<_>>(), ["two"]);
+        set(&mut headers, &names::SPACE, "no\nvalue");
+        assert_eq!(headers[&names::SPACE], "two");
+    }
 
     #[test]
     fn answers_mean_what_pods_of_each_release_mean() {

@@ -7,6 +7,9 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// Bytes that a body is given before any of it has come: what comes in one piece, as a rule.
+const FIRST: usize = 4096;
+
 /// Reads bodies as long as there is room.
 #[derive(Clone, Debug)]
 pub struct Buffers {
@@ -60,7 +63,8 @@ impl Buffers {
         if body.size_hint().lower() > self.each as u64 {
             return Err(BufferError::TooLarge(self.each));
         }
-        let (mut bytes, mut held) = (Vec::new(), None);
+        let expected = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+        let (mut bytes, mut held) = (Vec::with_capacity(expected.unwrap_or(0).min(FIRST)), None);
         while let Some(frame) = body.frame().await {
             // Trailers say nothing that a pod reads.
             let Ok(data) = frame.map_err(BufferError::Broken)?.into_data() else { continue };

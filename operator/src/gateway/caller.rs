@@ -71,6 +71,11 @@ impl Caller {
         }
     }
 
+    /// Whether this shows a key, which goes no further.
+    pub fn is_holder(&self) -> bool {
+        matches!(self, Self::Holder(_))
+    }
+
     /// Takes a key of this cluster off a request: pods have no use for it, and one service's must not learn the key of
     /// another. What is no such key is left alone, for a pod of an open service may ask for it.
     pub fn strip(&self, headers: &mut HeaderMap) {

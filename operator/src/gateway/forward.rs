@@ -94,7 +94,7 @@ impl Gateway {
                 Place::There { name, link } => {
                     self.look_over(&errand, &body)?;
                     let sent = Instant::now();
-                    match self.forward(&name, &link, &errand, body.clone()).await {
+                    match Box::pin(self.forward(&name, &link, &errand, body.clone())).await {
                         Outcome::Answered(answer) => return Ok(*answer),
                         Outcome::Moved(to, history) => {
                             journey.moved(Some(name), to);

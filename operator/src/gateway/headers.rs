@@ -1,11 +1,13 @@
-//! Which headers belong to one connection and must not be passed on to the next.
+//! What of a head belongs to its connection: headers that must not be passed on to the next, and memory.
 
 use http::{
-    HeaderMap, HeaderName,
+    HeaderMap, HeaderName, HeaderValue,
     header::{
         CONNECTION, CONTENT_LENGTH, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
         UPGRADE,
     },
+    request,
+    uri::PathAndQuery,
 };
 
 /// Headers of one connection (RFC 9110, section 7.6.1), besides those that `Connection` names.
@@ -40,8 +42,29 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     headers.remove(EXPECT);
 }
 
+/// Has a head and its target share no memory with what else was read from its connection, which is kept as long as any of it
+/// is in use: 8 KiB and more.
+pub fn own_memory(head: &mut request::Parts, target: &mut PathAndQuery) {
+    for value in head.headers.values_mut() {
+        let is_sensitive = value.is_sensitive();
+        if let Ok(own) = HeaderValue::from_bytes(value.as_bytes()) {
+            *value = own;
+            value.set_sensitive(is_sensitive);
+        }
+    }
+    if let Ok(own) = target.as_str().parse() {
+        *target = own;
+    }
+    if let Ok(own) = head.uri.to_string().parse() {
+        head.uri = own;
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use http::{Request, Uri};
+
     use super::*;
 
     fn stripped(headers: &[(&str, &str)]) -> Vec<String> {
@@ -81,6 +104,27 @@ mod tests {
             ("expect", "100-continue"),
         ];
         assert_eq!(stripped(&hop), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_head_of_its_own_memory_says_the_same() {
+        let read = Bytes::from_static(b"http://team.svc/embed?x=%20yvalue");
+        let uri = Uri::from_maybe_shared(read.slice(..28)).expect("a URL");
+        let mut target = uri.path_and_query().expect("a path").clone();
+        let mut value = HeaderValue::from_maybe_shared(read.slice(28..)).expect("a value");
+        value.set_sensitive(true);
+        let request = Request::post(uri).header("x-mine", value).header("x-mine", "2");
+        let (mut head, ()) = request.body(()).expect("a request").into_parts();
+        let before = head.clone();
+        own_memory(&mut head, &mut target);
+        assert_eq!((&head.uri, &head.headers), (&before.uri, &before.headers));
+        assert_eq!(target, "/embed?x=%20y");
+        assert!(head.headers["x-mine"].is_sensitive());
+        drop(before);
+        let range = read.as_ptr_range();
+        let shared =
+            [head.headers["x-mine"].as_bytes(), head.uri.path().as_bytes(), target.as_str().as_bytes()];
+        assert!(shared.iter().all(|text| !range.contains(&text.as_ptr())));
     }
 
     /// Two lengths are how requests are smuggled past a proxy.

@@ -48,6 +48,26 @@ pub struct Means<'a> {
 
 /// Tries a request at the pod that was granted, and at a second one as `turn` allows. Dropping this ends both.
 pub async fn run(means: Means<'_>, asked: &Asked, turn: &Turn, granted: &Granted, view: &View) -> Tried {
+    let Some(late) = granted.hedge_after else {
+        let attempt = Attempt::new(asked, granted, view, means.request_timeout);
+        let (limit, deadline) = (attempt.limit, attempt.deadline);
+        let outcome = attempt.make(means.upstream).await;
+        means.metrics.attempted(outcome.label());
+        return Tried { outcome, limit, deadline, second: None };
+    };
+    // In a box: else every request would have room for three attempts.
+    Box::pin(race(means, asked, turn, granted, view, late)).await
+}
+
+/// Tries it at a second pod too if the first one has not answered by then.
+async fn race(
+    means: Means<'_>,
+    asked: &Asked,
+    turn: &Turn,
+    granted: &Granted,
+    view: &View,
+    late: Duration,
+) -> Tried {
     let Means { upstream, metrics, request_timeout } = means;
     let attempt = Attempt::new(asked, granted, view, request_timeout);
     let (limit, deadline) = (attempt.limit, attempt.deadline);
@@ -55,7 +75,6 @@ pub async fn run(means: Means<'_>, asked: &Asked, turn: &Turn, granted: &Granted
         metrics.attempted(outcome.label());
         Tried { outcome, limit, deadline, second: None }
     };
-    let Some(late) = granted.hedge_after else { return first_alone(attempt.make(upstream).await) };
     let mut first = pin!(attempt.make(upstream));
     if let Ok(outcome) = timeout(late, &mut first).await {
         return first_alone(outcome);

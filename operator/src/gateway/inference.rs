@@ -2,14 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Method, uri::PathAndQuery};
-use kembed_queue::{
-    Past,
-    wire::{DEADLINE_HEADER, LANE_HEADER, Lane, SPACE_HEADER},
-};
+use http::{HeaderMap, HeaderName, Method, uri::PathAndQuery};
+use kembed_queue::{Past, wire::Lane};
 use serde::de::IgnoredAny;
 
-use super::refusal::Refusal;
+use super::{names, refusal::Refusal};
 
 /// What is asked for by POST. `/tokenize` and `/decode` compute nothing on the accelerator, and are not worth waking it.
 const POSTS: [&str; 9] = [
@@ -74,12 +71,12 @@ pub struct Terms {
 impl Terms {
     /// Reads the headers of a request that comes now. What says nothing that is known is left to the pod to refuse.
     pub fn of(headers: &HeaderMap, now: Instant) -> Self {
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let patience = text(DEADLINE_HEADER).and_then(|ms| ms.parse().ok()).map(Duration::from_millis);
+        let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let patience = text(&names::DEADLINE).and_then(|ms| ms.parse().ok()).map(Duration::from_millis);
         Self {
-            lane: text(LANE_HEADER).and_then(Lane::parse).unwrap_or_default(),
+            lane: text(&names::LANE).and_then(Lane::parse).unwrap_or_default(),
             deadline: patience.and_then(|patience| now.checked_add(patience)),
-            space: text(SPACE_HEADER).map(str::to_owned),
+            space: text(&names::SPACE).map(str::to_owned),
             past: Past::default(),
         }
     }

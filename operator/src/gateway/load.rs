@@ -38,14 +38,14 @@ impl Board {
 
     /// A request has come, after what it went through at other gateways, and waits.
     pub fn arrive(self: &Arc<Self>, service: &ServiceName, past: Past, lane: Lane, tokens: u64) -> Underway {
-        let (service, now) = (service.to_string(), Instant::now());
-        let passage = self.tally().arrive_from_elsewhere(past, &service, lane, tokens, now);
+        let passage =
+            self.tally().arrive_from_elsewhere(past, service.as_str(), lane, tokens, Instant::now());
         Underway { board: self.clone(), passage: Some(passage), tokens: 0 }
     }
 
     /// Somebody asks for a service that has no pod: the leader hears it at once.
     pub fn want(&self, service: &ServiceName) {
-        if self.tally().want(&service.to_string(), Instant::now()) {
+        if self.tally().want(service.as_str(), Instant::now()) {
             self.metrics.wanted();
             self.wake.send_replace(());
         }
@@ -57,12 +57,12 @@ impl Board {
         if tokens_per_second == 0 {
             return;
         }
-        self.tally().rate(&service.to_string(), pod, tokens_per_second, Instant::now());
+        self.tally().rate(service.as_str(), pod, tokens_per_second, Instant::now());
     }
 
     /// As [`Tally::keep_rates`], when the pods of a service change.
     pub fn keep_rates(&self, service: &ServiceName, is_pod: impl Fn(&str) -> bool) {
-        self.tally().keep_rates(&service.to_string(), is_pod);
+        self.tally().keep_rates(service.as_str(), is_pod);
     }
 
     /// As [`Tally::report`].

@@ -2,7 +2,7 @@
 
 use std::{
     ops::Deref,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -46,6 +46,8 @@ pub struct Instruments {
     waiting: Family<LaneLabels, Gauge>,
     in_hand: Family<LaneLabels, Gauge>,
     wait_seconds: Family<LaneLabels, Histogram, fn() -> Histogram>,
+    /// Those of each lane: each request asks for all of them, more than once.
+    lanes: [OnceLock<OfLane>; 2],
     ejections: Counter,
     hedges: Family<AttemptLabels, Counter>,
     forwarded: Family<AttemptLabels, Counter>,
@@ -112,6 +114,7 @@ impl Metrics {
             waiting: Family::default(),
             in_hand: Family::default(),
             wait_seconds: Family::new_with_constructor(seconds),
+            lanes: [OnceLock::new(), OnceLock::new()],
             ejections: Counter::default(),
             hedges: Family::default(),
             forwarded: Family::default(),
@@ -241,15 +244,24 @@ impl Metrics {
 
     /// A request has come and waits.
     pub fn stay(&self, lane: Lane) -> Stay {
-        let lane = LaneLabels::of(lane);
-        let waiting = self.waiting.get_or_create_owned(&lane);
-        waiting.inc();
-        Stay {
-            waiting,
-            in_hand: self.in_hand.get_or_create_owned(&lane),
-            wait_seconds: self.wait_seconds.get_or_create_owned(&lane),
-            is_in_hand: false,
-        }
+        self.of(lane).waiting.inc();
+        Stay { metrics: self.clone(), lane, is_in_hand: false }
+    }
+
+    fn of(&self, lane: Lane) -> &OfLane {
+        let [interactive, bulk] = &self.lanes;
+        let known = match lane {
+            Lane::Interactive => interactive,
+            Lane::Bulk => bulk,
+        };
+        known.get_or_init(|| {
+            let lane = LaneLabels::of(lane);
+            OfLane {
+                waiting: self.waiting.get_or_create_owned(&lane),
+                in_hand: self.in_hand.get_or_create_owned(&lane),
+                wait_seconds: self.wait_seconds.get_or_create_owned(&lane),
+            }
+        })
     }
 
     /// A pod could not be reached.
@@ -277,38 +289,45 @@ impl Metrics {
 /// A request that waits or is in hand; counted as such until it is dropped.
 #[derive(Debug)]
 pub struct Stay {
+    metrics: Metrics,
+    lane: Lane,
+    is_in_hand: bool,
+}
+
+/// What is counted of one lane.
+#[derive(Clone, Debug)]
+struct OfLane {
     waiting: Gauge,
     in_hand: Gauge,
     wait_seconds: Histogram,
-    is_in_hand: bool,
 }
 
 impl Stay {
     /// A pod gets it, so long after it came.
     pub fn granted(&mut self, waited: Duration) {
-        self.wait_seconds.observe(waited.as_secs_f64());
+        let lane = self.metrics.of(self.lane);
+        lane.wait_seconds.observe(waited.as_secs_f64());
         if !std::mem::replace(&mut self.is_in_hand, true) {
-            self.waiting.dec();
-            self.in_hand.inc();
+            lane.waiting.dec();
+            lane.in_hand.inc();
         }
     }
 
     /// It waits again.
     pub fn returned(&mut self) {
         if std::mem::replace(&mut self.is_in_hand, false) {
-            self.in_hand.dec();
-            self.waiting.inc();
+            let lane = self.metrics.of(self.lane);
+            lane.in_hand.dec();
+            lane.waiting.inc();
         }
     }
 }
 
 impl Drop for Stay {
     fn drop(&mut self) {
-        if self.is_in_hand {
-            self.in_hand.dec()
-        } else {
-            self.waiting.dec()
-        };
+        let lane = self.metrics.of(self.lane);
+        let place = if self.is_in_hand { &lane.in_hand } else { &lane.waiting };
+        place.dec();
     }
 }
 

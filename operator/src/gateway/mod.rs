@@ -56,7 +56,9 @@ mod headers;
 mod held_tokens;
 mod model_body;
 mod models;
+mod names;
 mod timing;
+mod within;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,35 +1,62 @@
 //! Which EmbeddingService: its namespace and its name.
 
-use std::{fmt, str::FromStr};
+use std::{cmp::Ordering, fmt, str::FromStr, sync::Arc};
 
-/// Namespace and name of an EmbeddingService, written `<namespace>/<name>`. Both are DNS labels.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Namespace and name of an EmbeddingService, written `<namespace>/<name>`. Both are DNS labels. Clones share the text, for
+/// each request has some.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ServiceName {
-    namespace: String,
-    name: String,
+    text: Arc<str>,
+    /// Bytes of the namespace; behind it stands the slash.
+    namespace: u8,
 }
 
 impl ServiceName {
     /// `None` if either part is not a DNS label, for then no such object can exist.
     pub fn new(namespace: &str, name: &str) -> Option<Self> {
+        let length = u8::try_from(namespace.len()).ok()?;
         (is_label(namespace) && is_label(name))
-            .then(|| Self { namespace: namespace.to_owned(), name: name.to_owned() })
+            .then(|| Self { text: [namespace, name].join("/").into(), namespace: length })
     }
 
     /// The namespace alone.
     pub fn namespace(&self) -> &str {
-        &self.namespace
+        &self.text[..usize::from(self.namespace)]
     }
 
     /// The name alone.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.text[usize::from(self.namespace) + 1..]
+    }
+
+    /// Both, as `<namespace>/<name>`.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+/// By namespace, and within that by name.
+impl Ord for ServiceName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.namespace(), self.name()).cmp(&(other.namespace(), other.name()))
+    }
+}
+
+impl PartialOrd for ServiceName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Debug for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text.fmt(f)
     }
 }
 
 impl fmt::Display for ServiceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        f.write_str(&self.text)
     }
 }
 
@@ -73,6 +100,18 @@ mod tests {
             let parsed: ServiceName = format!("{namespace}/{name}").parse().expect("two labels");
             assert_eq!((parsed.namespace(), parsed.name()), (namespace, name));
         }
+    }
+
+    /// Not by the text: a dash comes before a slash.
+    #[test]
+    fn services_of_a_namespace_stand_together() {
+        let mut names: Vec<ServiceName> =
+            ["a-b/c", "a/d", "a/b-c", "a/b"].map(|name| name.parse().expect("two labels")).into();
+        names.sort();
+        assert_eq!(
+            names.iter().map(ServiceName::as_str).collect::<Vec<_>>(),
+            ["a/b", "a/b-c", "a/d", "a-b/c"]
+        );
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub struct Asked {
     /// Whose.
     pub service: ServiceName,
     /// Its method and headers; of the URL nothing is used.
-    pub head: request::Parts,
+    pub head: Arc<request::Parts>,
     /// What to ask a pod for.
     pub target: PathAndQuery,
     /// All of its body, unless another gateway still has that.
@@ -242,8 +242,9 @@ impl Owner {
             if let Some(offer) = asked.offer.take() {
                 asked.body = offer.fetch().await?;
             }
+            // In a box: who waits has no room for it.
             let Tried { outcome, limit, deadline, second } =
-                hedge::run(self.means(), asked, &turn, &granted, &view).await;
+                Box::pin(hedge::run(self.means(), asked, &turn, &granted, &view)).await;
             match outcome {
                 Outcome::Answered(response, load) => {
                     let pod = second.as_ref().map_or(&granted.pod, |second| &second.pod);

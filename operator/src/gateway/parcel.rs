@@ -14,6 +14,7 @@ use super::{
     buffers::{BufferError, Buffers, Room},
     link::OFFERED,
     refusal::Refusal,
+    within::within,
 };
 
 /// A body that another gateway has.
@@ -51,7 +52,7 @@ pub async fn take_in(
 /// # Errors
 /// If it is too large, does not come within `limit`, or there is no room.
 pub async fn read(body: Incoming, buffers: &Buffers, limit: Duration) -> Result<Bytes, Refusal> {
-    let read = timeout(limit, buffers.read(body)).await.map_err(|_| Refusal::SlowBody { limit })?;
+    let read = within(limit, buffers.read(body)).await.map_err(|_| Refusal::SlowBody { limit })?;
     read.map_err(refusal)
 }
 

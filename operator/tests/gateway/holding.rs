@@ -37,8 +37,8 @@ fn asleep() -> Service {
 fn asked(body: String) -> Asked {
     let (head, ()) = Request::post("/").body(()).expect("a request").into_parts();
     let target = "/v1/embeddings".parse().expect("a path");
-    let (service, body, terms) = (name("team/minilm"), body.into(), Terms::default());
-    Asked { service, head, target, body, offer: None, terms }
+    let (service, head, body) = (name("team/minilm"), head.into(), body.into());
+    Asked { service, head, target, body, offer: None, terms: Terms::default() }
 }
 
 /// JSON, of the same length whichever it is.

@@ -1,0 +1,36 @@
+//! Names of headers as they are looked up: a name that is a text is read and hashed each time.
+
+use http::HeaderName;
+use kembed_queue::{
+    credit::{GRANTED_HEADER, NO_CREDIT_HEADER, POD_LOAD_HEADER},
+    wire::{DEADLINE_HEADER, LANE_HEADER, REVISION_HEADER, SHOULD_RETRY_HEADER, SPACE_HEADER},
+};
+
+use super::hop::MOVED_HEADER;
+
+/// See [`DEADLINE_HEADER`].
+pub static DEADLINE: HeaderName = HeaderName::from_static(DEADLINE_HEADER);
+
+/// See [`GRANTED_HEADER`].
+pub static GRANTED: HeaderName = HeaderName::from_static(GRANTED_HEADER);
+
+/// See [`LANE_HEADER`].
+pub static LANE: HeaderName = HeaderName::from_static(LANE_HEADER);
+
+/// See [`MOVED_HEADER`].
+pub static MOVED: HeaderName = HeaderName::from_static(MOVED_HEADER);
+
+/// See [`NO_CREDIT_HEADER`].
+pub static NO_CREDIT: HeaderName = HeaderName::from_static(NO_CREDIT_HEADER);
+
+/// See [`POD_LOAD_HEADER`].
+pub static POD_LOAD: HeaderName = HeaderName::from_static(POD_LOAD_HEADER);
+
+/// See [`REVISION_HEADER`].
+pub static REVISION: HeaderName = HeaderName::from_static(REVISION_HEADER);
+
+/// See [`SHOULD_RETRY_HEADER`].
+pub static SHOULD_RETRY: HeaderName = HeaderName::from_static(SHOULD_RETRY_HEADER);
+
+/// See [`SPACE_HEADER`].
+pub static SPACE: HeaderName = HeaderName::from_static(SPACE_HEADER);
