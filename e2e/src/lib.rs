@@ -20,6 +20,7 @@ pub mod load;
 pub mod namespace;
 pub mod node_pool;
 pub mod pod;
+pub mod replay;
 pub mod report;
 pub mod service;
 pub mod stub;
