@@ -130,6 +130,9 @@ async fn fill(ns: &TempNamespace, folder: &str) -> anyhow::Result<()> {
         "--fail-with-body",
         "--silent",
         "--show-error",
+        // A server that says that it is ready may answer 503 yet.
+        "--retry",
+        "9",
         "--connect-to",
         &to,
         "--cacert",
