@@ -15,6 +15,7 @@ mod keys;
 mod load;
 mod long_bodies;
 mod owners;
+mod refusals;
 mod routes;
 mod shelf;
 mod space;
