@@ -31,7 +31,7 @@ unit: deps s3 ## tests that need no cluster
 	$(cargo_test)
 
 e2e: images s3 cluster ## tests on a real Kubernetes
-	@scripts/images s3
+	@scripts/images tests
 	$(cargo_test) $(e2e_tests) --no-run
 	@scripts/load
 	@# More of them at a time than there are cores: most of the time they wait.

@@ -9,6 +9,7 @@ mod deletion;
 mod failures;
 mod healing;
 mod image_volume;
+mod ingress;
 mod install;
 mod lanes;
 mod revision;
