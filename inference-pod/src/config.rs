@@ -76,7 +76,7 @@ pub struct ServeArgs {
     #[arg(long, env = "KEMBED_NORMALIZATION", default_value = "auto")]
     pub normalization: NormalizationArg,
 
-    /// The numbers that the network's products are computed in; auto is float32
+    /// The numbers that the network's products are computed in; auto is float32, on a GPU float16
     #[arg(long, env = "KEMBED_PRECISION", default_value = "auto")]
     pub precision: PrecisionArg,
 
@@ -162,16 +162,16 @@ pub enum NormalizationArg {
 /// `--precision`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PrecisionArg {
-    /// 32-bit floats
+    /// 32-bit floats, on a GPU 16-bit ones
     Auto,
     /// 32-bit floats
     Float32,
-    /// Not supported yet
+    /// 16-bit floats; on a GPU alone
     Float16,
     /// Not supported yet
     #[value(name = "bfloat16")]
     BFloat16,
-    /// 8-bit integers
+    /// 8-bit integers; on a CPU alone
     Int8,
 }
 
@@ -245,7 +245,7 @@ impl ServeArgs {
             max_tokens: self.max_tokens,
             query_prompt: self.query_prompt,
             document_prompt: self.document_prompt,
-            precision: self.precision.try_into()?,
+            precision: self.precision.on(accelerator.is_some())?,
         };
         let location = Location::parse(&self.model)?;
         Ok(Config {
@@ -291,15 +291,19 @@ impl From<NormalizationArg> for Option<bool> {
     }
 }
 
-impl TryFrom<PrecisionArg> for Precision {
-    type Error = StartError;
-
-    fn try_from(arg: PrecisionArg) -> Result<Self, StartError> {
-        match arg {
-            PrecisionArg::Auto | PrecisionArg::Float32 => Ok(Self::Float32),
-            PrecisionArg::Int8 => Ok(Self::Int8),
-            PrecisionArg::Float16 => Err(StartError::Precision("float16")),
-            PrecisionArg::BFloat16 => Err(StartError::Precision("bfloat16")),
+impl PrecisionArg {
+    /// What it means on a GPU, or on a CPU.
+    ///
+    /// # Errors
+    /// If networks are not computed in such numbers there.
+    pub fn on(self, gpu: bool) -> Result<Precision, StartError> {
+        match (self, gpu) {
+            (Self::Auto, false) | (Self::Float32, _) => Ok(Precision::Float32),
+            (Self::Auto | Self::Float16, true) => Ok(Precision::Float16),
+            (Self::Int8, false) => Ok(Precision::Int8),
+            (Self::Float16, false) => Err(StartError::Precision("float16")),
+            (Self::Int8, true) => Err(StartError::Precision("int8")),
+            (Self::BFloat16, _) => Err(StartError::Precision("bfloat16")),
         }
     }
 }
@@ -346,10 +350,22 @@ mod tests {
     }
 
     #[test]
+    fn a_gpu_computes_in_its_own_numbers_unless_told_otherwise() {
+        for (word, precision) in [("auto", Precision::Float16), ("float32", Precision::Float32)] {
+            let flags = ["--model", "a", "--accelerator", "nvidia.com/gpu", "--precision", word];
+            assert_eq!(config(&flags).expect("a good config").load.overrides.precision, precision);
+        }
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_with_its_reason() {
         for (flags, reason) in [
             (&["--model", "a", "--accelerator", "amd.com/gpu"][..], FailureReason::AcceleratorUnavailable),
             (&["--model", "a", "--precision", "float16"], FailureReason::ModelUnsupported),
+            (
+                &["--model", "a", "--precision", "int8", "--accelerator", "nvidia.com/gpu"],
+                FailureReason::ModelUnsupported,
+            ),
             (&["--model", "ftp://host/folder"], FailureReason::SourceUnsupported),
         ] {
             let error = config(flags).err().expect("it cannot be");

@@ -226,6 +226,7 @@ pub struct Engine {
     metrics: Metrics,
     in_hand: InHand,
     tokenising: Arc<Semaphore>,
+    gives_tokens: bool,
 }
 
 impl Engine {
@@ -247,7 +248,18 @@ impl Engine {
             metrics,
             in_hand: InHand::new(limits.requests, limits.bytes),
             tokenising: Arc::new(Semaphore::new(limits.tokenisers)),
+            gives_tokens: true,
         }
+    }
+
+    /// The same, for a network that pools by itself: the vectors of tokens are not to be had.
+    pub fn without_tokens(self) -> Self {
+        Self { gives_tokens: false, ..self }
+    }
+
+    /// What it takes on.
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Takes a request in hand, before its body is read.

@@ -1,5 +1,7 @@
 //! From a model's name to a model that serves, step by step.
 
+mod gpus;
+
 use std::{
     collections::BTreeSet,
     fs::File,
@@ -12,6 +14,7 @@ use kembed_queue::{Rate, wire::Space};
 use ort::environment::Environment;
 use tokio::sync::oneshot;
 
+use self::gpus::Gpus;
 use crate::{
     backend::{
         Backend,
@@ -19,10 +22,11 @@ use crate::{
         onnx::{Graph, Onnx, Output, load_library},
     },
     batch::{Batcher, Ended, row::Row},
-    config::{Accelerator, LoadConfig},
-    cuda::probe::probe,
+    config::LoadConfig,
     engine::Engine,
     export::export,
+    head::Layer,
+    limits::Limits,
     model::{
         ModelError, Recipe,
         dense::Dense,
@@ -35,7 +39,7 @@ use crate::{
     },
     pod::{Pod, Serving, Stage},
     source::{Snapshot, SourceError, progress::Progress},
-    start::{AcceleratorError, StartError},
+    start::StartError,
     tokenise::{Cut, TokeniseError, Tokeniser},
 };
 
@@ -49,9 +53,10 @@ pub async fn load(
     pod: &Pod,
 ) -> Result<(Serving, oneshot::Receiver<Ended>), StartError> {
     let LoadConfig { location, file, access, overrides, onnxruntime, accelerator } = config;
-    if let Some(accelerator) = accelerator {
-        blocking(move || find(accelerator)).await?;
-    }
+    let gpus = match accelerator {
+        Some(accelerator) => Some(blocking(move || Gpus::find(accelerator)).await?),
+        None => None,
+    };
     // Before anything large is fetched.
     let environment = blocking(move || Ok(load_library(&onnxruntime)?)).await?;
     let recorded = pod.recorded_space().map_err(StartError::Recorded)?.and_then(|space| space.revision);
@@ -69,25 +74,25 @@ pub async fn load(
     model.seal()?;
     let digest = digest(&Parts::new(&recipe, &of_network, &of_tokenizer, &of_config));
     let made = Made { network, environment, threads, recipe, tokeniser };
-    let (backend, made) = blocking(move || made.backend()).await?;
-    pod.enter(Stage::Warming);
-    let (backend, warm, made) = blocking(move || made.warm_up(backend)).await?;
+    let (ready, made) = match gpus {
+        None => made.on_cpu(pod).await?,
+        Some(gpus) => {
+            pod.enter(Stage::Warming);
+            let limits = pod.limits;
+            blocking(move || Ok((gpus.ready(&made, limits)?, made))).await?
+        }
+    };
+    let dimension = ready.warm.dimension;
     let space = Space {
         digest,
         revision: model.revision.clone(),
-        dimension: warm.dimension as u32,
+        dimension: dimension as u32,
         max_tokens: made.recipe.max_tokens as u32,
     };
     let (digest, revision) = (&space.digest, &space.revision);
-    tracing::info!(digest, revision, dimension = warm.dimension, "the model is loaded");
-    let (engine, ended) = made.engine(backend, warm, pod)?;
+    tracing::info!(digest, revision, dimension, "the model is loaded");
+    let (engine, ended) = made.engine(ready, pod)?;
     Ok((Serving { engine, space }, ended))
-}
-
-/// Looks for what was asked for, before anything is fetched for it.
-fn find(Accelerator { resource }: Accelerator) -> Result<(), StartError> {
-    let why = probe().err().map_or(AcceleratorError::Unused, AcceleratorError::Probe);
-    Err(StartError::Accelerator { resource, why })
 }
 
 /// The small files of a model.
@@ -196,7 +201,7 @@ fn parts_of_graph(name: &str, path: &Path) -> Result<BTreeSet<String>, ModelErro
     parts::of_graph(name, &mut BufReader::new(file))
 }
 
-/// Everything that an engine is made of, but for the network.
+/// Everything that an engine is made of, but for what runs the network.
 struct Made {
     network: Paths,
     environment: Environment,
@@ -216,24 +221,54 @@ struct Warm {
 /// A run that is run again to be measured takes less than this: a pod is not late for that.
 const QUICK: Duration = Duration::from_millis(250);
 
+/// What runs the network.
+struct Ready {
+    backends: Vec<Box<dyn Backend>>,
+    warm: Warm,
+    limits: Limits,
+    /// Whether it can give the vectors of tokens too.
+    gives_tokens: bool,
+}
+
 impl Made {
-    fn backend(self) -> Result<(Headed<Onnx>, Self), StartError> {
+    /// On the CPU: as many threads as there are, which run one session, so that there is one copy of the weights.
+    async fn on_cpu(self, pod: &Pod) -> Result<(Ready, Self), StartError> {
+        let (backend, made) = blocking(move || Ok((self.backend()?, self))).await?;
+        pod.enter(Stage::Warming);
+        let (backend, warm, made) = blocking(move || made.warm_up(backend)).await?;
+        let backends = (0..made.threads).map(|_| Box::new(backend.clone()) as Box<dyn Backend>).collect();
+        Ok((Ready { backends, warm, limits: pod.limits, gives_tokens: true }, made))
+    }
+
+    fn backend(&self) -> Result<Headed<Onnx>, StartError> {
         let graph = match &self.network.kind {
-            Network::Safetensors(_) => {
-                Graph::Made(export(&self.recipe, &Weights::open(&self.network.paths)?)?)
-            }
+            Network::Safetensors(_) => Graph::Made(export(&self.recipe, &self.weights()?)?),
             Network::Onnx(_) => Graph::Shipped(self.network.paths[0].clone()),
         };
-        let layers = self.recipe.dense.iter().zip(&self.network.dense);
-        let layers = layers.map(|(layer, path)| layer.layer(&Weights::open(&[path])?));
-        let layers = layers.collect::<Result<_, ModelError>>()?;
         let output = match self.recipe.labels {
             None => Output::Pooled(self.recipe.pooling),
             Some(_) => Output::Scores,
         };
-        let backend =
-            Onnx::new(&self.environment, graph, output, self.recipe.config.pad_token_id.unwrap_or(0))?;
-        Ok((Headed::new(backend, layers), self))
+        let backend = Onnx::new(&self.environment, graph, output, self.filler())?;
+        Ok(Headed::new(backend, self.layers()?))
+    }
+
+    /// The weights of the network, if it is not a graph.
+    fn weights(&self) -> Result<Weights, ModelError> {
+        match &self.network.kind {
+            Network::Safetensors(_) => Weights::open(&self.network.paths),
+            Network::Onnx(file) => Err(ModelError::Unsupported(format!("{file} cannot be run on a GPU yet"))),
+        }
+    }
+
+    /// The layers behind its pooling.
+    fn layers(&self) -> Result<Vec<Layer>, ModelError> {
+        let layers = self.recipe.dense.iter().zip(&self.network.dense);
+        layers.map(|(layer, path)| layer.layer(&Weights::open(&[path])?)).collect()
+    }
+
+    fn filler(&self) -> u32 {
+        self.recipe.config.pad_token_id.unwrap_or(0)
     }
 
     /// Runs a short and a longest input, so that the first clients do not wait for memory.
@@ -277,18 +312,13 @@ impl Made {
         Ok(rows)
     }
 
-    fn engine(
-        self,
-        backend: Headed<Onnx>,
-        Warm { dimension, rate }: Warm,
-        pod: &Pod,
-    ) -> Result<(Engine, oneshot::Receiver<Ended>), StartError> {
+    fn engine(self, ready: Ready, pod: &Pod) -> Result<(Engine, oneshot::Receiver<Ended>), StartError> {
+        let Ready { backends, warm: Warm { dimension, rate }, limits, gives_tokens } = ready;
         let metrics = pod.metrics.clone();
-        // They run the same session, so that there is one copy of the weights.
-        let backends = (0..self.threads).map(|_| Box::new(backend.clone()) as Box<dyn Backend>).collect();
-        let started = Batcher::start(backends, rate, pod.limits, metrics.clone());
+        let started = Batcher::start(backends, rate, limits, metrics.clone());
         let (batcher, ended) = started.map_err(StartError::System)?;
-        Ok((Engine::new(self.recipe, self.tokeniser, batcher, dimension, pod.limits, metrics), ended))
+        let engine = Engine::new(self.recipe, self.tokeniser, batcher, dimension, limits, metrics);
+        Ok((if gives_tokens { engine } else { engine.without_tokens() }, ended))
     }
 }
 

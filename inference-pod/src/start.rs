@@ -6,7 +6,7 @@ use kembed_queue::wire::{Failure, FailureReason};
 
 use crate::{
     backend::{RunError, onnx::LibraryError},
-    cuda::probe::ProbeError,
+    cuda::{prepare::PrepareError, probe::ProbeError},
     model::ModelError,
     source::{SourceError, location::LocationError},
 };
@@ -23,7 +23,9 @@ pub enum StartError {
         why: AcceleratorError,
     },
     /// The network cannot be computed in such numbers.
-    #[error("precision {0} is not supported: on a CPU networks are computed in float32 or int8")]
+    #[error(
+        "precision {0} is not supported: networks are computed in float32 or int8 on a CPU, in float32 or float16 on a GPU"
+    )]
     Precision(&'static str),
     /// The model is named in a way that leads nowhere.
     #[error(transparent)]
@@ -71,9 +73,9 @@ pub enum AcceleratorError {
     /// There is no GPU that it can use.
     #[error(transparent)]
     Probe(#[from] ProbeError),
-    /// There is one, and it is not made use of.
-    #[error("this program does not run networks on it yet")]
-    Unused,
+    /// There is one, and the network cannot be run on it.
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
 }
 
 impl StartError {

@@ -56,6 +56,14 @@ async fn vectors_have_length_one_unless_a_client_says_otherwise() {
 }
 
 #[tokio::test]
+async fn a_network_that_pools_by_itself_has_no_vectors_of_tokens() {
+    let pod = support::without_tokens();
+    let refused = post(&pod, "/embed_all", json!({"inputs": "a"})).await;
+    assert_refused(&refused, 424, "Backend", false);
+    assert_eq!(post(&pod, "/embed", json!({"inputs": "a"})).await.status, 200);
+}
+
+#[tokio::test]
 async fn embed_all_answers_a_vector_for_each_token() {
     let pod = answering(limits(), identity());
     let vectors = |ids: &[u32]| ids.iter().map(|&id| json!([f64::from(id), 1.0, 0.0])).collect::<Value>();

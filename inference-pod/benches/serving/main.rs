@@ -76,7 +76,7 @@ fn main() {
     let (model, library) = (build.join("model"), build.join("onnxruntime/libonnxruntime.so"));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     if args.table {
-        let precision = args.precision.try_into().unwrap_or_else(|e| panic!("{e}"));
+        let precision = args.precision.on(false).unwrap_or_else(|e| panic!("{e}"));
         let mut ceiling = Ceiling::new(&model, &library, precision, threads);
         return table(&mut ceiling, Duration::from_secs_f64(args.seconds));
     }

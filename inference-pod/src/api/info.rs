@@ -71,7 +71,7 @@ impl<'a> ModelType<'a> {
 pub(super) async fn info(State(pod): State<Arc<Pod>>) -> Result<Response, ApiError> {
     let not_ready = || ApiError::not_ready(pod.ready().err().unwrap_or_default());
     let (info, engine) = pod.info().zip(pod.engine()).ok_or_else(not_ready)?;
-    let limits = pod.limits;
+    let limits = engine.limits();
     let info = Info {
         info,
         served_model_name: &pod.name,

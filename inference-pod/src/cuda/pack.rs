@@ -90,7 +90,7 @@ impl Packed {
         match way {
             Way::Pick => self.add(inputs::PICKS, Element::Int32, &[rows]),
             Way::Share => {
-                self.add(inputs::ROWS, Element::Int32, &[rows]);
+                self.add(inputs::ROWS, Element::Int32, &[rows, 1]);
                 self.add(inputs::ROW_OF_TOKEN, Element::Int32, &[tokens]);
                 self.add(inputs::SHARES, Element::Float32, &[tokens]);
             }

@@ -77,8 +77,8 @@ pub enum PrepareError {
     #[error(transparent)]
     Start(#[from] PipelineError),
     /// It fails.
-    #[error("the GPU failed when it was tried")]
-    Run(#[source] RunError),
+    #[error("the GPU failed when it was tried: {0}")]
+    Run(RunError),
     /// It computes other vectors than a CPU.
     #[error(
         "{name} computes wrong vectors: the cosine with those of the CPU is {cosine}, and at least {alike} is right"

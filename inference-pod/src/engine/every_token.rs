@@ -46,6 +46,9 @@ impl Engine {
         held: &mut Held,
         request: Request,
     ) -> Result<Vec<TokenVectors>, EmbedError> {
+        if !self.gives_tokens {
+            return Err(EmbedError::OtherModel("an unpooled"));
+        }
         let limits = self.bounded(terms.into());
         let rows = self.rows(request, &mut held.effort).await?;
         let lengths: Vec<_> = rows.iter().map(|row| row.ids.len()).collect();

@@ -26,7 +26,7 @@ pub mod inputs {
     pub const BEFORE: &str = "tokens_before";
     /// `[rows]`: which token's vector is that of the row. For pooling that takes one.
     pub const PICKS: &str = "picks";
-    /// `[rows]`: 0, 1 and so on. With the next two for pooling that takes a share of each.
+    /// `[rows, 1]`: 0, 1 and so on. With the next two for pooling that takes a share of each.
     pub const ROWS: &str = "rows";
     /// `[tokens]`: the row of each token, or -1.
     pub const ROW_OF_TOKEN: &str = "row_of_token";
@@ -113,12 +113,10 @@ fn picked(graph: &mut Graph<'_>, hidden: &str) -> Value {
 /// A product with the shares, as a matrix `[rows, tokens]` that is made on the device: most of it is zero, but it is a
 /// hundredth of the network's work at most.
 fn shared(graph: &mut Graph<'_>, hidden: &str) -> Value {
-    let rows = graph.input(inputs::ROWS, INT32, &["rows"]);
+    let rows = graph.input(inputs::ROWS, INT32, &["rows", "1"]);
     let of_tokens = graph.input(inputs::ROW_OF_TOKEN, INT32, &["tokens"]);
     let shares = graph.input(inputs::SHARES, FLOAT, &["tokens"]);
     let number = if graph.precision() == Precision::Float16 { FLOAT16 } else { FLOAT };
-    let last = graph.integers("last_axis", &[1], &[1]);
-    let rows = graph.node(ONNX, "Unsqueeze", &[&rows, &last], Vec::new());
     let belongs = graph.node(ONNX, "Equal", &[&rows, &of_tokens], Vec::new());
     let (belongs, shares) = (graph.cast(&belongs, number), graph.cast(&shares, number));
     let shares = graph.node(ONNX, "Mul", &[&belongs, &shares], Vec::new());

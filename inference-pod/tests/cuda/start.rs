@@ -4,14 +4,19 @@ use std::process::Command;
 
 use kembed_queue::wire::{Failure, FailureReason};
 
-use super::fake;
+use super::{fake, support};
 
 /// Runs the program with the stand-in as the machine's driver, and reads its last word.
 fn failure(accelerator: &str, machine: &str) -> Failure {
+    failure_of(&["--model", "/no/such/model"], accelerator, machine)
+}
+
+fn failure_of(flags: &[&str], accelerator: &str, machine: &str) -> Failure {
     let message = tempfile::NamedTempFile::new().expect("a temporary file");
     let library = fake::library();
     let output = Command::new(env!("CARGO_BIN_EXE_inference-pod"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--model", "/no/such/model", "--accelerator", accelerator])
+        .args(["serve", "--listen", "127.0.0.1:0", "--accelerator", accelerator])
+        .args(flags)
         .arg("--termination-message")
         .arg(message.path())
         .env_clear()
@@ -36,6 +41,23 @@ fn what_keeps_a_pod_from_its_gpu_is_told_before_the_model_is_looked_for() {
         assert_eq!(failure.reason, FailureReason::AcceleratorUnavailable, "{machine}");
         assert_eq!(failure.message, format!("nvidia.com/gpu was asked for, and {why}"));
     }
+}
+
+/// The library of tests has no code for GPUs: it is found out before anything is computed, and nothing falls back to the CPU.
+#[test]
+fn a_library_without_code_for_gpus_is_told() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    support::write(folder.path(), &support::small_model());
+    let library = support::onnxruntime();
+    let model = folder.path().to_str().expect("a plain path");
+    let failure = failure_of(
+        &["--model", model, "--onnxruntime", library.to_str().expect("a plain path")],
+        "nvidia.com/gpu",
+        "",
+    );
+    assert_eq!(failure.reason, FailureReason::AcceleratorUnavailable, "{}", failure.message);
+    let why = "nvidia.com/gpu was asked for, and the network cannot be put on the GPU: ";
+    assert!(failure.message.starts_with(why) && failure.message.contains("CUDA"), "{}", failure.message);
 }
 
 #[test]

@@ -170,7 +170,22 @@ pub fn classifying(labels: usize, limits: Limits) -> Arc<Pod> {
     stubbed(&config, labels, limits, identity()).pod
 }
 
+/// A pod whose network pools by itself, and answers at once.
+pub fn without_tokens() -> Arc<Pod> {
+    stubbed_as(CONFIG, 3, limits(), identity(), Engine::without_tokens).pod
+}
+
 fn stubbed(config: &str, numbers: usize, limits: Limits, identity: Identity) -> Tested {
+    stubbed_as(config, numbers, limits, identity, |engine| engine)
+}
+
+fn stubbed_as(
+    config: &str,
+    numbers: usize,
+    limits: Limits,
+    identity: Identity,
+    shape: fn(Engine) -> Engine,
+) -> Tested {
     let overrides = Overrides { query_prompt: Some("query: ".into()), ..Overrides::default() };
     let texts = Texts { config, ..Texts::default() };
     let recipe = Recipe::read(texts, &overrides).expect("a good recipe");
@@ -180,7 +195,7 @@ fn stubbed(config: &str, numbers: usize, limits: Limits, identity: Identity) -> 
     let stub = Box::new(Stub { numbers, started, orders: ordered });
     let started = Batcher::start(vec![stub], Rate::default(), limits, pod.metrics.clone());
     let (batcher, ended) = started.expect("a thread");
-    let engine = Engine::new(recipe, tokeniser, batcher, numbers, limits, pod.metrics.clone());
+    let engine = shape(Engine::new(recipe, tokeniser, batcher, numbers, limits, pod.metrics.clone()));
     let dimension = numbers as u32;
     let space = Space { digest: DIGEST.into(), revision: Some("abc".into()), dimension, max_tokens: 16 };
     pod.serve(Serving { engine, space });

@@ -1,0 +1,103 @@
+//! The part of loading that is about GPUs.
+
+use kembed_queue::{Budget, Rate};
+
+use super::{Made, Ready, Warm};
+use crate::{
+    backend::{
+        Backend,
+        headed::Headed,
+        onnx::{Graph, Onnx, Output},
+    },
+    config::Accelerator,
+    cuda::{
+        driver::{About, Driver},
+        fault::Fault,
+        network::Network,
+        prepare::{Known, Plan, PrepareError, Prepared, ROWS, prepare},
+        probe::probe,
+    },
+    export::{self, packed},
+    limits::Limits,
+    model::{ModelError, Precision, Recipe, files},
+    start::{AcceleratorError, StartError},
+};
+
+/// GPUs that can be used.
+pub(super) struct Gpus {
+    resource: String,
+    driver: Driver,
+    devices: Vec<About>,
+}
+
+impl Gpus {
+    /// Looks for what was asked for, before anything is fetched for it.
+    pub(super) fn find(Accelerator { resource }: Accelerator) -> Result<Self, StartError> {
+        match probe() {
+            Ok((driver, devices)) => Ok(Self { resource, driver, devices }),
+            Err(why) => Err(StartError::Accelerator { resource, why: why.into() }),
+        }
+    }
+
+    /// Puts the network on all of them, if they compute what the CPU does.
+    pub(super) fn ready(self, made: &Made, limits: Limits) -> Result<Ready, StartError> {
+        let recipe = &made.recipe;
+        let graph = packed::export(recipe, &made.weights()?)?;
+        let known = known(made)?;
+        let dimension = known.first().map_or(0, |known| known.vector.len());
+        let plan = Plan {
+            pooling: recipe.pooling,
+            longest: recipe.max_tokens,
+            known: &known,
+            alike: alike(recipe.precision),
+        };
+        let prepared = prepare(self.driver, &self.devices, &plan, |device, streams| {
+            let network = Network::on(device, streams, &made.environment, &graph, dimension);
+            network.map_err(|error| Fault::of_onnxruntime(error.message()))
+        });
+        let Prepared { backends, tokens, .. } = prepared.map_err(|why| self.unusable(why.into()))?;
+        let layers = made.layers()?;
+        let headed = |backend| Headed::new(backend, layers.clone());
+        let mut backends: Vec<_> = backends.into_iter().map(headed).collect();
+        // With the layers behind it.
+        let vectors = match (backends.first_mut(), known.first()) {
+            (Some(backend), Some(known)) => backend.run(&[&known.row]),
+            _ => Ok(Vec::new()),
+        };
+        let vectors = vectors.map_err(|error| self.unusable(PrepareError::Run(error).into()))?;
+        Ok(Ready {
+            // How fast the pod is, its first batches tell.
+            warm: Warm { dimension: vectors.first().map_or(0, Vec::len), rate: Rate::default() },
+            limits: Limits { batch: Budget { tokens, rows: ROWS }, threads: backends.len(), ..limits },
+            backends: backends.into_iter().map(|backend| Box::new(backend) as Box<dyn Backend>).collect(),
+            gives_tokens: false,
+        })
+    }
+
+    fn unusable(&self, why: AcceleratorError) -> StartError {
+        StartError::Accelerator { resource: self.resource.clone(), why }
+    }
+}
+
+/// What the CPU computes of a few rows, in 32-bit floats.
+fn known(made: &Made) -> Result<Vec<Known>, StartError> {
+    let recipe = Recipe { precision: Precision::Float32, ..made.recipe.clone() };
+    let graph = Graph::Made(export::export(&recipe, &made.weights()?)?);
+    let output = Output::Pooled(recipe.pooling);
+    let mut network = Onnx::new(&made.environment, graph, output, made.filler())?;
+    let rows = made.first_rows().map_err(|e| ModelError::invalid(files::TOKENIZER, e))?;
+    let known = rows.into_iter().map(|row| {
+        let vectors = network.run(&[&row]).map_err(StartError::WarmUp)?;
+        Ok(Known { vector: vectors.into_iter().next().unwrap_or_default(), row })
+    });
+    known.collect()
+}
+
+/// How alike the vectors of a GPU must be: the least cosine with those of a CPU in 32-bit floats.
+fn alike(precision: Precision) -> f64 {
+    match precision {
+        Precision::Float32 => 0.9999,
+        // Eleven bits of each number.
+        Precision::Float16 | Precision::Int8 => 0.999,
+    }
+}
