@@ -7,6 +7,7 @@ use anyhow::Context;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kembed_queue::report::INTERNAL_PORT;
 use kube::{Api, ResourceExt, api::ListParams, runtime::wait::await_condition};
+use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use crate::{
@@ -19,6 +20,9 @@ use crate::{
 
 /// The table of what is cut in the network.
 const CUT: &str = "kembed-test";
+
+/// How long Kubernetes may take to make pods once its API server is back.
+const AWAKE: Duration = Duration::from_secs(240);
 
 /// Replaces the pods of a service, as a person does who wants new ones.
 ///
@@ -110,16 +114,44 @@ pub async fn kill_gateway(ns: &TempNamespace) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ends the API server at once, and starts it again after so long.
+/// Ends the API server at once, starts it again after so long, and waits until Kubernetes makes pods again.
 ///
 /// # Errors
 /// If it does not come back.
-pub async fn api_server_away(away: Duration) -> anyhow::Result<()> {
+pub async fn api_server_away(ns: &TempNamespace, away: Duration) -> anyhow::Result<()> {
     cluster(&["stop", "apiserver", "KILL"]).await?;
     // Not to wait for something, but to be without it for so long.
     sleep(away).await;
     cluster(&["start", "apiserver"]).await?;
     await_that("the API server", || async { Ok(kubectl(&["get", "--raw", "/readyz"]).await.ok()) }).await?;
+    pods_are_made(ns).await
+}
+
+/// Waits until a pod of a Deployment runs: while the API server was away, each part of Kubernetes came to look for it only
+/// once a minute or so.
+async fn pods_are_made(ns: &TempNamespace) -> anyhow::Result<()> {
+    const NAME: &str = "awake";
+    let labels = json!({"app": NAME});
+    let container = json!({
+        "name": NAME, "image": "cluster.test/pause:1",
+        "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+    });
+    let context =
+        json!({"runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}});
+    ns.apply(json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": NAME},
+        "spec": {"selector": {"matchLabels": labels}, "template": {
+            "metadata": {"labels": labels},
+            "spec": {"securityContext": context, "containers": [container]},
+        }},
+    }))
+    .await?;
+    let available = |deployment: Option<&Deployment>| {
+        let status = deployment.and_then(|deployment| deployment.status.as_ref());
+        status.is_some_and(|status| status.available_replicas == Some(1))
+    };
+    let runs = timeout(AWAKE, await_condition(ns.api::<Deployment>(), NAME, available)).await;
+    runs.context("Kubernetes makes no pods though its API server is back")??;
     Ok(())
 }
 

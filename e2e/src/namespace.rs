@@ -133,6 +133,18 @@ impl TempNamespace {
             .context("the EmbeddingService was deleted while it was watched")
     }
 
+    /// Waits until an EmbeddingService asks for exactly so many pods and all of them are ready.
+    ///
+    /// # Errors
+    /// As [`TempNamespace::await_service`].
+    pub async fn await_count(&self, name: &str, count: i32) -> anyhow::Result<EmbeddingService> {
+        let has = |emb: &EmbeddingService| {
+            let ready = emb.status.as_ref().map(|status| status.ready_replicas);
+            emb.spec.replicas == count && ready == Some(count)
+        };
+        self.await_service(name, &format!("{name} to have {count} pods that its load asks for"), has).await
+    }
+
     /// Waits until an EmbeddingService is ready with exactly so many pods and every gateway knows, which takes them a
     /// moment.
     ///

@@ -135,7 +135,7 @@ async fn disrupted(ns: &TempNamespace, clients: Clients) -> anyhow::Result<()> {
     noticed(ns, clients, "the Deployment is rolled", disruption::roll(ns, name)).await?;
     noticed(ns, clients, &format!("{pods} pods become one"), disruption::to_one(ns, name)).await?;
     noticed(ns, clients, "every gateway is rolled", disruption::roll_gateways()).await?;
-    let gone = disruption::api_server_away(Duration::from_secs(away));
+    let gone = disruption::api_server_away(ns, Duration::from_secs(away));
     noticed(ns, clients, &format!("the API server is away for {away} s"), gone).await
 }
 

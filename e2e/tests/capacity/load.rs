@@ -12,7 +12,7 @@ use e2e::{
 use kembed_crds::EmbeddingService;
 use serde_json::json;
 
-use super::{await_count, await_nodes, base};
+use super::{await_nodes, base};
 
 /// Clients that ask again as soon as they have an answer, or nearly: more than two pods can serve.
 const MANY: usize = 40;
@@ -34,7 +34,7 @@ async fn nodes_come_with_the_load_and_go_with_it() -> anyhow::Result<()> {
             // The first may be refused where the API server is slow; who is sends again, as clients do.
             let many = Manner { retries: 4, ..Manner::of(MANY) };
             let many = Load::of(many, &ns.kembed.gateway, &base(&ns));
-            await_count(&ns, 3).await?;
+            ns.await_count("minilm", 3).await?;
             await_nodes(&pool, 3).await?;
             let up = began.elapsed();
             let many = many.stop().await.context("while nodes came")?;
@@ -43,7 +43,7 @@ async fn nodes_come_with_the_load_and_go_with_it() -> anyhow::Result<()> {
             // Step by step: for a minute and more pods stand by, in case somebody comes back.
             let fewer = |emb: &EmbeddingService| emb.spec.replicas < 3;
             ns.await_service("minilm", "fewer pods, for nobody asks", fewer).await?;
-            await_count(&ns, 0).await?;
+            ns.await_count("minilm", 0).await?;
             await_nodes(&pool, 0).await?;
             eprintln!(
                 "0 -> 3 pods and nodes in {:.1} s, 3 -> 0 in {:.1} s, {many} requests, all answered",

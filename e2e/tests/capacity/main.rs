@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use e2e::{TempNamespace, node_pool::NodePool, wait::DEADLINE};
-use kembed_crds::EmbeddingService;
 use tokio::time::sleep;
 
 /// Between two looks at the nodes.
@@ -19,15 +18,6 @@ const PERIOD: Duration = Duration::from_millis(500);
 /// Where requests go.
 fn base(ns: &TempNamespace) -> String {
     format!("http://minilm.{}.svc", ns.name)
-}
-
-/// Waits until a service has so many pods, all of which serve.
-async fn await_count(ns: &TempNamespace, count: i32) -> anyhow::Result<EmbeddingService> {
-    let has = |emb: &EmbeddingService| {
-        let ready = emb.status.as_ref().map(|status| status.ready_replicas);
-        emb.spec.replicas == count && ready == Some(count)
-    };
-    ns.await_service("minilm", &format!("{count} pods that serve"), has).await
 }
 
 /// Waits for so many nodes; for longer than for anything else, for Karpenter takes most of a minute to find that it can do

@@ -15,7 +15,7 @@ use kembed_crds::{
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{await_count, await_nodes};
+use super::await_nodes;
 
 /// How long a client waits for its vector.
 const CLIENT: Duration = Duration::from_secs(30);
@@ -43,7 +43,7 @@ async fn who_gives_up_still_gets_a_node_and_a_pod() -> anyhow::Result<()> {
             };
             ns.await_service("minilm", "a node to be on its way", ordered).await?;
             // Nobody asks any more, and still a pod comes, when there is a node.
-            await_count(&ns, 1).await?;
+            ns.await_count("minilm", 1).await?;
             let took = began.elapsed();
             ensure!(took >= NODE, "the pod was there before the node");
             eprintln!("who left after {CLIENT:?} has a pod after {:.1} s", took.as_secs_f64());

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use e2e::{
-    TempNamespace,
     load::{Load, Manner},
     service::{minilm, with},
     with_temp_ns,
@@ -15,14 +14,6 @@ use serde_json::json;
 
 /// Clients that ask again as soon as they have an answer, or nearly: more than two of the pods can serve.
 const MANY: usize = 40;
-
-async fn await_count(ns: &TempNamespace, name: &str, count: i32) -> anyhow::Result<EmbeddingService> {
-    let has = |emb: &EmbeddingService| {
-        let ready = emb.status.as_ref().map(|status| status.ready_replicas);
-        emb.spec.replicas == count && ready == Some(count)
-    };
-    ns.await_service(name, &format!("{name} to have {count} pods that its load asks for"), has).await
-}
 
 /// From zero to what the load takes and back, and every request is answered.
 #[tokio::test]
@@ -35,16 +26,16 @@ async fn pods_come_with_the_load_and_go_with_it() -> anyhow::Result<()> {
         ns.apply(with(minilm("minilm"), spec)).await?;
         let base = format!("http://minilm.{}.svc", ns.name);
         // It begins with a pod, whose speed shows with its first request.
-        await_count(&ns, "minilm", 1).await?;
+        ns.await_count("minilm", 1).await?;
         ns.await_serving("minilm", 1).await?;
         ns.kembed.gateway.embed(&base, "minilm", &["hello"]).await?;
-        await_count(&ns, "minilm", 0).await?;
+        ns.await_count("minilm", 0).await?;
 
         let began = Instant::now();
         // Where the API server is slow, nobody can be woken and a gateway says so: clients ask again.
         let many = Manner { retries: 5, ..Manner::of(MANY) };
         let load = Load::of(many, &ns.kembed.gateway, &base);
-        await_count(&ns, "minilm", 3).await?;
+        ns.await_count("minilm", 3).await?;
         let up = began.elapsed();
         let many = load.stop().await.context("while pods came")?;
 
@@ -54,10 +45,10 @@ async fn pods_come_with_the_load_and_go_with_it() -> anyhow::Result<()> {
         let began = Instant::now();
         // The most that was needed in the last minute stays, and the first step down may leave one too many.
         ns.await_service("minilm", "a pod to go", |emb| emb.spec.replicas < 3).await?;
-        await_count(&ns, "minilm", 1).await?;
+        ns.await_count("minilm", 1).await?;
         let down = began.elapsed();
         let few = load.stop().await.context("while pods went")?;
-        let asleep = await_count(&ns, "minilm", 0).await?;
+        let asleep = ns.await_count("minilm", 0).await?;
         eprintln!(
             "0 -> 3 in {:.1} s, 3 -> 1 in {:.1} s, {} requests, all answered",
             up.as_secs_f64(),
@@ -79,14 +70,14 @@ async fn pods_come_with_the_load_and_go_with_it() -> anyhow::Result<()> {
 async fn a_count_out_of_its_bounds_is_brought_in() -> anyhow::Result<()> {
     with_temp_ns(|ns| async move {
         ns.apply(with(minilm("minilm"), json!({"scaling": {"minReplicas": 1, "maxReplicas": 2}}))).await?;
-        await_count(&ns, "minilm", 1).await?;
+        ns.await_count("minilm", 1).await?;
         ns.kubectl(&["scale", "emb/minilm", "--replicas=5"]).await?;
         let bounded = |emb: &EmbeddingService| emb.spec.replicas <= 2;
         ns.await_service("minilm", "the count to be within its bounds", bounded).await?;
         ns.apply(with(minilm("minilm"), json!({"scaling": {"minReplicas": 2, "maxReplicas": 2}}))).await?;
-        await_count(&ns, "minilm", 2).await?;
+        ns.await_count("minilm", 2).await?;
         ns.kubectl(&["scale", "emb/minilm", "--replicas=0"]).await?;
-        await_count(&ns, "minilm", 2).await?;
+        ns.await_count("minilm", 2).await?;
         Ok(())
     })
     .await

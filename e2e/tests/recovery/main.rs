@@ -68,7 +68,7 @@ async fn the_api_server_is_away_and_no_request_fails() -> anyhow::Result<()> {
     with_temp_ns(|ns| async move {
         serving(&ns).await?;
         let load = load(&ns, Manner { pause: PAUSE, alike: true, ..Manner::of(MANY) });
-        disruption::api_server_away(AWAY).await?;
+        disruption::api_server_away(&ns, AWAY).await?;
         answered(load, "the API server was away").await?;
         ns.kubectl(&["scale", "emb/minilm", "--replicas=2"]).await?;
         ns.await_serving("minilm", 2).await?;

@@ -36,7 +36,8 @@ pub(super) fn run(backend: &mut dyn Backend, rows: &[&Row]) -> Attempt {
     }
 }
 
-fn tokens(rows: &[&Row]) -> u64 {
+/// Tokens of these rows.
+pub(super) fn tokens(rows: &[&Row]) -> u64 {
     rows.iter().map(|row| row.ids.len() as u64).sum()
 }
 

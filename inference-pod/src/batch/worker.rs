@@ -76,10 +76,10 @@ fn serve(
     let start = Instant::now();
     let Attempt { results, too_large } = attempt::run(backend, &rows);
     let took = start.elapsed();
-    let tokens = rows.iter().map(|row| row.ids.len()).sum::<usize>();
-    measure(shared, batch, (start, took), busy);
+    let tokens = attempt::tokens(&rows);
+    measure(shared, batch, tokens, (start, took), busy);
     let mut state = shared.lock();
-    state.rate.observe(tokens as u64, took);
+    state.rate.observe(tokens, took);
     if let Some(tokens) = too_large {
         state.allowance.shrink(tokens, start + took);
     }
@@ -105,9 +105,14 @@ fn serve(
     }
 }
 
-fn measure(shared: &Shared, batch: &[Entry<Arc<Row>>], (start, took): (Instant, Duration), busy: &Seconds) {
+fn measure(
+    shared: &Shared,
+    batch: &[Entry<Arc<Row>>],
+    tokens: u64,
+    (start, took): (Instant, Duration),
+    busy: &Seconds,
+) {
     let metrics = &shared.metrics;
-    let tokens = batch.iter().map(|entry| u64::from(entry.tokens)).sum();
     metrics.run.observe(took.as_secs_f64());
     busy.inc_by(took.as_secs_f64());
     metrics.batch_inputs.observe(batch.len() as f64);

@@ -100,7 +100,7 @@ impl Buffers {
     ///
     /// # Errors
     /// If it has more, or breaks off.
-    pub async fn read_into(&self, mut body: Incoming, all: usize, room: Room) -> Result<Bytes, BufferError> {
+    pub async fn read_into(mut body: Incoming, all: usize, room: Room) -> Result<Bytes, BufferError> {
         let mut bytes = Vec::with_capacity(all);
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(BufferError::Broken)?.into_data() else { continue };

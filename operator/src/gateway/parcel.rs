@@ -70,7 +70,7 @@ impl Offer {
         let Self { body, bytes, limit, buffers, room } = self;
         let read = async move {
             let room = buffers.more_room(room, bytes - OFFERED as usize).await?;
-            buffers.read_into(body, bytes, room).await
+            Buffers::read_into(body, bytes, room).await
         };
         async move {
             let read = timeout(limit, read).await.map_err(|_| Refusal::SlowBody { limit })?;
