@@ -40,13 +40,6 @@ impl Watch for Run {
 }
 
 impl Run {
-    /// The count at a moment.
-    pub fn count_at(&self, at: f64) -> Count {
-        let before = self.counts.partition_point(|count| count.at <= at);
-        let none = Count { at: 0., pods: 0, ready: 0 };
-        before.checked_sub(1).map_or(none, |index| self.counts[index])
-    }
-
     /// Seconds of all pods together until `end`.
     pub fn replica_seconds(&self, end: f64) -> f64 {
         let ends = self.counts.iter().skip(1).map(|count| count.at).chain([end]);
@@ -145,7 +138,6 @@ mod tests {
     fn counts_hold_until_the_next() {
         let run = run();
         assert_eq!(run.counts.len(), 6, "what does not change is not told");
-        assert_eq!((run.count_at(9.).pods, run.count_at(11.).pods, run.count_at(99.).pods), (0, 1, 1));
         assert_eq!(run.replica_seconds(40.), 10. + 30. + 10.);
         assert_eq!(run.changes(), [(0., 0), (10., 1), (20., 3), (30., 1)]);
     }

@@ -11,21 +11,17 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use axum::{
-    Router,
-    body::Bytes,
-    extract::{ConnectInfo, State, connect_info::Connected},
-    http::{HeaderMap, StatusCode},
-    response::Response,
-    routing::{get, post},
+    extract::{ConnectInfo, connect_info::Connected},
+    http::request::Parts,
     serve::IncomingStream,
 };
-use kembed_queue::wire::{INFO_PATH, LIVE_PATH, POD_PORT, READY_PATH};
+use kembed_queue::wire::POD_PORT;
 use kembed_scaling::simulate::PodModel;
 use tokio::net::TcpListener;
 
 use super::{
     Stub,
-    serve::{MODELS_PATH, models},
+    serve::{Stubs, router},
 };
 use crate::command::run;
 
@@ -61,15 +57,9 @@ fn listen() -> anyhow::Result<()> {
 
 async fn serve(listener: std::net::TcpListener) {
     let listener = TcpListener::from_std(listener).expect("a listener that does not block");
-    let router = Router::new()
-        .route(LIVE_PATH, get(async || "ok"))
-        .route(READY_PATH, get(ready))
-        .route(INFO_PATH, get(info))
-        .route(MODELS_PATH, get(models))
-        .route("/v1/embeddings", post(embeddings))
-        .with_state(Pods::default());
+    let router = router(Pods::default()).into_make_service_with_connect_info::<Address>();
     // It ends only with the process.
-    let _ = axum::serve(listener, router.into_make_service_with_connect_info::<Address>()).await;
+    let _ = axum::serve(listener, router).await;
 }
 
 /// The pod that a connection is meant for.
@@ -85,27 +75,10 @@ impl Connected<IncomingStream<'_, TcpListener>> for Address {
 #[derive(Clone, Default)]
 struct Pods(Arc<Mutex<HashMap<Option<IpAddr>, Stub>>>);
 
-impl Pods {
-    fn of(&self, ConnectInfo(Address(address)): ConnectInfo<Address>) -> Stub {
+impl Stubs for Pods {
+    fn asked(&self, parts: &Parts) -> Stub {
+        let address = parts.extensions.get().and_then(|ConnectInfo(Address(address))| *address);
         let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pods.entry(address).or_insert_with(|| Stub::new(MODEL, Duration::ZERO)).clone()
     }
-}
-
-async fn ready(State(pods): State<Pods>, at: ConnectInfo<Address>) -> StatusCode {
-    pods.of(at).readiness()
-}
-
-async fn info(State(pods): State<Pods>, at: ConnectInfo<Address>) -> Response {
-    pods.of(at).information()
-}
-
-async fn embeddings(
-    State(pods): State<Pods>,
-    at: ConnectInfo<Address>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let pod = pods.of(at);
-    pod.embed(&headers, &body).await
 }

@@ -1,10 +1,12 @@
 //! What a stub answers.
 
+use std::convert::Infallible;
+
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
+    extract::FromRequestParts,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -18,7 +20,7 @@ use serde_json::json;
 use super::{DIGEST, Stub, VECTOR, tokens};
 
 /// What clients ask to see whether somebody is there.
-pub(super) const MODELS_PATH: &str = "/v1/models";
+const MODELS_PATH: &str = "/v1/models";
 
 const NO_CREDIT: [(HeaderName, HeaderValue); 2] = [
     (HeaderName::from_static(NO_CREDIT_HEADER), HeaderValue::from_static("true")),
@@ -37,20 +39,44 @@ enum Input {
     Many(Vec<String>),
 }
 
+/// Where one listener may answer for several stubs: which of them a request is for.
+pub(super) trait Stubs {
+    fn asked(&self, parts: &Parts) -> Stub;
+}
+
+impl Stubs for Stub {
+    fn asked(&self, _: &Parts) -> Stub {
+        self.clone()
+    }
+}
+
+impl<S: Stubs + Sync> FromRequestParts<S> for Stub {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, stubs: &S) -> Result<Self, Infallible> {
+        Ok(stubs.asked(parts))
+    }
+}
+
+/// Everything that stubs answer.
+pub(super) fn router(stubs: impl Stubs + Clone + Send + Sync + 'static) -> Router {
+    Router::new()
+        .route(LIVE_PATH, get(async || "ok"))
+        .route(READY_PATH, get(async |stub: Stub| stub.readiness()))
+        .route(INFO_PATH, get(async |stub: Stub| stub.information()))
+        .route(MODELS_PATH, get(models))
+        .route("/v1/embeddings", post(embeddings))
+        .with_state(stubs)
+}
+
 impl Stub {
     /// Everything that it answers.
     pub fn router(self) -> Router {
-        Router::new()
-            .route(LIVE_PATH, get(async || "ok"))
-            .route(READY_PATH, get(ready))
-            .route(INFO_PATH, get(info))
-            .route(MODELS_PATH, get(models))
-            .route("/v1/embeddings", post(embeddings))
-            .with_state(self)
+        router(self)
     }
 
     /// The answer to `POST /v1/embeddings`, when it would be there.
-    pub(super) async fn embed(&self, headers: &HeaderMap, body: &[u8]) -> Response {
+    async fn embed(&self, headers: &HeaderMap, body: &[u8]) -> Response {
         let granted = headers.contains_key(GRANTED_HEADER);
         if granted && self.batches.in_hand() >= 2 * self.credit() {
             return (StatusCode::SERVICE_UNAVAILABLE, NO_CREDIT, self.told(0)).into_response();
@@ -72,11 +98,11 @@ impl Stub {
         ([(SPACE_HEADER, DIGEST)], self.told(work), Json(answer)).into_response()
     }
 
-    pub(super) fn readiness(&self) -> StatusCode {
+    fn readiness(&self) -> StatusCode {
         if self.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
     }
 
-    pub(super) fn information(&self) -> Response {
+    fn information(&self) -> Response {
         if self.is_ready() { Json(self.info()).into_response() } else { self.readiness().into_response() }
     }
 
@@ -85,18 +111,10 @@ impl Stub {
     }
 }
 
-async fn ready(State(stub): State<Stub>) -> StatusCode {
-    stub.readiness()
-}
-
-async fn info(State(stub): State<Stub>) -> Response {
-    stub.information()
-}
-
-pub(super) async fn models() -> Json<serde_json::Value> {
+async fn models() -> Json<serde_json::Value> {
     Json(json!({"object": "list", "data": [{"id": "stub", "object": "model"}]}))
 }
 
-async fn embeddings(State(stub): State<Stub>, headers: HeaderMap, body: Bytes) -> Response {
+async fn embeddings(stub: Stub, headers: HeaderMap, body: Bytes) -> Response {
     stub.embed(&headers, &body).await
 }
