@@ -24,6 +24,13 @@ class Browser:
         wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
         self.session = f"/session/{self.call('POST', '/session', {'capabilities': {'alwaysMatch': wanted}})['sessionId']}"
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        # Without this Chromium would outlive its driver.
+        self.call("DELETE", self.session)
+
     def call(self, method, path, body=None):
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.root + path, data, {"content-type": "application/json"}, method=method)
@@ -95,14 +102,13 @@ try:
             break
         time.sleep(0.1)
     for name, arguments in [("light", []), ("dark", ["--blink-settings=preferredColorScheme=0"])]:
-        browser = Browser(port, *arguments)
-        compare(browser)
-        dark = browser.run("return matchMedia('(prefers-color-scheme: dark)').matches")
-        assert dark == (name == "dark"), dark
-        if PICTURES:
-            picture = browser.call("GET", browser.session + "/screenshot")
-            (PICTURES / f"{name}.png").write_bytes(base64.b64decode(picture))
-        browser.call("DELETE", browser.session)
+        with Browser(port, *arguments) as browser:
+            compare(browser)
+            dark = browser.run("return matchMedia('(prefers-color-scheme: dark)').matches")
+            assert dark == (name == "dark"), dark
+            if PICTURES:
+                picture = browser.call("GET", browser.session + "/screenshot")
+                (PICTURES / f"{name}.png").write_bytes(base64.b64decode(picture))
         print("clients: the page in", name, "colours ok")
 finally:
     driver.terminate()
