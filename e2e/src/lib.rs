@@ -16,6 +16,7 @@ pub mod hex;
 pub mod hub;
 pub mod hub_client;
 pub mod installation;
+pub mod leader;
 pub mod load;
 pub mod namespace;
 pub mod node_pool;

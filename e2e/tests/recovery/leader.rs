@@ -8,13 +8,14 @@ use e2e::{
     command::kubectl,
     container,
     installation::{NAMESPACE, install},
+    leader::leader,
     service::{minilm, with},
     wait::await_that,
     with_temp_ns,
 };
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kembed_crds::EmbeddingService;
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, ResourceExt};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -107,19 +108,4 @@ async fn controllers(count: u32) -> anyhow::Result<()> {
         kubectl(&[&rollout[..], step, &["deployment/kembed-controller"]].concat()).await?;
     }
     Ok(())
-}
-
-/// The controller that leads.
-pub(super) async fn leader(ns: &TempNamespace) -> anyhow::Result<Pod> {
-    let leases = Api::<Lease>::namespaced(ns.kembed.kube.clone(), NAMESPACE);
-    let pods = Api::<Pod>::namespaced(ns.kembed.kube.clone(), NAMESPACE);
-    let controllers = ListParams::default().labels("app.kubernetes.io/component=controller");
-    await_that("a controller to lead", || async {
-        let lease = leases.get_opt("kembed-controller").await.context("failed to get the Lease")?;
-        let holder = lease.and_then(|lease| lease.spec?.holder_identity);
-        let pods = pods.list(&controllers).await.context("failed to list the controllers")?;
-        let leads = |pod: &Pod| Some(pod.name_any()) == holder && pod.metadata.deletion_timestamp.is_none();
-        Ok(pods.into_iter().find(leads))
-    })
-    .await
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use e2e::{
     TempNamespace, disruption,
+    leader::leader,
     load::{Load, Manner},
     service::{minilm, with},
     with_temp_ns,
@@ -13,7 +14,7 @@ use kembed_crds::EmbeddingService;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::{ALONE, leader::leader};
+use super::ALONE;
 
 /// How long nobody asks while nothing is heard.
 const UNHEARD: Duration = Duration::from_secs(20);
