@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
 
 /// How long a program may take: more than the limits that helm and kubectl are given as arguments.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// Runs a program to its end and returns what it printed.
 ///

@@ -21,9 +21,6 @@ use crate::{
 /// The table of what is cut in the network.
 const CUT: &str = "kembed-test";
 
-/// How long Kubernetes may take to make pods once its API server is back.
-const AWAKE: Duration = Duration::from_secs(240);
-
 /// Replaces the pods of a service, as a person does who wants new ones.
 ///
 /// # Errors
@@ -32,7 +29,7 @@ pub async fn roll(ns: &TempNamespace, name: &str) -> anyhow::Result<()> {
     let old = ns.made_for::<Pod>(name).await?;
     let deployment = format!("deployment/{name}");
     ns.kubectl(&["rollout", "restart", &deployment]).await?;
-    ns.kubectl(&["rollout", "status", &deployment, "--timeout=90s"]).await?;
+    ns.kubectl(&["rollout", "status", &deployment, "--timeout=240s"]).await?;
     gone(ns, &old).await?;
     as_many(ns, name, old.len()).await
 }
@@ -96,7 +93,7 @@ pub async fn to_one(ns: &TempNamespace, name: &str) -> anyhow::Result<()> {
 pub async fn roll_gateways() -> anyhow::Result<()> {
     let rollout = ["--namespace", NAMESPACE, "rollout"];
     kubectl(&[&rollout[..], &["restart", "deployment/kembed-gateway"]].concat()).await?;
-    kubectl(&[&rollout[..], &["status", "deployment/kembed-gateway", "--timeout=120s"]].concat()).await?;
+    kubectl(&[&rollout[..], &["status", "deployment/kembed-gateway", "--timeout=240s"]].concat()).await?;
     Ok(())
 }
 
@@ -150,8 +147,7 @@ async fn pods_are_made(ns: &TempNamespace) -> anyhow::Result<()> {
         let status = deployment.and_then(|deployment| deployment.status.as_ref());
         status.is_some_and(|status| status.available_replicas == Some(1))
     };
-    let runs = timeout(AWAKE, await_condition(ns.api::<Deployment>(), NAME, available)).await;
-    runs.context("Kubernetes makes no pods though its API server is back")??;
+    ns.await_object(NAME, "Kubernetes to make pods again", available).await?;
     Ok(())
 }
 

@@ -99,7 +99,7 @@ async fn set_up() -> anyhow::Result<Addresses> {
     for (namespace, name) in
         [(HUB_NAMESPACE, "deployment/hub"), (COLLECTOR_NAMESPACE, "deployment/collector")]
     {
-        kubectl(&["--namespace", namespace, "rollout", "status", name, "--timeout=90s"]).await?;
+        kubectl(&["--namespace", namespace, "rollout", "status", name, "--timeout=240s"]).await?;
     }
     Ok(Addresses {
         gateway: address(NAMESPACE, "kembed-gateway").await?,
@@ -115,7 +115,7 @@ async fn set_up() -> anyhow::Result<Addresses> {
 pub async fn install(settings: &[&str]) -> anyhow::Result<()> {
     let (chart, values) = (repository("charts/kembed"), repository("e2e/manifests/values.yaml"));
     let mut args = vec!["upgrade", "--install", RELEASE, &chart, "--namespace", NAMESPACE];
-    args.extend(["--values", &values, "--wait", "--timeout", "90s"]);
+    args.extend(["--values", &values, "--wait", "--timeout", "240s"]);
     args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
     helm(&args).await?;
     Ok(())

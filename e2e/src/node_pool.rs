@@ -126,8 +126,8 @@ impl NodePool {
     /// Services first: a node ends when its last pod has gone.
     async fn end(&self) -> anyhow::Result<()> {
         kubectl(&["--namespace", &self.name, "delete", "emb", "--all"]).await?;
-        kubectl(&["delete", "nodepool", &self.name, "--timeout=120s"]).await?;
-        kubectl(&["delete", "kwoknodeclass", &self.name, "--timeout=120s"]).await?;
+        kubectl(&["delete", "nodepool", &self.name, "--timeout=240s"]).await?;
+        kubectl(&["delete", "kwoknodeclass", &self.name, "--timeout=240s"]).await?;
         Ok(())
     }
 }

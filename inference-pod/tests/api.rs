@@ -19,7 +19,7 @@ use inference_pod::{
 use kembed_queue::{
     Budget,
     credit::{GRANTED_HEADER, NO_CREDIT_HEADER, POD_LOAD_HEADER, PodLoad},
-    wire::{DEADLINE_HEADER, LANE_HEADER, Lane},
+    wire::{DEADLINE_HEADER, LANE_HEADER, Lane, NOT_READY_HEADER},
 };
 use serde_json::{Value, json};
 use support::{Answer, Order, Tested, answering, embed, get, identity, limits, send, waiting};
@@ -45,6 +45,7 @@ fn assert_refused(answer: &support::Answer, status: u16, code: &str, retry: bool
     assert!(error["type"].is_string() && error.get("param").is_some(), "{error}");
     assert_eq!(answer.header("x-should-retry"), Some(if retry { "true" } else { "false" }));
     assert_eq!(answer.header("retry-after").is_some(), retry && matches!(status, 429 | 503));
+    assert_eq!(answer.header(NOT_READY_HEADER).is_some(), matches!(code, "not_ready" | "stopping"));
 }
 
 #[tokio::test]

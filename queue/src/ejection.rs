@@ -14,7 +14,7 @@ pub const LONGEST_EJECTION: Duration = Duration::from_secs(30);
 /// How a pod failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It took no connection, or broke one: that is the pod's doing, and it is ejected at once.
+    /// It took no connection, broke one, or said that it is not ready: that is the pod's doing, and it is ejected at once.
     Connection,
     /// It answered with an error, or not in time.
     Answer,

@@ -25,6 +25,9 @@ pub enum Failure {
     /// Nothing was sent: no connection came about, or the one that was kept had been closed. Trying again loads nobody, and
     /// so goes on until the request's time is over.
     Unreached,
+    /// The pod said that it is not ready, and did nothing with the request, as when its process has just started again and
+    /// loads the model. Trying again loads nobody either.
+    Unready,
     /// The connection broke after something was sent, as when the pod dies. The request may be the cause: it is suspect.
     Broke,
     /// The pod answered that it failed, and another might not.
@@ -35,7 +38,7 @@ impl Failure {
     /// What it says of the pod.
     pub fn fault(self) -> Fault {
         match self {
-            Self::Unreached | Self::Broke => Fault::Connection,
+            Self::Unreached | Self::Unready | Self::Broke => Fault::Connection,
             Self::Erred => Fault::Answer,
         }
     }
@@ -97,7 +100,7 @@ impl History {
     /// Judges a request that failed. A suspect costs no budget: it is tried but once more, and few at a time are.
     pub fn judge(&mut self, failure: Failure, budget: &mut Budget, now: Instant) -> Verdict {
         match failure {
-            Failure::Unreached => Verdict::Again,
+            Failure::Unreached | Failure::Unready => Verdict::Again,
             Failure::Broke if self.suspect => Verdict::DiedTwice,
             Failure::Broke => {
                 self.suspect = true;
@@ -199,6 +202,16 @@ mod tests {
         assert!(history.is_suspect());
         assert_eq!(history.judge(Failure::Unreached, &mut budget, now), Verdict::Again);
         assert_eq!(history.judge(Failure::Broke, &mut budget, now), Verdict::DiedTwice);
+    }
+
+    #[test]
+    fn a_pod_that_is_not_ready_is_tried_until_it_is() {
+        let now = Instant::now();
+        let (mut history, mut budget) = (History::default(), Budget::new(now));
+        for _ in 0..1000 {
+            assert_eq!(history.judge(Failure::Unready, &mut budget, now), Verdict::Again);
+        }
+        assert_eq!((history, budget), (History::default(), Budget::new(now)), "it costs nothing");
     }
 
     #[test]

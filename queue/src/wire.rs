@@ -26,6 +26,10 @@ pub const REVISION_HEADER: &str = "x-kembed-revision";
 /// Response header that the OpenAI clients obey: `true` or `false`.
 pub const SHOULD_RETRY_HEADER: &str = "x-should-retry";
 
+/// Response header of a pod that is not ready, or ends, and so has done nothing with the request: another may take it, or the
+/// same one later.
+pub const NOT_READY_HEADER: &str = "x-kembed-not-ready";
+
 /// Request header: a [`Lane`]. Without it a request is interactive.
 pub const LANE_HEADER: &str = "x-kembed-lane";
 

@@ -54,7 +54,7 @@ fn load() -> impl Strategy<Value = Option<PodLoad>> {
 }
 
 fn failure() -> impl Strategy<Value = Failure> {
-    prop_oneof![Just(Failure::Unreached), Just(Failure::Broke), Just(Failure::Erred)]
+    prop_oneof![Just(Failure::Unreached), Just(Failure::Unready), Just(Failure::Broke), Just(Failure::Erred)]
 }
 
 fn hedge_end() -> impl Strategy<Value = HedgeEnd> {
@@ -313,7 +313,7 @@ impl Model {
         match failure {
             Failure::Broke => self.request(ticket).deaths += 1,
             Failure::Erred => self.request(ticket).errors += 1,
-            Failure::Unreached => {}
+            Failure::Unreached | Failure::Unready => {}
         }
         let waiter = self.waits(ticket);
         let news = self.dispatcher.failed(ticket, failure, waiter, self.now);

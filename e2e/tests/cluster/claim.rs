@@ -56,7 +56,7 @@ async fn on_the_volume(ns: &TempNamespace, script: &str) -> anyhow::Result<()> {
     run("kubectl", &["apply", "--filename=-"], &pod.to_string()).await?;
     let pod = format!("pod/{}", ns.name);
     let done = "--for=jsonpath={.status.phase}=Succeeded";
-    kubectl(&["--namespace=default", "wait", done, "--timeout=60s", &pod]).await?;
+    kubectl(&["--namespace=default", "wait", done, "--timeout=240s", &pod]).await?;
     kubectl(&["--namespace=default", "delete", &pod, "--now"]).await?;
     Ok(())
 }

@@ -103,7 +103,7 @@ async fn follow(ns: &TempNamespace, spec: serde_json::Value) -> anyhow::Result<(
 /// So many new controllers.
 async fn controllers(count: u32) -> anyhow::Result<()> {
     install(&[&format!("controller.replicas={count}")]).await?;
-    for step in [&["restart"][..], &["status", "--timeout=90s"]] {
+    for step in [&["restart"][..], &["status", "--timeout=240s"]] {
         let rollout = ["--namespace", NAMESPACE, "rollout"];
         kubectl(&[&rollout[..], step, &["deployment/kembed-controller"]].concat()).await?;
     }

@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
-use kembed_queue::wire::SHOULD_RETRY_HEADER;
+use kembed_queue::wire::{NOT_READY_HEADER, SHOULD_RETRY_HEADER};
 use serde::Serialize;
 
 use crate::{engine::EmbedError, tokenise::TokeniseError};
@@ -195,6 +195,9 @@ pub(super) fn refusal(status: StatusCode, body: impl Serialize, error: ApiError)
     response.headers_mut().insert(SHOULD_RETRY_HEADER, retry);
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         response.headers_mut().insert(RETRY_AFTER, retry_after(error.wait));
+    }
+    if matches!(error.reason, Reason::NotReady | Reason::Stopping) {
+        response.headers_mut().insert(NOT_READY_HEADER, HeaderValue::from_static("true"));
     }
     response.extensions_mut().insert(error);
     response

@@ -171,6 +171,7 @@ impl Gateway {
         let mut response = counted(answer, exchange);
         // Between pod and gateway alone.
         response.headers_mut().remove(&names::POD_LOAD);
+        response.headers_mut().remove(&names::NOT_READY);
         if is_pods {
             // No pod speaks for a gateway.
             response.headers_mut().remove(&names::MOVED);

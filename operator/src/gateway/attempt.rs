@@ -49,7 +49,7 @@ pub enum Outcome {
 enum Meaning {
     Final,
     NoCredit,
-    TryAnother,
+    TryAnother(Failure),
 }
 
 impl<'a> Attempt<'a> {
@@ -116,9 +116,9 @@ impl<'a> Attempt<'a> {
         }
         match meaning(response.status(), response.headers()) {
             Meaning::NoCredit => Outcome::NoCredit(load),
-            Meaning::TryAnother => {
+            Meaning::TryAnother(failure) => {
                 self.mark(response.headers_mut());
-                Outcome::Failed(Failure::Erred, Some(response))
+                Outcome::Failed(failure, Some(response))
             }
             Meaning::Final => {
                 self.mark(response.headers_mut());
@@ -147,6 +147,7 @@ impl Outcome {
             Self::Answered(..) => "answered",
             Self::NoCredit(_) => "no_credit",
             Self::Failed(Failure::Unreached, _) => "unreached",
+            Self::Failed(Failure::Unready, _) => "unready",
             Self::Failed(Failure::Broke, _) => "broke",
             Self::Failed(Failure::Erred, _) => "erred",
             Self::TimedOut => "timed_out",
@@ -172,13 +173,16 @@ fn meaning(status: StatusCode, headers: &HeaderMap) -> Meaning {
     let retry = headers.get(&names::SHOULD_RETRY).map(HeaderValue::as_bytes);
     match status {
         _ if headers.contains_key(&names::NO_CREDIT) => Meaning::NoCredit,
+        _ if headers.contains_key(&names::NOT_READY) => Meaning::TryAnother(Failure::Unready),
         // One from before credit, whose own queue is full.
         StatusCode::TOO_MANY_REQUESTS if !headers.contains_key(&names::POD_LOAD) => Meaning::NoCredit,
         // No other pod has more time.
         StatusCode::GATEWAY_TIMEOUT => Meaning::Final,
-        _ if status.is_server_error() && retry == Some(b"true") => Meaning::TryAnother,
+        _ if status.is_server_error() && retry == Some(b"true") => Meaning::TryAnother(Failure::Erred),
         // Of something that stands before the pod.
-        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE if retry.is_none() => Meaning::TryAnother,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE if retry.is_none() => {
+            Meaning::TryAnother(Failure::Erred)
+        }
         _ => Meaning::Final,
     }
 }
@@ -214,9 +218,11 @@ mod tests {
         assert_eq!(of(503, &[again, load, ("x-kembed-no-credit", "true")]), Meaning::NoCredit);
         assert_eq!(of(429, &[again]), Meaning::NoCredit, "a full queue of an older pod");
         assert_eq!(of(429, &[again, load]), Meaning::Final);
-        assert_eq!(of(500, &[again]), Meaning::TryAnother);
-        assert_eq!(of(503, &[again]), Meaning::TryAnother);
-        assert_eq!(of(503, &[]), Meaning::TryAnother, "a proxy before the pod");
+        assert_eq!(of(503, &[again, ("x-kembed-not-ready", "true")]), Meaning::TryAnother(Failure::Unready));
+        let erred = Meaning::TryAnother(Failure::Erred);
+        assert_eq!(of(500, &[again]), erred);
+        assert_eq!(of(503, &[again]), erred, "a pod of a release that does not tell whether it is ready");
+        assert_eq!(of(503, &[]), erred, "a proxy before the pod");
         assert_eq!(of(503, &[("x-should-retry", "false")]), Meaning::Final);
         assert_eq!(of(500, &[]), Meaning::Final);
         assert_eq!(of(504, &[again]), Meaning::Final);

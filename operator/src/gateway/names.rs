@@ -3,7 +3,9 @@
 use http::HeaderName;
 use kembed_queue::{
     credit::{GRANTED_HEADER, NO_CREDIT_HEADER, POD_LOAD_HEADER},
-    wire::{DEADLINE_HEADER, LANE_HEADER, REVISION_HEADER, SHOULD_RETRY_HEADER, SPACE_HEADER},
+    wire::{
+        DEADLINE_HEADER, LANE_HEADER, NOT_READY_HEADER, REVISION_HEADER, SHOULD_RETRY_HEADER, SPACE_HEADER,
+    },
 };
 
 use super::hop::MOVED_HEADER;
@@ -22,6 +24,9 @@ pub static MOVED: HeaderName = HeaderName::from_static(MOVED_HEADER);
 
 /// See [`NO_CREDIT_HEADER`].
 pub static NO_CREDIT: HeaderName = HeaderName::from_static(NO_CREDIT_HEADER);
+
+/// See [`NOT_READY_HEADER`].
+pub static NOT_READY: HeaderName = HeaderName::from_static(NOT_READY_HEADER);
 
 /// See [`POD_LOAD_HEADER`].
 pub static POD_LOAD: HeaderName = HeaderName::from_static(POD_LOAD_HEADER);

@@ -7,6 +7,7 @@ use std::{
 
 use http::{Request, header::HOST};
 use http_body_util::Full;
+use kembed_queue::wire::NOT_READY_HEADER;
 use operator::gateway::{availability::Service, directory::Update};
 use tokio::task::JoinSet;
 
@@ -72,6 +73,33 @@ async fn an_error_is_tried_elsewhere_and_then_told_as_the_pod_tells_it() {
     let answer = bench.ask(embed("x")).await;
     assert_eq!((answer.status.as_u16(), answer.body.as_ref()), (500, b"failed".as_slice()));
     assert_eq!(a.came().len() + b.came().len(), 3 + 3);
+}
+
+/// Its process started again, which the API server has not told yet: who asked waits for as long as it loads.
+#[tokio::test]
+async fn a_pod_that_loads_its_model_again_is_waited_for() {
+    let pod = StubPod::start(1).await;
+    let bench = Bench::start().await;
+    bench.add(service("team/minilm"), &[pod.address]);
+    lock(&pod.stub.fails).extend([(); 5].map(|()| unready()));
+    let answer = bench.ask(embed("x")).await;
+    assert_eq!((answer.status.as_u16(), answer.header(NOT_READY_HEADER)), (200, None));
+    assert_eq!(pod.came().len(), 5 + 1);
+    let metrics = bench.metrics();
+    assert!(metrics.contains("attempts_total{outcome=\"unready\"} 5\n"), "{metrics}");
+}
+
+/// Nobody else can take what was held so long: the client hears what the pod says.
+#[tokio::test]
+async fn a_pod_that_never_gets_ready_is_told_of_in_the_end() {
+    let pod = StubPod::start(1).await;
+    let bench = Bench::start().await;
+    let queue_timeout = Some(Duration::from_secs(1));
+    bench.add(Service { queue_timeout, ..service("team/minilm") }, &[pod.address]);
+    lock(&pod.stub.fails).extend([(); 100].map(|()| unready()));
+    let answer = bench.ask(embed("x")).await;
+    assert_eq!((answer.status.as_u16(), answer.body.as_ref()), (503, b"failed".as_slice()));
+    assert_eq!((answer.header("x-should-retry"), answer.header(NOT_READY_HEADER)), (Some("true"), None));
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use kembed_queue::{
     credit::{GRANTED_HEADER, NO_CREDIT_HEADER, POD_LOAD_HEADER, PodLoad},
-    wire::SHOULD_RETRY_HEADER,
+    wire::{NOT_READY_HEADER, SHOULD_RETRY_HEADER},
 };
 use tokio::{
     net::TcpListener,
@@ -202,6 +202,11 @@ async fn answer(stub: Arc<Stub>, request: Request<Incoming>) -> Result<Response<
 /// The answer of a pod that has no credit left.
 pub fn no_credit() -> Response<Bytes> {
     error(StatusCode::SERVICE_UNAVAILABLE, &[(NO_CREDIT_HEADER, "true"), (SHOULD_RETRY_HEADER, "true")])
+}
+
+/// The answer of a pod whose process has just started again, and loads its model.
+pub fn unready() -> Response<Bytes> {
+    error(StatusCode::SERVICE_UNAVAILABLE, &[(NOT_READY_HEADER, "true"), (SHOULD_RETRY_HEADER, "true")])
 }
 
 /// The answer of a pod that failed, and another might not.
