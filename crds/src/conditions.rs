@@ -39,7 +39,7 @@ words! {
         SpaceConsistent = "All pods serve the vector space recorded in status.space.",
         CapacityAvailable = "Every pod has a node.",
         ObjectiveAttainable = "Some count of pods can keep the latency objective. Only set if spec.scaling.latency is.",
-        AcceleratorVerified = "The accelerator was seen to compute right vectors. Only set if spec.accelerator is.",
+        AcceleratorVerified = "The accelerator was seen to compute what a CPU does, in every pod that has reported. A pod that has not shown it does not make the service Ready. Only set if spec.accelerator is.",
     }
 }
 
@@ -60,7 +60,8 @@ words! {
         Attainable = "A request alone is answered within the target.",
         NotMeasured = "Not enough requests were answered yet to know how long one alone takes.",
         TargetTooLow = "A request alone takes longer than spec.scaling.latency.target, so that no count of pods keeps the objective, and none is added for its sake; the message has the measured time. Raise the target, send shorter requests, or use a faster accelerator.",
-        NotVerified = "No pod has reported on its accelerator.",
+        Verified = "Every pod that has reported computes on its accelerator what a CPU does; the message names the device, the least cosine between the two that was seen, and the least that is right.",
+        NotVerified = "No pod has reported on its accelerator, or one answers without having done so.",
         InvalidSpec = "The spec cannot work; the message says which field and what to write instead.",
         NameConflict = "An object of the name that this service needs exists and is not this service's. Rename one of them, or delete the other.",
         PodRejected = "The API server refused the pods or another object; the message is the API server's.",
@@ -81,6 +82,7 @@ words! {
         ModelInvalid = "A file of the model is damaged or incomplete.",
         CacheFull = "The cache has no room for the model: raise spec.model.cache, or free the volume.",
         AcceleratorUnavailable = "The accelerator that was asked for cannot be used; the message says why.",
+        AcceleratorInaccurate = "The accelerator computes other vectors than a CPU does of the same model, so that nothing is answered from it; the message names the device and the cosine. If it is one device of several of its kind, that one or its node is broken.",
         AcceleratorLost = "The accelerator failed or hangs, and the inference pod starts anew; the message is the driver's. If it goes on, the device or its node is broken.",
         StartFailed = "The inference pod failed to start; the message says why.",
         Crashed = "The inference pod ended without saying why; see its logs.",

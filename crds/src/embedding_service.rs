@@ -52,6 +52,7 @@ const PIN_IS_THE_RECORD: &str = "!has(self.status) || !has(self.status.space) ||
     printcolumn(name = "Min", type_ = "integer", json_path = ".spec.scaling.minReplicas", priority = 1),
     printcolumn(name = "Max", type_ = "integer", json_path = ".spec.scaling.maxReplicas", priority = 1),
     printcolumn(name = "Scaling", type_ = "string", json_path = ".status.scaling.reason", priority = 1),
+    printcolumn(name = "Verified", type_ = "string", json_path = ".status.conditions[?(@.type=='AcceleratorVerified')].status", priority = 1),
     printcolumn(name = "URL", type_ = "string", json_path = ".status.url", priority = 1),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.space.revision", priority = 1),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')")

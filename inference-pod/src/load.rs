@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kembed_queue::{Rate, wire::Space};
+use kembed_queue::{Rate, device::Device, wire::Space};
 use ort::environment::Environment;
 use tokio::sync::oneshot;
 
@@ -74,7 +74,7 @@ pub async fn load(
     model.seal()?;
     let digest = digest(&Parts::new(&recipe, &of_network, &of_tokenizer, &of_config));
     let made = Made { network, environment, threads, recipe, tokeniser };
-    let (ready, made) = match gpus {
+    let (mut ready, made) = match gpus {
         None => made.on_cpu(pod).await?,
         Some(gpus) => {
             pod.enter(Stage::Warming);
@@ -91,8 +91,9 @@ pub async fn load(
     };
     let (digest, revision) = (&space.digest, &space.revision);
     tracing::info!(digest, revision, dimension, "the model is loaded");
+    let devices = std::mem::take(&mut ready.devices);
     let (engine, ended) = made.engine(ready, pod)?;
-    Ok((Serving { engine, space }, ended))
+    Ok((Serving { engine, space, devices }, ended))
 }
 
 /// The small files of a model.
@@ -228,6 +229,8 @@ struct Ready {
     limits: Limits,
     /// Whether it can give the vectors of tokens too.
     gives_tokens: bool,
+    /// What it is, beside the CPU.
+    devices: Vec<Device>,
 }
 
 impl Made {
@@ -237,7 +240,8 @@ impl Made {
         pod.enter(Stage::Warming);
         let (backend, warm, made) = blocking(move || made.warm_up(backend)).await?;
         let backends = (0..made.threads).map(|_| Box::new(backend.clone()) as Box<dyn Backend>).collect();
-        Ok((Ready { backends, warm, limits: pod.limits, gives_tokens: true }, made))
+        let (limits, devices) = (pod.limits, Vec::new());
+        Ok((Ready { backends, warm, limits, gives_tokens: true, devices }, made))
     }
 
     fn backend(&self) -> Result<Headed<Onnx>, StartError> {
@@ -313,7 +317,7 @@ impl Made {
     }
 
     fn engine(self, ready: Ready, pod: &Pod) -> Result<(Engine, oneshot::Receiver<Ended>), StartError> {
-        let Ready { backends, warm: Warm { dimension, rate }, limits, gives_tokens } = ready;
+        let Ready { backends, warm: Warm { dimension, rate }, limits, gives_tokens, .. } = ready;
         let metrics = pod.metrics.clone();
         let started = Batcher::start(backends, rate, limits, metrics.clone());
         let (batcher, ended) = started.map_err(StartError::System)?;

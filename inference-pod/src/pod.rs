@@ -6,7 +6,10 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use kembed_queue::wire::{Info, RecordedSpace, Space};
+use kembed_queue::{
+    device::Device,
+    wire::{Info, RecordedSpace, Space},
+};
 use prometheus_client::registry::Registry;
 
 use crate::{
@@ -48,6 +51,8 @@ pub struct Serving {
     pub engine: Engine,
     /// What it embeds into.
     pub space: Space,
+    /// What it computes on beside the CPU.
+    pub devices: Vec<Device>,
 }
 
 /// How far the pod has come.
@@ -163,7 +168,7 @@ impl Pod {
 
     /// What `/info` tells, once the model is loaded, right space or not.
     pub fn info(&self) -> Option<Info> {
-        let Serving { engine, space } = self.serving.get()?;
+        let Serving { engine, space, devices } = self.serving.get()?;
         Some(Info {
             model_id: self.model.clone(),
             model_sha: space.revision.clone(),
@@ -171,6 +176,7 @@ impl Pod {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             space: space.clone(),
             tokens_per_second: Some(engine.load().rate).filter(|rate| *rate > 0),
+            devices: devices.clone(),
         })
     }
 

@@ -92,6 +92,9 @@ impl StartError {
 
     fn reason(&self) -> FailureReason {
         match self {
+            Self::Accelerator { why: AcceleratorError::Prepare(PrepareError::Wrong { .. }), .. } => {
+                FailureReason::AcceleratorInaccurate
+            }
             Self::Accelerator { .. } => FailureReason::AcceleratorUnavailable,
             Self::Lost(_) => FailureReason::AcceleratorLost,
             Self::Precision(_) => FailureReason::ModelUnsupported,
@@ -129,6 +132,18 @@ mod tests {
             failure.message,
             "failed to use /c; name another place with --cache-dir: permission denied"
         );
+    }
+
+    #[test]
+    fn a_gpu_that_computes_wrong_vectors_is_told_from_one_that_cannot_be_used() {
+        let failure = |why| StartError::Accelerator { resource: "nvidia.com/gpu".into(), why }.failure();
+        let wrong = PrepareError::Wrong { name: "GPU".into(), cosine: 0.5, alike: 0.999 };
+        let wrong = failure(AcceleratorError::Prepare(wrong));
+        assert_eq!(wrong.reason, FailureReason::AcceleratorInaccurate);
+        let words = "nvidia.com/gpu was asked for, and GPU computes wrong vectors: the cosine with those of the CPU is 0.5";
+        assert!(wrong.message.starts_with(words), "{}", wrong.message);
+        let full = failure(AcceleratorError::Prepare(PrepareError::NoRoom("GPU".into())));
+        assert_eq!(full.reason, FailureReason::AcceleratorUnavailable);
     }
 
     #[test]

@@ -72,7 +72,7 @@ fn assert_alike(how: &str, case: &Case, vector: &[f32]) {
 /// Alone, with all others, with each other one (and so with any amount of padding), and as token ids.
 async fn vectors_are_alike(model: &str) {
     let (folder, Golden { limit, cases }) = golden(model);
-    let Serving { engine, space } = serving(folder).await;
+    let Serving { engine, space, .. } = serving(folder).await;
     assert_eq!(space.max_tokens, limit);
     let text = |case: &Case| Input::Text(case.text.clone());
     let ids = |case: &Case| Input::Tokens(case.input_ids.clone());
@@ -101,7 +101,7 @@ async fn scores(engine: &Engine, sequences: Vec<Sequence>) -> Vec<Vec<f32>> {
 /// Alone, with all others, and with each other one: pairs beside texts alone, with any amount of padding.
 async fn scores_are_alike(model: &str) {
     let (folder, Golden { limit, cases }) = golden(model);
-    let Serving { engine, space } = serving(folder).await;
+    let Serving { engine, space, .. } = serving(folder).await;
     let labels = engine.labels().expect("it classifies").len();
     assert_eq!((space.max_tokens, space.dimension as usize), (limit, labels));
     // The pod refuses what is empty.
@@ -162,7 +162,7 @@ async fn the_vectors_of_all_tokens_are_what_is_pooled() {
 #[tokio::test]
 async fn dense_layers_are_for_pooled_vectors_alone() {
     let (folder, _) = golden("dense");
-    let Serving { engine, space } = serving(folder).await;
+    let Serving { engine, space, .. } = serving(folder).await;
     let mut held = engine.admit().expect("room");
     let request = Request { inputs: vec![Input::Text("a".into())], ..Request::default() };
     let tokens = engine.embed_every_token_in(Lane::Bulk, &mut held, request).await.expect("it embeds");

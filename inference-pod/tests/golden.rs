@@ -69,7 +69,7 @@ fn assert_alike(case: &Case, vector: &[f32]) {
 #[tokio::test]
 async fn vectors_are_those_of_the_reference_alone_and_batched() {
     let cases = golden();
-    let Serving { engine, space } = serving(&support::build("model"), None, Overrides::default()).await;
+    let Serving { engine, space, .. } = serving(&support::build("model"), None, Overrides::default()).await;
     assert_eq!((space.dimension, space.max_tokens), (384, 256));
     for case in &cases {
         assert_alike(case, &embed(&engine, vec![text(case)]).await.vectors[0]);
@@ -102,7 +102,7 @@ async fn a_shipped_graph_gives_the_same_and_is_another_space() {
 
     // Without modules.json nothing is normalised.
     let unnormalised = Overrides { max_tokens: Some(256), ..Overrides::default() };
-    let Serving { engine, space } = serving(folder.path(), Some("model.onnx"), unnormalised).await;
+    let Serving { engine, space, .. } = serving(folder.path(), Some("model.onnx"), unnormalised).await;
     let cases = golden();
     let vectors = embed(&engine, cases.iter().map(text).collect()).await.vectors;
     for (case, vector) in cases.iter().zip(&vectors) {

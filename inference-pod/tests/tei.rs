@@ -325,4 +325,5 @@ async fn info_has_what_teis_clients_read() {
     ] {
         assert_eq!(info[field], value, "{field}");
     }
+    assert_eq!(info.get("devices"), None, "it computes on the CPU");
 }

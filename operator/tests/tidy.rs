@@ -22,6 +22,7 @@ const PURE: &[&str] = &[
     "operator/src/autoscaler/starting.rs",
     "operator/src/autoscaler/traffic.rs",
     "operator/src/autoscaler/writing.rs",
+    "operator/src/controller/accelerator.rs",
     "operator/src/controller/build/*",
     "operator/src/controller/lease.rs",
     "operator/src/controller/memory.rs",

@@ -4,6 +4,7 @@
 //! inference pod use the same queue; the controller reads the same words from a pod that the pod writes.
 
 pub mod credit;
+pub mod device;
 pub mod dispatcher;
 pub mod ejection;
 pub mod estimate;

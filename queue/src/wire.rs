@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::device::Device;
+
 /// Port on which an inference pod answers everything: embeddings, health, `/info` and metrics.
 pub const POD_PORT: u16 = 8080;
 
@@ -103,7 +105,7 @@ pub struct RecordedSpace {
 
 /// The answer to `GET /info`. The names of the first fields are those of text-embeddings-inference, whose clients
 /// read them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Info {
     /// The model as it was asked for: a URI or a directory.
     pub model_id: String,
@@ -120,6 +122,9 @@ pub struct Info {
     /// requests tell better. Not told by pods of releases that did not measure it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_per_second: Option<u64>,
+    /// What the pod computes on, unless that is the CPU.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
 }
 
 /// Why an inference pod could not start or go on. Each is a documented `reason` of a condition.
@@ -145,6 +150,8 @@ pub enum FailureReason {
     AcceleratorUnavailable,
     /// The accelerator failed or hangs.
     AcceleratorLost,
+    /// The accelerator computes other vectors than the CPU.
+    AcceleratorInaccurate,
     /// Anything else; the message says what.
     StartFailed,
 }
@@ -163,6 +170,7 @@ impl FailureReason {
             Self::CacheFull => "CacheFull",
             Self::AcceleratorUnavailable => "AcceleratorUnavailable",
             Self::AcceleratorLost => "AcceleratorLost",
+            Self::AcceleratorInaccurate => "AcceleratorInaccurate",
             Self::StartFailed => "StartFailed",
         }
     }

@@ -20,7 +20,7 @@ use kembed_scaling::simulate::PodModel;
 use tokio::net::TcpListener;
 
 use super::{
-    Stub,
+    ALIKE, Stub, gpu,
     serve::{Stubs, router},
 };
 use crate::command::run;
@@ -79,6 +79,7 @@ impl Stubs for Pods {
     fn asked(&self, parts: &Parts) -> Stub {
         let address = parts.extensions.get().and_then(|ConnectInfo(Address(address))| *address);
         let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pods.entry(address).or_insert_with(|| Stub::new(MODEL, Duration::ZERO)).clone()
+        // Such nodes have GPUs, and their pods want them.
+        pods.entry(address).or_insert_with(|| Stub::new(MODEL, Duration::ZERO).on(gpu(ALIKE))).clone()
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use kembed_queue::{
     credit::PodLoad,
+    device::{Device, Verification},
     wire::{Info, Space},
 };
 use kembed_scaling::simulate::PodModel;
@@ -30,12 +31,37 @@ pub struct Stub {
     ready: Instant,
     model: PodModel,
     batches: Batches,
+    devices: Vec<Device>,
+}
+
+/// As alike are vectors in 16-bit floats to those in 32-bit ones.
+pub const ALIKE: f64 = 0.9998;
+
+/// What pods with GPUs hold to be right.
+const TOLERANCE: f64 = 0.999;
+
+/// A GPU that does not exist, whose vectors are so alike those of a CPU.
+pub fn gpu(cosine: f64) -> Device {
+    Device {
+        name: "Stub GPU".to_owned(),
+        compute_capability: "9.0".to_owned(),
+        memory_bytes: 80 << 30,
+        driver_version: Some("580.65.06".to_owned()),
+        cuda_version: "13.0".to_owned(),
+        precision: "float16".to_owned(),
+        verification: Verification::of(8, cosine, TOLERANCE),
+    }
 }
 
 impl Stub {
     /// One that says that it is ready after so long. Lives on the runtime that this is called on.
     pub fn new(model: PodModel, start: Duration) -> Self {
-        Self { ready: Instant::now() + start, model, batches: Batches::new(model) }
+        Self { ready: Instant::now() + start, model, batches: Batches::new(model), devices: Vec::new() }
+    }
+
+    /// One that says to compute on this.
+    pub fn on(self, device: Device) -> Self {
+        Self { devices: vec![device], ..self }
     }
 
     fn is_ready(&self) -> bool {
@@ -61,6 +87,7 @@ impl Stub {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             space: Space { digest: DIGEST.to_owned(), revision: None, dimension, max_tokens },
             tokens_per_second: Some(self.model.rate() as u64),
+            devices: self.devices.clone(),
         }
     }
 }

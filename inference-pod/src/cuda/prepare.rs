@@ -5,17 +5,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use kembed_queue::device::{Device as Reported, Verification};
+
 use super::{
     budget::Search,
-    driver::{About, CallError, Device, Driver, Streams},
+    driver::{About, CallError, Device, Streams},
     fault::Fault,
     network::{OnGpu, slot_size},
     pack::Packed,
     pipeline::{Compute, PipelineError, Settings, start},
+    probe::Found,
 };
 use crate::{
     backend::{Backend, RunError},
     batch::row::Row,
+    model::Precision,
     pooling::Pooling,
 };
 
@@ -34,6 +38,18 @@ const SIZES: (u64, u64) = (1024, 65_536);
 /// Tokens of the rows of batches that are measured, where the model takes as many.
 const MEASURED: usize = 128;
 
+/// How alike the vectors of a GPU must be to those of a CPU in 32-bit floats, for each of the numbers that it computes in: the
+/// least cosine of any two. It does not guard the last digits: it is what a wrong kernel, a wrong weight or broken memory does not
+/// reach, and rounding does not come near to.
+pub fn tolerance(precision: Precision) -> f64 {
+    match precision {
+        // Sums are added in another order, and NVIDIA's products may round what they multiply to 11 bits (TF32).
+        Precision::Float32 => 0.9999,
+        // Eleven bits of each number.
+        Precision::Float16 | Precision::Int8 => 0.999,
+    }
+}
+
 /// A row, and the vector that a CPU computes of it.
 pub struct Known {
     /// What is run.
@@ -50,8 +66,8 @@ pub struct Plan<'a> {
     pub longest: usize,
     /// What it must compute. There is at least one.
     pub known: &'a [Known],
-    /// How alike its vectors must be: the least cosine.
-    pub alike: f64,
+    /// What it computes in.
+    pub precision: Precision,
 }
 
 /// GPUs that are ready.
@@ -60,8 +76,8 @@ pub struct Prepared<C: Compute> {
     pub backends: Vec<OnGpu<C>>,
     /// Tokens of a batch: what the smallest of them can take.
     pub tokens: u64,
-    /// The least cosine that was seen.
-    pub alike: f64,
+    /// What they are, and how alike their vectors are to those of the CPU.
+    pub devices: Vec<Reported>,
 }
 
 /// A GPU cannot be used.
@@ -104,14 +120,13 @@ pub enum PrepareError {
 /// # Errors
 /// If one of them cannot be used, or computes wrong vectors.
 pub fn prepare<C: Compute<Batch = Arc<Packed>>>(
-    driver: Driver,
-    devices: &[About],
+    found: &Found,
     plan: &Plan<'_>,
     mut make: impl FnMut(&Arc<Device>, &Streams) -> Result<C, Fault>,
 ) -> Result<Prepared<C>, PrepareError> {
-    let mut all = Prepared { backends: Vec::new(), tokens: SIZES.1, alike: 1. };
-    for about in devices {
-        let device = driver.open(about.ordinal)?;
+    let mut all = Prepared { backends: Vec::new(), tokens: SIZES.1, devices: Vec::new() };
+    for about in &found.devices {
+        let device = found.driver.open(about.ordinal)?;
         let streams = Streams::new(&device)?;
         let network = make(&device, &streams).map_err(PrepareError::Make)?;
         let dimension = plan.known.first().map_or(0, |known| known.vector.len());
@@ -122,33 +137,48 @@ pub fn prepare<C: Compute<Batch = Arc<Packed>>>(
         let backends = workers.into_iter().map(|worker| OnGpu::new(worker, plan.pooling, dimension));
         let mut backends: Vec<_> = backends.collect();
         let Some(first) = backends.first_mut() else { continue };
-        let cosine = verify(first, plan, &about.name)?;
+        let verification = verify(first, plan, &about.name)?;
         let tokens = measure(first, plan, &about.name)?;
+        let cosine = verification.least_cosine;
         tracing::info!(device = about.ordinal, name = about.name, cosine, tokens, "a GPU is ready");
         all.backends.extend(backends);
         all.tokens = all.tokens.min(tokens);
-        all.alike = all.alike.min(cosine);
+        all.devices.push(reported(about, found, plan.precision, verification));
     }
     Ok(all)
 }
 
-/// Runs what is known, alone and with the rest. The least cosine.
-fn verify(backend: &mut dyn Backend, plan: &Plan<'_>, name: &str) -> Result<f64, PrepareError> {
+/// What `/info` tells of a device.
+fn reported(about: &About, found: &Found, precision: Precision, verification: Verification) -> Reported {
+    let (major, minor) = about.capability;
+    Reported {
+        name: about.name.clone(),
+        compute_capability: format!("{major}.{minor}"),
+        memory_bytes: about.memory,
+        driver_version: found.release.clone(),
+        cuda_version: found.cuda.clone(),
+        precision: precision.name().to_owned(),
+        verification,
+    }
+}
+
+/// Runs what is known, alone and with the rest.
+fn verify(backend: &mut dyn Backend, plan: &Plan<'_>, name: &str) -> Result<Verification, PrepareError> {
     let rows: Vec<_> = plan.known.iter().map(|known| &known.row).collect();
-    let mut least = 1f64;
+    let (mut least, alike) = (1f64, tolerance(plan.precision));
     let alone = (0..rows.len()).map(|i| i..i + 1);
     for part in alone.chain(std::iter::once(0..rows.len())) {
         let vectors = backend.run(&rows[part.clone()]).map_err(PrepareError::Run)?;
         for (vector, known) in vectors.iter().zip(&plan.known[part]) {
             let cosine = cosine(vector, &known.vector);
             // A cosine that is no number is not alike either.
-            if cosine.is_nan() || cosine < plan.alike {
-                return Err(PrepareError::Wrong { name: name.to_owned(), cosine, alike: plan.alike });
+            if cosine.is_nan() || cosine < alike {
+                return Err(PrepareError::Wrong { name: name.to_owned(), cosine, alike });
             }
             least = least.min(cosine);
         }
     }
-    Ok(least)
+    Ok(Verification::of(rows.len() as u32, least, alike))
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
@@ -175,4 +205,18 @@ fn measure(backend: &mut dyn Backend, plan: &Plan<'_>, name: &str) -> Result<u64
         }
     }
     search.found().ok_or_else(|| PrepareError::NoRoom(name.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_states_every_tolerance() {
+        let text = include_str!("../../../docs/inference-pod.md");
+        for precision in [Precision::Float32, Precision::Float16] {
+            let line = format!("| `{}` | {} |", precision.name(), tolerance(precision));
+            assert!(text.contains(&line), "docs/inference-pod.md lacks {line}");
+        }
+    }
 }

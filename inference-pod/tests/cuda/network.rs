@@ -9,19 +9,27 @@ use inference_pod::{
         Backend, RunError,
         onnx::{Graph, Onnx, Output, load_library},
     },
-    batch::row::{Row, Wanted},
+    batch::{
+        Batcher,
+        row::{Row, Wanted},
+    },
     cuda::{
         driver::{Regions, Streams},
         fault::Fault,
         network::{Network, OnGpu, slot_size},
         pack::Packed,
         pipeline::{Compute, Settings, start},
-        prepare::{Known, Plan, PrepareError, Prepared, prepare},
+        prepare::{Known, Plan, PrepareError, Prepared, prepare, tolerance},
+        probe::probe,
     },
+    engine::Engine,
     export::{self, Exported, packed},
     model::{Overrides, Precision, Recipe, recipe::Texts, weights::Weights},
+    pod::{Pod, Serving},
     pooling::Pooling,
+    tokenise::Tokeniser,
 };
+use kembed_queue::{Rate, wire::Space};
 use ort::{
     memory::MemoryInfo,
     operator::{
@@ -293,7 +301,7 @@ fn faults_of_the_device_are_told_as_they_are() {
     assert!(matches!(both.on_gpu[1].run(&[&row]), Err(RunError::Lost(_))));
 }
 
-/// Prepares all devices of the stand-in, whose network has these weights. A CPU has the first ones.
+/// Prepares two devices of the stand-in, whose network has these weights. A CPU has the first ones.
 fn prepared(
     fake: &Fake,
     weights_of_gpu: &[(&'static str, Vec<u8>)],
@@ -312,11 +320,10 @@ fn prepared(
         Known { vector: on_cpu.run(&[&row]).expect("it runs").remove(0), row }
     };
     let known = [known((0..16).map(|i| i % 12).collect()), known(vec![1, 4, 2])];
-    let plan = Plan { pooling: Pooling::Mean, longest: 16, known: &known, alike: 0.9999 };
-    let driver = fake.driver();
-    let devices: Vec<_> =
-        (0..2).map(|ordinal| driver.about(ordinal).expect("there is such a device")).collect();
-    prepare(driver, &devices, &plan, |_, streams| {
+    let plan = Plan { pooling: Pooling::Mean, longest: 16, known: &known, precision: Precision::Float32 };
+    let mut found = probe().expect("the stand-in has devices");
+    found.devices.truncate(2);
+    prepare(&found, &plan, |_, streams| {
         let graph = packed::export(&recipe, &theirs).map_err(|e| Fault::Refused(e.to_string()))?;
         Ok(at_once(fake, streams, graph))
     })
@@ -327,17 +334,55 @@ fn devices_that_compute_right_vectors_are_ready() {
     let fake = Fake::begin(21, 0);
     let mut ready = prepared(&fake, &support::small_model()).expect("they are ready");
     assert_eq!(ready.backends.len(), 2 * 3, "each has three batches in hand");
-    assert!(
-        ready.alike > 0.9999 && (16..=65_536).contains(&ready.tokens),
-        "{} {}",
-        ready.alike,
-        ready.tokens
-    );
+    assert!((16..=65_536).contains(&ready.tokens), "{}", ready.tokens);
+    for device in &ready.devices {
+        let seen = device.verification;
+        assert_eq!((seen.texts, seen.tolerance, seen.passed), (2, tolerance(Precision::Float32), true));
+        assert!(seen.least_cosine > seen.tolerance && seen.least_cosine <= 1., "{seen:?}");
+    }
     for backend in &mut ready.backends {
         assert_eq!(backend.run(&[&Row::new(vec![1, 2])]).map(|vectors| vectors[0].len()), Ok(8));
     }
     drop(ready);
     assert_eq!((fake.violations(), fake.alive()), (0, 0));
+}
+
+/// A pod whose network runs on the devices of the stand-in.
+fn pod_on(ready: Prepared<AtOnce>) -> Arc<Pod> {
+    let limits = support::limits();
+    let pod = Arc::new(Pod::new(support::identity(), limits));
+    let backends = ready.backends.into_iter().map(|backend| Box::new(backend) as Box<dyn Backend>);
+    let started = Batcher::start(backends.collect(), Rate::default(), limits, pod.metrics.clone());
+    let (batcher, _) = started.expect("threads");
+    let recipe = recipe(support::CONFIG, Pooling::Mean);
+    let tokeniser = Tokeniser::new(support::TOKENIZER.as_bytes(), 16, false).expect("a good tokenizer");
+    let engine = Engine::new(recipe, tokeniser, batcher, 8, limits, pod.metrics.clone());
+    let space = Space { digest: support::DIGEST.into(), revision: None, dimension: 8, max_tokens: 16 };
+    pod.serve(Serving { engine: engine.without_tokens(), space, devices: ready.devices });
+    pod
+}
+
+#[tokio::test]
+async fn a_pod_tells_what_it_computes_on_and_why_that_may_be_trusted() {
+    let fake = Fake::begin(24, 0);
+    let pod = pod_on(prepared(&fake, &support::small_model()).expect("they are ready"));
+    let answer = support::embed(&pod, r#"{"input": "a b"}"#).await;
+    let vector = answer.json()["data"][0]["embedding"].as_array().map(Vec::len);
+    assert_eq!((answer.status.as_u16(), vector), (200, Some(8)), "{}", answer.text);
+    let info = support::get(&pod, "/info").await.json();
+    for (ordinal, device) in info["devices"].as_array().expect("they are told").iter().enumerate() {
+        assert_eq!(device["name"], format!("Stand-in {ordinal}"));
+        assert_eq!(device["compute_capability"], "9.0");
+        assert_eq!(device["memory_bytes"], 1u64 << 30);
+        assert_eq!(device["cuda_version"], "13.0");
+        assert_eq!(device["precision"], "float32");
+        let seen = &device["verification"];
+        assert_eq!((&seen["texts"], &seen["passed"]), (&2.into(), &true.into()), "{seen}");
+        let (least, right) = (seen["least_cosine"].as_f64(), seen["tolerance"].as_f64());
+        assert!(right == Some(0.9999) && least >= right, "{seen}");
+    }
+    assert_eq!(info["devices"].as_array().map(Vec::len), Some(2));
+    drop(pod);
 }
 
 #[test]

@@ -198,7 +198,7 @@ fn stubbed_as(
     let engine = shape(Engine::new(recipe, tokeniser, batcher, numbers, limits, pod.metrics.clone()));
     let dimension = numbers as u32;
     let space = Space { digest: DIGEST.into(), revision: Some("abc".into()), dimension, max_tokens: 16 };
-    pod.serve(Serving { engine, space });
+    pod.serve(Serving { engine, space, devices: Vec::new() });
     Tested { pod, started: is_started, orders, ended }
 }
 

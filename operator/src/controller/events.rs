@@ -58,6 +58,7 @@ fn is_warning(reason: &str) -> bool {
                 | Reason::Recorded
                 | Reason::Scheduled
                 | Reason::Attainable
+                | Reason::Verified
                 | Reason::NodeOrdered
         )
     )

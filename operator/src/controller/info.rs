@@ -1,4 +1,4 @@
-//! Asks pods which vector space they have loaded, and remembers the answers.
+//! Asks pods what they have loaded and what they compute on, and remembers the answers.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use k8s_openapi::api::core::v1::Pod;
-use kembed_queue::wire::{INFO_PATH, Info, POD_PORT, Space};
+use kembed_queue::wire::{INFO_PATH, Info, POD_PORT};
 use tokio::time::timeout;
 
 /// The longest that a pod may take to answer; it does so without waiting for work.
@@ -24,7 +24,7 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// Pods of one service that are asked at the same time.
 const CONCURRENCY: usize = 8;
 
-/// One run of a pod's container: what it has loaded does not change.
+/// One run of a pod's container: what it has loaded and computes on does not change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Run {
     uid: String,
@@ -34,7 +34,7 @@ struct Run {
 /// Answers of pods, by run.
 pub struct Infos {
     http: Client<HttpConnector, Empty<Bytes>>,
-    known: Mutex<HashMap<Run, Space>>,
+    known: Mutex<HashMap<Run, Info>>,
 }
 
 impl Infos {
@@ -47,9 +47,9 @@ impl Infos {
         Self { http, known: Mutex::default() }
     }
 
-    /// The spaces of these pods, in their order; of one that does not answer, none.
-    pub async fn spaces(&self, pods: Vec<Arc<Pod>>) -> Vec<Option<Space>> {
-        let asked = stream::iter(pods).map(|pod| async move { self.space(&pod).await });
+    /// What these pods say, in their order; of one that does not answer, nothing.
+    pub async fn of(&self, pods: Vec<Arc<Pod>>) -> Vec<Option<Info>> {
+        let asked = stream::iter(pods).map(|pod| async move { self.info(&pod).await });
         asked.buffered(CONCURRENCY).collect().await
     }
 
@@ -59,18 +59,18 @@ impl Infos {
         self.known().retain(|run, _| uids.contains(&*run.uid));
     }
 
-    async fn space(&self, pod: &Pod) -> Option<Space> {
+    async fn info(&self, pod: &Pod) -> Option<Info> {
         let status = pod.status.as_ref()?;
         let container = status.container_statuses.iter().flatten().next()?;
         container.state.as_ref()?.running.as_ref()?;
         let run = Run { uid: pod.metadata.uid.clone()?, restarts: container.restart_count };
-        if let Some(space) = self.known().get(&run) {
-            return Some(space.clone());
+        if let Some(info) = self.known().get(&run) {
+            return Some(info.clone());
         }
         let address = status.pod_ip.as_deref()?;
         let info = timeout(TIMEOUT, self.ask(address)).await.ok()??;
-        self.known().insert(run, info.space.clone());
-        Some(info.space)
+        self.known().insert(run, info.clone());
+        Some(info)
     }
 
     async fn ask(&self, address: &str) -> Option<Info> {
@@ -81,7 +81,7 @@ impl Infos {
         serde_json::from_slice(&body.to_bytes()).ok()
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<Run, Space>> {
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<Run, Info>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

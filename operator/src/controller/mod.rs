@@ -1,5 +1,6 @@
 //! `operator controller`: turns each EmbeddingService into objects and keeps its status true.
 
+mod accelerator;
 mod apply;
 mod build;
 mod config;

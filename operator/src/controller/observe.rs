@@ -42,14 +42,20 @@ pub async fn pods(
         .collect();
     // The oldest first, so that of several pods that become ready at once the same one is asked by every leader.
     found.sort_by(|a, b| age(a).cmp(&age(b)));
-    let spaces = infos.spaces(found.clone()).await;
+    let infos = infos.of(found.clone()).await;
     let mut observed = Vec::with_capacity(found.len());
-    for (pod, space) in found.iter().zip(spaces) {
+    for (pod, info) in found.iter().zip(infos) {
         let mut state = pods::state(pod, &[]);
         if state == PodState::Starting || state.waits_for_node() {
             state = pods::state(pod, &events_about(client, pod).await);
         }
-        observed.push(ObservedPod { name: pod.name_any(), state, space });
+        let (space, devices) = info.map(|info| (info.space, info.devices)).unzip();
+        observed.push(ObservedPod {
+            name: pod.name_any(),
+            state,
+            space,
+            devices: devices.unwrap_or_default(),
+        });
     }
     observed
 }

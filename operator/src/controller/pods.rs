@@ -138,6 +138,7 @@ fn reason(reason: FailureReason) -> Reason {
         FailureReason::CacheFull => Reason::CacheFull,
         FailureReason::AcceleratorUnavailable => Reason::AcceleratorUnavailable,
         FailureReason::AcceleratorLost => Reason::AcceleratorLost,
+        FailureReason::AcceleratorInaccurate => Reason::AcceleratorInaccurate,
         FailureReason::StartFailed => Reason::StartFailed,
     }
 }

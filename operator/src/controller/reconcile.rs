@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn what_sends_no_news_is_looked_at_more_often() {
-        let pod = |state| [ObservedPod { name: "minilm-1".into(), state, space: None }];
+        let pod = |state| [ObservedPod { name: "minilm-1".into(), state, space: None, devices: Vec::new() }];
         assert_eq!(next(&[], true, false), Action::requeue(Duration::ZERO));
         assert_eq!(next(&pod(PodState::Running), false, true), Action::requeue(WATCHFUL));
         // Once, a service whose name was taken stayed in conflict for minutes after the other object was gone.

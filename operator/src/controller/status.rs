@@ -6,9 +6,10 @@ use kembed_crds::{
     EmbeddingServiceStatus, SpaceStatus,
     conditions::{ConditionType, Reason},
 };
-use kembed_queue::wire::Space;
+use kembed_queue::{device::Device, wire::Space};
 
 use super::{
+    accelerator,
     build::selector_text,
     pods::{Hindrance, PodState},
 };
@@ -65,6 +66,8 @@ pub struct ObservedPod {
     pub state: PodState,
     /// The vector space it has loaded, if it said so.
     pub space: Option<Space>,
+    /// What it computes on beside its CPU, if it said so.
+    pub devices: Vec<Device>,
 }
 
 /// Decides the status that follows `previous`.
@@ -74,7 +77,7 @@ pub fn decide(
     now: Timestamp,
 ) -> EmbeddingServiceStatus {
     let space = previous.space.clone().or_else(|| space_to_record(observed));
-    let serving = observed.pods.iter().filter(|pod| serves(pod, space.as_ref())).count();
+    let serving = observed.pods.iter().filter(|pod| serves(observed, pod, space.as_ref())).count();
     let verdicts = Verdicts { observed, space: space.as_ref(), serving };
     let judged = [
         Some((ConditionType::Ready, verdicts.ready())),
@@ -108,9 +111,9 @@ pub fn decide(
     }
 }
 
-/// The space of the first ready pod, unless the spec demands another.
+/// The space of the first ready pod that may be trusted, unless the spec demands another.
 fn space_to_record(observed: &Observed) -> Option<SpaceStatus> {
-    let ready = observed.pods.iter().filter(|pod| pod.state == PodState::Ready);
+    let ready = observed.pods.iter().filter(|pod| pod.state == PodState::Ready && is_trusted(observed, pod));
     let space = ready.filter_map(|pod| pod.space.as_ref()).next()?;
     if observed.pinned_digest.as_ref().is_some_and(|pinned| *pinned != space.digest) {
         return None;
@@ -123,10 +126,15 @@ fn space_to_record(observed: &Observed) -> Option<SpaceStatus> {
     })
 }
 
-fn serves(pod: &ObservedPod, recorded: Option<&SpaceStatus>) -> bool {
+fn serves(observed: &Observed, pod: &ObservedPod, recorded: Option<&SpaceStatus>) -> bool {
     let same =
         || pod.space.as_ref().zip(recorded).is_some_and(|(space, recorded)| space.digest == recorded.digest);
-    pod.state == PodState::Ready && same()
+    pod.state == PodState::Ready && same() && is_trusted(observed, pod)
+}
+
+/// On an accelerator a pod has to have shown that it computes right vectors.
+fn is_trusted(observed: &Observed, pod: &ObservedPod) -> bool {
+    !observed.accelerator || accelerator::is_trusted(pod)
 }
 
 /// Status, reason and message of a condition.
@@ -165,7 +173,8 @@ impl Verdicts<'_> {
         if wanted == 0 {
             return no(Hindrance::new(Reason::Off, "replicas is 0: requests are refused"));
         }
-        no(self.any_hindrance().unwrap_or_else(|| Hindrance::new(Reason::Starting, "no pod answers yet")))
+        let hindrance = self.any_hindrance().or_else(|| self.silent());
+        no(hindrance.unwrap_or_else(|| Hindrance::new(Reason::Starting, "no pod answers yet")))
     }
 
     fn progressing(&self) -> Verdict {
@@ -236,14 +245,34 @@ impl Verdicts<'_> {
     }
 
     fn accelerator_verified(&self) -> Verdict {
-        let belongs = |reason| matches!(reason, Reason::AcceleratorUnavailable | Reason::AcceleratorLost);
-        let hindrance = self.pod_hindrance(belongs);
-        hindrance.map_or_else(|| unknown(Reason::NotVerified, "no pod has reported on its accelerator"), no)
+        let objects = self.observed.hindrance.clone().filter(|found| accelerator::is_reason(found.reason));
+        let hindrance = objects.or_else(|| self.pod_hindrance(accelerator::is_reason));
+        if let Some(hindrance) = hindrance.or_else(|| self.wrong()) {
+            return no(hindrance);
+        }
+        if let Some(Hindrance { reason, message }) = self.silent() {
+            return unknown(reason, message);
+        }
+        match accelerator::verified(&self.observed.pods) {
+            Some(message) => yes(Reason::Verified, message),
+            None => unknown(Reason::NotVerified, "no pod has reported on its accelerator"),
+        }
+    }
+
+    /// A pod whose accelerator must not be trusted, where there is to be one.
+    fn wrong(&self) -> Option<Hindrance> {
+        self.observed.accelerator.then(|| accelerator::wrong(&self.observed.pods)).flatten()
+    }
+
+    /// A pod that says nothing of its accelerator, where there is to be one.
+    fn silent(&self) -> Option<Hindrance> {
+        self.observed.accelerator.then(|| accelerator::silent(&self.observed.pods)).flatten()
     }
 
     /// What stands in the way, whichever condition knows it.
     fn any_hindrance(&self) -> Option<Hindrance> {
-        self.pod_hindrance(|_| true).or_else(|| self.space_hindrance()).or_else(|| self.unschedulable())
+        let of_pods = self.pod_hindrance(|_| true).or_else(|| self.wrong());
+        of_pods.or_else(|| self.space_hindrance()).or_else(|| self.unschedulable())
     }
 
     fn pod_hindrance(&self, belongs: impl Fn(Reason) -> bool) -> Option<Hindrance> {
@@ -338,6 +367,7 @@ mod tests {
     use kembed_crds::ScalingStatus;
 
     use super::*;
+    use crate::controller::accelerator::tests::device;
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -351,7 +381,7 @@ mod tests {
     }
 
     fn pod(state: PodState, digest: Option<&str>) -> ObservedPod {
-        ObservedPod { name: "minilm-1".into(), state, space: digest.map(space) }
+        ObservedPod { name: "minilm-1".into(), state, space: digest.map(space), devices: Vec::new() }
     }
 
     fn observed(pods: Vec<ObservedPod>) -> Observed {
@@ -547,6 +577,75 @@ mod tests {
         seen.accelerator = true;
         let status = decide(&seen, &EmbeddingServiceStatus::default(), NOW);
         assert_eq!(read(&status, ConditionType::AcceleratorVerified), ("False", "AcceleratorUnavailable"));
+    }
+
+    /// What is decided for a service that wants an accelerator, of pods with these devices; and what was recorded.
+    fn on_accelerators(pods: Vec<(PodState, &[f64])>) -> EmbeddingServiceStatus {
+        let pods = pods.into_iter().map(|(state, cosines)| ObservedPod {
+            devices: cosines.iter().map(|cosine| device(*cosine)).collect(),
+            ..pod(state, Some("sha256:a"))
+        });
+        let seen = Observed { accelerator: true, ..observed(pods.collect()) };
+        decide(&seen, &EmbeddingServiceStatus::default(), NOW)
+    }
+
+    #[test]
+    fn a_verified_accelerator_makes_a_service_ready() {
+        let status = on_accelerators(vec![(PodState::Ready, &[0.9998, 0.9997])]);
+        assert_eq!(read(&status, ConditionType::AcceleratorVerified), ("True", "Verified"));
+        assert_eq!(read(&status, ConditionType::Ready), ("True", "Serving"));
+        assert_eq!(status.ready_replicas, 1);
+        let message = &status.conditions.iter().find(|c| c.reason == "Verified").expect("set").message;
+        assert!(message.contains("NVIDIA H100") && message.contains("0.999700"), "{message}");
+    }
+
+    #[test]
+    fn a_service_is_not_ready_by_a_pod_whose_accelerator_is_not_verified() {
+        for (cosines, verified, reason) in
+            [(&[][..], "Unknown", "NotVerified"), (&[0.9998, 0.5], "False", "AcceleratorInaccurate")]
+        {
+            let status = on_accelerators(vec![(PodState::Ready, cosines)]);
+            assert_eq!(read(&status, ConditionType::AcceleratorVerified), (verified, reason));
+            assert_eq!(read(&status, ConditionType::Ready), ("False", reason));
+            assert_eq!((status.ready_replicas, status.space), (0, None), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_broken_accelerator_beside_a_good_one_is_told_and_the_good_one_serves() {
+        for (state, cosines, reason) in [
+            (PodState::Ready, &[0.5][..], "AcceleratorInaccurate"),
+            (
+                PodState::Hindered(Hindrance::new(Reason::AcceleratorInaccurate, "0.5")),
+                &[],
+                "AcceleratorInaccurate",
+            ),
+            (PodState::Hindered(Hindrance::new(Reason::AcceleratorLost, "719")), &[], "AcceleratorLost"),
+        ] {
+            let status = on_accelerators(vec![(PodState::Ready, &[0.9998]), (state, cosines)]);
+            assert_eq!(read(&status, ConditionType::AcceleratorVerified), ("False", reason));
+            assert_eq!(read(&status, ConditionType::Ready), ("True", "Serving"));
+            assert_eq!(read(&status, ConditionType::Progressing), ("False", reason));
+            assert_eq!(status.ready_replicas, 1);
+        }
+    }
+
+    #[test]
+    fn nothing_is_known_of_accelerators_while_no_pod_has_reported() {
+        let starting = ObservedPod { space: None, ..pod(PodState::Running, None) };
+        for pods in [vec![], vec![starting]] {
+            let seen = Observed { accelerator: true, ..observed(pods) };
+            let status = decide(&seen, &EmbeddingServiceStatus::default(), NOW);
+            assert_eq!(read(&status, ConditionType::AcceleratorVerified), ("Unknown", "NotVerified"));
+            assert_eq!(read(&status, ConditionType::Ready), ("False", "Starting"));
+        }
+    }
+
+    #[test]
+    fn what_cpus_serve_needs_no_accelerator_that_is_verified() {
+        let broken = ObservedPod { devices: vec![device(0.5)], ..pod(PodState::Ready, Some("sha256:a")) };
+        let status = decide(&observed(vec![broken]), &EmbeddingServiceStatus::default(), NOW);
+        assert_eq!(read(&status, ConditionType::Ready), ("True", "Serving"));
     }
 
     #[test]

@@ -135,7 +135,7 @@ pub struct Unavailable {
 }
 
 /// Reasons that last until somebody changes something. A word that is not known here may pass.
-const LASTING: [Reason; 19] = [
+const LASTING: [Reason; 20] = [
     Reason::Off,
     Reason::InvalidSpec,
     Reason::NameConflict,
@@ -153,6 +153,7 @@ const LASTING: [Reason; 19] = [
     Reason::ModelInvalid,
     Reason::CacheFull,
     Reason::AcceleratorUnavailable,
+    Reason::AcceleratorInaccurate,
     Reason::DigestMismatch,
     Reason::PinMismatch,
 ];

@@ -11,7 +11,10 @@ use hyper_util::{
     client::legacy::{self, Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use kembed_queue::wire::{INFO_PATH, Info, READY_PATH};
+use kembed_queue::{
+    device::Device,
+    wire::{INFO_PATH, Info, READY_PATH},
+};
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep, sleep_until, timeout},
@@ -47,6 +50,8 @@ enum ProbeError {
     Body(#[source] Box<dyn Error + Send + Sync>),
     #[error("the answer is not what an inference pod tells")]
     Malformed(#[source] serde_json::Error),
+    #[error("the pod's {0} computes wrong vectors")]
+    Wrong(String),
     #[error("no answer in time")]
     TimedOut,
 }
@@ -135,7 +140,11 @@ impl Prober {
                 self.fetch(probe.address, READY_PATH).await?;
             }
             let info = self.fetch(probe.address, INFO_PATH).await?;
-            serde_json::from_slice(&info).map_err(ProbeError::Malformed)
+            let info: Info = serde_json::from_slice(&info).map_err(ProbeError::Malformed)?;
+            match Device::first_wrong(&info.devices) {
+                Some(device) => Err(ProbeError::Wrong(device.name.clone())),
+                None => Ok(info),
+            }
         };
         let limit = if probe.is_ready { TIMEOUT } else { EAGER_TIMEOUT };
         timeout(limit, asked).await.unwrap_or(Err(ProbeError::TimedOut))

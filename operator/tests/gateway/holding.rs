@@ -223,6 +223,7 @@ async fn a_pod_serves_as_soon_as_it_says_that_it_is_ready() {
         version: "0".to_owned(),
         space,
         tokens_per_second: None,
+        devices: Vec::new(),
     };
     let is_ready = async move || match says.load(Ordering::SeqCst) {
         true => http::StatusCode::OK,

@@ -6,7 +6,10 @@ use std::sync::{
 };
 
 use axum::{Json, Router, http::StatusCode, routing::get as answer};
-use kembed_queue::wire::{Info, Space};
+use kembed_queue::{
+    device::{Device, Verification},
+    wire::{Info, Space},
+};
 use operator::gateway::{
     availability::{Life, Pod, Service},
     directory::Update,
@@ -26,6 +29,7 @@ fn info(digest: &str) -> Info {
         version: "0".to_owned(),
         space: Space { digest: digest.to_owned(), revision: None, dimension: 3, max_tokens: 256 },
         tokens_per_second: Some(RATE),
+        devices: Vec::new(),
     }
 }
 
@@ -73,6 +77,35 @@ async fn a_pod_with_another_space_gets_nothing() {
     let of = name("team/minilm");
     learn(&bench, service("team/minilm"), vec![pod(&of, "right", right), pod(&of, "wrong", wrong)]);
     eventually(|| all_told(&bench)).await;
+    for _ in 0..4 {
+        assert_eq!(bench.ask(get("minilm.team", "/")).await.body, "right");
+    }
+}
+
+/// Inference pods end where this is so; the gateway does not rely on it.
+#[tokio::test]
+async fn a_pod_that_computes_wrong_vectors_gets_nothing() {
+    let bench = probing().await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    let tell = async move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        let wrong = Device {
+            name: "GPU".to_owned(),
+            compute_capability: "9.0".to_owned(),
+            memory_bytes: 1,
+            driver_version: None,
+            cuda_version: "13.0".to_owned(),
+            precision: "float16".to_owned(),
+            verification: Verification::of(2, 0.5, 0.999),
+        };
+        Json(Info { devices: vec![wrong], ..info(SPACE) })
+    };
+    let wrong = pod_with(Router::new().route("/info", answer(tell)).fallback(async || "wrong")).await;
+    let (of, right) = (name("team/minilm"), pod_of(SPACE, "right", 0).await);
+    learn(&bench, service("team/minilm"), vec![pod(&of, "right", right), pod(&of, "wrong", wrong)]);
+    // It is asked again because its first answer was not taken.
+    eventually(|| asked.load(Ordering::Relaxed) > 1 && answering(&bench) == 1).await;
     for _ in 0..4 {
         assert_eq!(bench.ask(get("minilm.team", "/")).await.body, "right");
     }
