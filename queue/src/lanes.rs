@@ -1,7 +1,10 @@
-//! A bounded queue of two lanes that counts work and gives it out in batches of equal length.
+//! A bounded queue of two lanes that counts work and gives it out in batches.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, VecDeque},
+    time::Instant,
+};
 
 use crate::wire::Lane;
 
@@ -14,9 +17,9 @@ pub const PATIENCE: u32 = 8;
 
 /// Items that wait. The caller brings the time: nothing here reads a clock.
 ///
-/// A batch is led by the oldest item of the lane whose turn it is, and filled with others of the same length, so that
-/// no row needs padding. What has `n` items before it in its lane leads one of the next `n + 1` batches of that lane
-/// or ran earlier, whatever comes after it.
+/// A batch is led by the oldest item of the lane whose turn it is, and filled with the oldest others that fit: of the same
+/// length or of any, as whoever runs it wants. What has `n` items before it in its lane leads one of the next `n + 1`
+/// batches of that lane or ran earlier, whatever comes after it.
 #[derive(Debug)]
 pub struct Queue<T> {
     bounds: Bounds,
@@ -63,6 +66,15 @@ pub struct Budget {
     pub rows: usize,
 }
 
+/// What lengths the items of one batch may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lengths {
+    /// All that of the first: for a network that pads rows to the longest, so that none needs it.
+    Equal,
+    /// Any: for a network that takes rows one after the other.
+    Any,
+}
+
 /// One item and what the queue knows of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry<T> {
@@ -104,7 +116,7 @@ pub enum Refusal {
 /// What [`Queue::take`] took out.
 #[derive(Debug)]
 pub struct Taken<T> {
-    /// The batch, all of the same number of tokens. Empty only if the queue was empty of living items.
+    /// The batch, the oldest of its lane first. Empty only if the queue was empty of living items.
     pub batch: Vec<Entry<T>>,
     /// What was found cancelled or past its deadline on the way.
     pub dropped: Vec<Entry<T>>,
@@ -153,22 +165,44 @@ impl<T> Queue<T> {
 
     /// Takes a batch that fits the budget. An item that exceeds it alone runs alone, for it would wait for ever
     /// otherwise.
-    pub fn take(&mut self, budget: Budget, now: Instant, cancelled: impl Fn(&T) -> bool) -> Taken<T> {
+    pub fn take(
+        &mut self,
+        budget: Budget,
+        lengths: Lengths,
+        now: Instant,
+        cancelled: impl Fn(&T) -> bool,
+    ) -> Taken<T> {
         let mut taken = Taken { batch: Vec::new(), dropped: Vec::new() };
         let is_over = |entry: &Entry<T>| entry.is_over(now, &cancelled);
         let [interactive, bulk] =
             [Lane::Interactive, Lane::Bulk].map(|lane| self.oldest(lane, is_over, &mut taken.dropped));
         let bulk_waits = bulk.is_some();
-        let Some((lane, tokens)) = self.turn(interactive, bulk, budget) else { return taken };
+        let Some((lane, length)) = self.turn(interactive, bulk, budget) else { return taken };
+        let among = match lengths {
+            Lengths::Equal => (length, length),
+            Lengths::Any => (0, u32::MAX),
+        };
+        let mut load = Load::default();
         // Two of the other lane are better in this batch than nobody.
         for lane in [lane, lane.other()] {
-            while taken.batch.is_empty() || budget.has_room(taken.batch.len() as u64 + 1, tokens) {
-                let Some(entry) = self.pop((lane, tokens)) else { break };
-                if is_over(&entry) { &mut taken.dropped } else { &mut taken.batch }.push(entry);
+            let mut fronts = self.fronts(lane, among);
+            while let Some(Reverse((_, tokens))) = fronts.pop() {
+                // Nothing more of this length fits, and something shorter may.
+                if load.items > 0 && !budget.has_room(load.with(tokens)) {
+                    continue;
+                }
+                let Some(entry) = self.pop((lane, tokens)) else { continue };
+                fronts.extend(self.front((lane, tokens)));
+                if is_over(&entry) {
+                    taken.dropped.push(entry);
+                } else {
+                    load = load.with(tokens);
+                    taken.batch.push(entry);
+                }
             }
         }
         if bulk_waits && lane == Lane::Interactive {
-            self.passed_over += taken.batch.len() as u64 * u64::from(tokens);
+            self.passed_over += load.tokens;
         }
         taken
     }
@@ -245,6 +279,16 @@ impl<T> Queue<T> {
         }
     }
 
+    /// The oldest item of each length among these, the oldest of all on top: its number and its tokens.
+    fn fronts(&self, lane: Lane, (least, most): (u32, u32)) -> BinaryHeap<Reverse<(u64, u32)>> {
+        let shelves = self.shelves.range((lane, least)..=(lane, most));
+        shelves.filter_map(|(&key, _)| self.front(key)).collect()
+    }
+
+    fn front(&self, key: (Lane, u32)) -> Option<Reverse<(u64, u32)>> {
+        Some(Reverse((self.shelves.get(&key)?.front()?.number, key.1)))
+    }
+
     fn pop(&mut self, key: (Lane, u32)) -> Option<Entry<T>> {
         let shelf = self.shelves.get_mut(&key)?;
         let entry = shelf.pop_front()?.entry;
@@ -258,8 +302,12 @@ impl<T> Queue<T> {
 
 impl Load {
     fn add(&mut self, tokens: u32) {
-        self.items += 1;
-        self.tokens += u64::from(tokens);
+        *self = self.with(tokens);
+    }
+
+    /// One more of so many tokens.
+    fn with(self, tokens: u32) -> Self {
+        Self { items: self.items + 1, tokens: self.tokens + u64::from(tokens) }
     }
 
     fn subtract(&mut self, tokens: u32) {
@@ -276,8 +324,8 @@ impl Budget {
         share(rows as f64, self.rows as f64).max(share(tokens as f64, self.tokens as f64)).min(1.)
     }
 
-    fn has_room(self, rows: u64, tokens: u32) -> bool {
-        rows <= self.rows as u64 && rows * u64::from(tokens) <= self.tokens
+    fn has_room(self, load: Load) -> bool {
+        load.items <= self.rows && load.tokens <= self.tokens
     }
 }
 
@@ -325,13 +373,21 @@ mod tests {
         proptest::collection::vec(prop_oneof![4 => push, 2 => take, 1 => Just(Step::Purge)], 0..200)
     }
 
+    fn lengths() -> impl Strategy<Value = Lengths> {
+        prop_oneof![Just(Lengths::Equal), Just(Lengths::Any)]
+    }
+
+    fn load<T>(batch: &[Entry<T>]) -> Load {
+        batch.iter().fold(Load::default(), |load, entry| load.with(entry.tokens))
+    }
+
     fn cancelled(item: &Item) -> bool {
         item.cancelled
     }
 
     proptest! {
         #[test]
-        fn nothing_is_lost_nothing_comes_twice_and_no_batch_is_too_large(steps in steps()) {
+        fn nothing_is_lost_nothing_comes_twice_and_no_batch_is_too_large(steps in steps(), lengths in lengths()) {
             let mut queue = Queue::new(BOUNDS);
             let mut now = Instant::now();
             let (mut let_in, mut out) = (Vec::new(), Vec::new());
@@ -346,11 +402,11 @@ mod tests {
                         }
                     }
                     Step::Take { budget } => {
-                        let taken = queue.take(budget, now, cancelled);
+                        let taken = queue.take(budget, lengths, now, cancelled);
                         let length = taken.batch.first().map_or(0, |e| e.tokens);
                         let rows = taken.batch.len();
-                        prop_assert!(rows <= 1 || budget.has_room(rows as u64, length));
-                        prop_assert!(taken.batch.iter().all(|e| e.tokens == length));
+                        prop_assert!(rows <= 1 || budget.has_room(load(&taken.batch)));
+                        prop_assert!(lengths == Lengths::Any || taken.batch.iter().all(|e| e.tokens == length));
                         prop_assert!(rows > 0 || queue.is_empty());
                         prop_assert!(taken.batch.iter().all(|e| !e.is_over(now, cancelled)));
                         prop_assert!(taken.dropped.iter().all(|e| e.is_over(now, cancelled)));
@@ -372,6 +428,7 @@ mod tests {
         fn nobody_starves(
             arrivals in proptest::collection::vec(proptest::collection::vec((lane(), 1u32..6), 0..4), 1..100),
             rows in 1usize..4,
+            lengths in lengths(),
         ) {
             let mut queue = Queue::new(Bounds { tokens: u64::MAX, items: usize::MAX });
             let (now, budget) = (Instant::now(), Budget { tokens: 8, rows });
@@ -386,7 +443,7 @@ mod tests {
                     waiting.push((lane, turn, before));
                     queue.push((lane, turn, before), tokens, lane, None, now).expect("there is room");
                 }
-                let batch = queue.take(budget, now, |_| false).batch;
+                let batch = queue.take(budget, lengths, now, |_| false).batch;
                 if let Some(first) = batch.first() {
                     let oldest = waiting.iter().find(|item| item.0 == first.lane).expect("it waits");
                     prop_assert_eq!(oldest, &first.item, "the oldest of its lane leads");
@@ -415,12 +472,65 @@ mod tests {
         }
     }
 
+    proptest! {
+        /// What stays behind is younger, or would not have fitted when its turn came: of each lane the oldest that fit are taken,
+        /// in their order.
+        #[test]
+        fn a_batch_of_any_lengths_has_the_oldest_that_fit(
+            items in proptest::collection::vec((lane(), 1u32..30), 1..40),
+            (tokens, rows) in (1u64..100, 1usize..12),
+        ) {
+            let mut queue = Queue::new(Bounds { tokens: u64::MAX, items: usize::MAX });
+            let (now, budget) = (Instant::now(), Budget { tokens, rows });
+            for (number, &(lane, tokens)) in items.iter().enumerate() {
+                queue.push(number, tokens, lane, None, now).expect("there is room");
+            }
+            let batch = queue.take(budget, Lengths::Any, now, |_| false).batch;
+            let interactive_waits = items.iter().any(|&(lane, _)| lane == Lane::Interactive);
+            let first = if interactive_waits { Lane::Interactive } else { Lane::Bulk };
+            let mut expected = Vec::new();
+            let mut sum = Load::default();
+            for turn in [first, first.other()] {
+                for (number, &(_, tokens)) in items.iter().enumerate().filter(|(_, (lane, _))| *lane == turn) {
+                    if expected.is_empty() || budget.has_room(sum.with(tokens)) {
+                        sum = sum.with(tokens);
+                        expected.push(number);
+                    }
+                }
+            }
+            prop_assert_eq!(batch.iter().map(|entry| entry.item).collect::<Vec<_>>(), expected);
+        }
+
+        /// For a network that pads, nothing has changed with the others: a batch is what it would be without them.
+        #[test]
+        fn a_batch_of_equal_lengths_does_not_see_the_others(
+            items in proptest::collection::vec((lane(), 1u32..5), 1..40),
+            (tokens, rows) in (1u64..40, 1usize..12),
+        ) {
+            let now = Instant::now();
+            let take = |only: Option<u32>| {
+                let mut queue = Queue::new(Bounds { tokens: u64::MAX, items: usize::MAX });
+                for (number, &(lane, tokens)) in items.iter().enumerate() {
+                    if only.is_none_or(|only| only == tokens) {
+                        queue.push(number, tokens, lane, None, now).expect("there is room");
+                    }
+                }
+                let batch = queue.take(Budget { tokens, rows }, Lengths::Equal, now, |_| false).batch;
+                (batch[0].tokens, batch.iter().map(|entry| entry.item).collect::<Vec<_>>())
+            };
+            let (length, batch) = take(None);
+            let led_by_bulk = items[batch[0]].0 == Lane::Bulk;
+            prop_assert!(!led_by_bulk || items.iter().all(|&(lane, _)| lane == Lane::Bulk));
+            prop_assert_eq!(batch, take(Some(length)).1);
+        }
+    }
+
     fn push<T>(queue: &mut Queue<T>, item: T, tokens: u32, lane: Lane) {
         queue.push(item, tokens, lane, None, Instant::now()).expect("there is room");
     }
 
     fn take<T: Copy>(queue: &mut Queue<T>, tokens: u64, rows: usize) -> Vec<T> {
-        let taken = queue.take(Budget { tokens, rows }, Instant::now(), |_| false);
+        let taken = queue.take(Budget { tokens, rows }, Lengths::Equal, Instant::now(), |_| false);
         taken.batch.iter().map(|e| e.item).collect()
     }
 
@@ -441,6 +551,19 @@ mod tests {
         assert_eq!(take(&mut queue, 14, 8), ["a", "c"]);
         assert_eq!(take(&mut queue, 14, 8), ["b", "d"]);
         assert_eq!(take(&mut queue, 14, 8), ["e"]);
+    }
+
+    #[test]
+    fn a_batch_of_any_lengths_skips_what_does_not_fit() {
+        let mut queue = Queue::new(BOUNDS);
+        for (item, tokens) in [("a", 5), ("long", 9), ("b", 3), ("c", 5), ("d", 1)] {
+            push(&mut queue, item, tokens, Lane::Interactive);
+        }
+        let mut take = || {
+            let taken = queue.take(Budget { tokens: 13, rows: 8 }, Lengths::Any, Instant::now(), |_| false);
+            taken.batch.iter().map(|entry| entry.item).collect::<Vec<_>>()
+        };
+        assert_eq!([take(), take(), take()], [vec!["a", "b", "c"], vec!["long", "d"], vec![]]);
     }
 
     #[test]

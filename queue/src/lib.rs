@@ -23,7 +23,7 @@ pub mod tally;
 pub mod wire;
 
 pub use dispatcher::{Ask, Config, Dispatcher, Grant, News, Told};
-pub use lanes::{Bounds, Budget, Entry, Load, Queue, Refusal, Taken};
+pub use lanes::{Bounds, Budget, Entry, Lengths, Load, Queue, Refusal, Taken};
 pub use ledger::PodId;
 pub use line::{LineBounds, Ticket};
 pub use rate::{Rate, Work};

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use kembed_queue::Lengths;
+
 use super::{Backend, RunError};
 use crate::{
     batch::row::{Row, Wanted},
@@ -23,6 +25,10 @@ impl<B> Headed<B> {
 }
 
 impl<B: Backend> Backend for Headed<B> {
+    fn lengths(&self) -> Lengths {
+        self.network.lengths()
+    }
+
     fn run(&mut self, batch: &[&Row]) -> Result<Vec<Vec<f32>>, RunError> {
         let vectors = self.network.run(batch)?.into_iter().zip(batch);
         let finish = |(vector, row): (Vec<f32>, &&Row)| match (row.wanted, self.layers.first()) {

@@ -7,10 +7,17 @@ pub mod onnx;
 pub mod operators;
 mod shared;
 
+use kembed_queue::Lengths;
+
 use crate::batch::row::Row;
 
 /// A network on a device. One thread owns it; it need not be shared.
 pub trait Backend: Send {
+    /// What lengths the rows of a batch should have. It takes all others too.
+    fn lengths(&self) -> Lengths {
+        Lengths::Equal
+    }
+
     /// What is wanted of each row, in order: its vector, not yet normalised, or those of its tokens. No row is empty.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kembed_queue::{Budget, Entry, Queue, Rate, Refusal, Work, wire::Lane};
+use kembed_queue::{Budget, Entry, Lengths, Queue, Rate, Refusal, Work, wire::Lane};
 use kembed_runtime::traces::Span;
 use tokio::sync::oneshot;
 
@@ -238,9 +238,10 @@ impl State {
     }
 
     /// The next batch, without what nobody wants any more.
-    fn take(&mut self, budget: Budget, now: Instant) -> Vec<Entry<Arc<Row>>> {
+    fn take(&mut self, budget: Budget, lengths: Lengths, now: Instant) -> Vec<Entry<Arc<Row>>> {
         let flights = &self.flights;
-        let taken = self.queue.take(budget, now, |input| flights.all(input, |waiter| waiter.is_over(now)));
+        let is_over = |input: &Arc<Row>| flights.all(input, |waiter| waiter.is_over(now));
+        let taken = self.queue.take(budget, lengths, now, is_over);
         self.forget(&taken.dropped);
         taken.batch.iter().for_each(|entry| self.running[entry.lane as usize] += u64::from(entry.tokens));
         taken.batch

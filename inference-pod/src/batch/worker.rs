@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kembed_queue::Entry;
+use kembed_queue::{Entry, Lengths};
 use kembed_runtime::threads::give_way;
 
 use super::{
@@ -25,7 +25,7 @@ pub(super) fn run(shared: &Shared, mut backend: Box<dyn Backend>, worker: usize)
     give_way();
     let busy = shared.metrics.busy.get_or_create(&ByWorker { worker }).clone();
     let ran = catch_unwind(AssertUnwindSafe(|| {
-        while let Some(batch) = next(shared) {
+        while let Some(batch) = next(shared, backend.lengths()) {
             if let Some(lost) = serve(shared, backend.as_mut(), &batch, &busy) {
                 return Ended::Lost(lost);
             }
@@ -48,12 +48,12 @@ fn abandon(shared: &Shared) {
 }
 
 /// The next batch, once there is one; `None` at the end.
-fn next(shared: &Shared) -> Option<Vec<Entry<Arc<Row>>>> {
+fn next(shared: &Shared, lengths: Lengths) -> Option<Vec<Entry<Arc<Row>>>> {
     let mut state = shared.lock();
     loop {
         let now = Instant::now();
         let budget = state.allowance.budget(now);
-        let batch = state.take(budget, now);
+        let batch = state.take(budget, lengths, now);
         shared.count(&state);
         if !batch.is_empty() {
             return Some(batch);

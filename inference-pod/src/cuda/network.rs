@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use kembed_queue::Lengths;
 use ort::{
     environment::Environment,
     ep::{ArbitrarilyConfigurableExecutionProvider, ArenaExtendStrategy},
@@ -121,6 +122,10 @@ pub fn slot_size(
 }
 
 impl<C: Compute<Batch = Arc<Packed>>> Backend for OnGpu<C> {
+    fn lengths(&self) -> Lengths {
+        Lengths::Any
+    }
+
     fn run(&mut self, batch: &[&Row]) -> Result<Vec<Vec<f32>>, RunError> {
         if batch.iter().any(|row| row.wanted != Wanted::One || !row.types.is_empty()) {
             return Err(RunError::Failed("on a GPU a row has one vector, and no types".into()));

@@ -2,7 +2,10 @@
 //! else is what a GPU is given: the graph, the packed batch, where its tensors lie, and what comes back.
 #![allow(unsafe_code, reason = "the stand-in is asked to wait, which the pipeline never does")]
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex},
+    time::Instant,
+};
 
 use inference_pod::{
     backend::{
@@ -24,12 +27,18 @@ use inference_pod::{
     },
     engine::Engine,
     export::{self, Exported, packed},
+    limits::Limits,
+    metrics::Metrics,
     model::{Overrides, Precision, Recipe, recipe::Texts, weights::Weights},
     pod::{Pod, Serving},
     pooling::Pooling,
     tokenise::Tokeniser,
 };
-use kembed_queue::{Rate, wire::Space};
+use kembed_queue::{
+    Budget, Lengths, Rate,
+    wire::{Lane, Space},
+};
+use kembed_runtime::traces::Span;
 use ort::{
     memory::MemoryInfo,
     operator::{
@@ -224,6 +233,55 @@ fn vectors_are_those_of_a_cpu_whatever_they_are_packed_with() {
         drop(both);
         assert_eq!(fake.violations(), 0);
     }
+}
+
+/// Notes the lengths of each batch.
+struct Noted<B>(B, Arc<Mutex<Vec<Vec<usize>>>>);
+
+impl<B: Backend> Backend for Noted<B> {
+    fn lengths(&self) -> Lengths {
+        self.0.lengths()
+    }
+
+    fn run(&mut self, batch: &[&Row]) -> Result<Vec<Vec<f32>>, RunError> {
+        self.1.lock().expect("nobody panicked").push(batch.iter().map(|row| row.ids.len()).collect());
+        self.0.run(batch)
+    }
+}
+
+/// The vectors of one request, and the lengths of the batches that were made of it.
+fn in_batches(backend: impl Backend + 'static, rows: &[Row]) -> (Vec<Vec<f32>>, Vec<Vec<usize>>) {
+    let limits = Limits { batch: Budget { tokens: 64, rows: 8 }, ..Limits::new(1) };
+    let batches = Arc::new(Mutex::new(Vec::new()));
+    let metrics = Metrics::new(&mut prometheus_client::registry::Registry::default());
+    let backend = Box::new(Noted(backend, batches.clone()));
+    let (batcher, _ended) =
+        Batcher::start(vec![backend], Rate::default(), limits, metrics).expect("it starts");
+    let now = Instant::now();
+    let ran = batcher.submit(rows.to_vec(), Lane::Interactive, now + PATIENCE, now, Span::default());
+    let ran = ran.expect("there is room").blocking_recv().expect("it is answered").expect("it runs");
+    drop(batcher);
+    let batches = batches.lock().expect("nobody panicked").clone();
+    (ran.vectors, batches)
+}
+
+#[test]
+fn a_gpu_is_given_all_lengths_at_once_and_a_cpu_one_after_the_other() {
+    let fake = Fake::begin(14, 0);
+    let Both { on_cpu, mut on_gpu, _folder } = Both::new(&fake, Pooling::Mean);
+    let lengths = [5, 1, 16, 3, 5, 1];
+    let rows: Vec<_> =
+        lengths.iter().enumerate().map(|(i, &length)| Row::new(vec![i as u32 + 1; length])).collect();
+    let (of_gpu, batches) = in_batches(on_gpu.remove(0), &rows);
+    assert_eq!(batches, [lengths], "in the order in which they came");
+    let (of_cpu, batches) = in_batches(on_cpu, &rows);
+    assert_eq!(batches, [vec![5, 5], vec![1, 1], vec![16], vec![3]]);
+    for (a, b) in of_cpu.iter().zip(&of_gpu) {
+        let far = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0., f32::max);
+        assert!(far < 1e-5, "{a:?} and {b:?}");
+    }
+    drop(on_gpu);
+    assert_eq!(fake.violations(), 0);
 }
 
 /// ONNX Runtime checks a graph before it looks for what runs its nodes. For CPUs it has all that a GPU is asked for, but for

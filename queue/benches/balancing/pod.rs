@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use kembed_queue::credit::PodLoad;
 use kembed_queue::wire::Lane;
-use kembed_queue::{Bounds, Budget, Queue, Rate};
+use kembed_queue::{Bounds, Budget, Lengths, Queue, Rate};
 
 /// Sessions of a pod.
 pub const SESSIONS: usize = 2;
@@ -78,7 +78,7 @@ impl Pod {
         if self.idle == 0 || self.queue.is_empty() {
             return None;
         }
-        let batch = self.queue.take(BATCH, now, |_| false).batch;
+        let batch = self.queue.take(BATCH, Lengths::Equal, now, |_| false).batch;
         let tokens = batch.iter().map(|entry| u64::from(entry.tokens)).sum();
         let time = batch_time(tokens).div_f64(self.speed);
         self.idle -= 1;
