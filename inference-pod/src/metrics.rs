@@ -15,6 +15,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::backend::Took;
+
 /// A counter of seconds.
 pub type Seconds = Counter<f64, AtomicU64>;
 
@@ -43,8 +45,10 @@ pub struct Metrics {
     pub batch_fill: Histogram,
     /// Tokens that were run.
     pub tokens: Counter,
-    /// A run of the network.
+    /// A run of the network, by the clock on the wall.
     pub run: Histogram,
+    /// What a device took for some of the batches, by its own clock.
+    pub device: Family<OnDevice, Histogram, fn() -> Histogram>,
     /// Time that each worker spent running the network.
     pub busy: Family<ByWorker, Seconds>,
     /// Tokenising one request.
@@ -109,6 +113,15 @@ pub struct ByWorker {
     pub worker: usize,
 }
 
+/// The labels of [`Metrics::device`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OnDevice {
+    /// The device's number, from 0.
+    pub device: u32,
+    /// `copy_in`, `compute`, `copy_out`, or `idle` before it.
+    pub step: &'static str,
+}
+
 /// The labels of [`Metrics::start`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OfStart {
@@ -146,7 +159,12 @@ impl Metrics {
             m.batch_fill,
         );
         registry.register("kembed_tokens", "Tokens that were run", m.tokens);
-        registry.register("kembed_run_seconds", "A run of the network", m.run);
+        registry.register("kembed_run_seconds", "A run of the network, by the clock on the wall", m.run);
+        registry.register(
+            "kembed_device_seconds",
+            "What a device took for one batch of sixteen, by its own clock",
+            m.device,
+        );
         registry.register("kembed_worker_busy_seconds", "Time spent running the network", m.busy);
         registry.register("kembed_tokenise_seconds", "Tokenising one request", m.tokenise);
         registry.register("kembed_serialise_seconds", "Writing one answer", m.serialise);
@@ -171,6 +189,7 @@ impl Metrics {
             batch_fill: Histogram::new([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.]),
             tokens: Counter::default(),
             run: seconds(),
+            device: Family::new_with_constructor(device_seconds),
             busy: Family::default(),
             tokenise: seconds(),
             // Most answers are written in microseconds.
@@ -190,12 +209,33 @@ impl Metrics {
         done
     }
 
+    /// Notes how long a device took for a batch.
+    pub fn device_took(&self, took: &Took) {
+        let Took { device, copy_in, compute, copy_out, idle } = *took;
+        let steps = [
+            ("copy_in", Some(copy_in)),
+            ("compute", Some(compute)),
+            ("copy_out", Some(copy_out)),
+            ("idle", idle),
+        ];
+        for (step, time) in steps {
+            if let Some(time) = time {
+                self.device.get_or_create(&OnDevice { device, step }).observe(time.as_secs_f64());
+            }
+        }
+    }
+
     /// Counts a request as waiting for its vectors, until what is given is dropped.
     pub fn waits(&self, lane: Lane) -> Waits {
         let gauge = self.queue_requests.of(lane).clone();
         gauge.inc();
         Waits(gauge)
     }
+}
+
+/// From the 10 microseconds of a small copy to seconds.
+fn device_seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_01, 3.0, 12))
 }
 
 /// A request that waits for its vectors.

@@ -2,9 +2,10 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use axum::{body::Body, http::Request};
+use inference_pod::backend::Took;
 use kembed_queue::wire::{INFO_PATH, LIVE_PATH, READY_PATH};
 use serde_json::Value;
 use support::{answering, get, identity, limits, send};
@@ -73,6 +74,8 @@ async fn the_page_may_load_nothing_from_elsewhere() {
     }
 }
 
+const SECOND: Duration = Duration::from_secs(1);
+
 /// What people read: see docs/.
 const GUIDE: &str = include_str!("../../docs/inference-pod.md");
 
@@ -113,6 +116,8 @@ async fn the_guide_has_every_metric() {
     // A family shows once it has a member.
     get(&pod, "/?content=a").await;
     get(&pod, "/").await;
+    let of_gpu = Took { device: 0, copy_in: SECOND, compute: SECOND, copy_out: SECOND, idle: Some(SECOND) };
+    pod.metrics.device_took(&of_gpu);
     let metrics = get(&pod, "/metrics").await.text;
     let types: Vec<_> =
         metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();

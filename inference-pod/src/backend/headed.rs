@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kembed_queue::Lengths;
 
-use super::{Backend, RunError};
+use super::{Backend, RunError, Took};
 use crate::{
     batch::row::{Row, Wanted},
     head::{Layer, apply},
@@ -41,5 +41,9 @@ impl<B: Backend> Backend for Headed<B> {
             }
         };
         vectors.map(finish).collect()
+    }
+
+    fn took(&mut self) -> Option<Took> {
+        self.network.took()
     }
 }

@@ -76,6 +76,9 @@ fn serve(
     let start = Instant::now();
     let Attempt { results, too_large } = attempt::run(backend, &rows);
     let took = start.elapsed();
+    if let Some(by_device) = backend.took() {
+        shared.metrics.device_took(&by_device);
+    }
     let tokens = attempt::tokens(&rows);
     measure(shared, batch, tokens, (start, took), busy);
     let mut state = shared.lock();

@@ -4,21 +4,22 @@
 //! [`Flying`], which shows it to nobody; only when the device has said that it is done is there an [`Idle`] again. Nothing
 //! waits for the device but [`Flying::land`], and [`Idle::launch`] when it failed.
 //!
-//! Calls go through `cudarc`, which opens `libcuda` when it is first needed. It panics where there is none, so that a
-//! [`Driver`], without which nothing can be had here, is proof that there is one.
+//! `cudarc` opens `libcuda` when it is first needed, and has its types. It is called by [`Calls`], without which nothing can be
+//! had here: they are proof that there is one.
 #![allow(unsafe_code, reason = "CUDA is a C library, and orders its work by events and not by lifetimes")]
 
 use std::{
-    ffi::{CStr, CString, c_void},
+    ffi::{CStr, CString, c_char, c_int, c_uint, c_void},
     fmt,
     marker::PhantomData,
     mem::ManuallyDrop,
     ptr::NonNull,
     slice,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
-use cudarc::driver::{result, sys};
+use cudarc::driver::sys;
 use ort::{
     AsPointer, ep,
     memory::MemoryInfo,
@@ -30,47 +31,121 @@ use super::{
     fault::Fault,
     pack::{Element, Tensor},
 };
+use crate::backend::Took;
 
 /// A call that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{call} failed with {} ({})", name(*.result), *.result as u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallError {
     call: &'static str,
-    result: sys::CUresult,
+    code: u32,
+    /// CUDA's own word for it, if it is one that this driver knows.
+    name: Option<&'static str>,
 }
 
 impl CallError {
     /// The error, as CUDA numbers it.
     pub fn code(self) -> u32 {
-        self.result as u32
+        self.code
     }
 }
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { call, code, name } = self;
+        match name {
+            Some(name) => write!(f, "{call} failed with {name} ({code})"),
+            None => write!(f, "{call} failed with unknown CUDA error {code}"),
+        }
+    }
+}
+
+impl std::error::Error for CallError {}
 
 impl From<CallError> for Fault {
     fn from(error: CallError) -> Self {
-        Self::of_driver(error.code(), error.to_string())
+        Self::of_driver(error.code, error.to_string())
     }
 }
 
-/// CUDA's own word for an error.
-fn name(result: sys::CUresult) -> String {
-    let mut name = std::ptr::null();
-    // SAFETY: the library is there, for one of its calls failed. The name is a constant of the library, which is never
-    // closed.
-    let name = unsafe {
-        let found = sys::cuGetErrorName(result, &mut name) == sys::CUresult::CUDA_SUCCESS && !name.is_null();
-        found.then(|| CStr::from_ptr(name))
+/// What a library that lacks a call would have said if it had it.
+const NOT_FOUND: u32 = 500;
+const OUT_OF_MEMORY: u32 = 2;
+
+macro_rules! calls {
+    ($($name:ident ($($kind:ty),*);)*) => {
+        /// What is called here, as the driver's header has it, but for what it returns. That is an enum in `cudarc`, and a newer
+        /// driver has errors that are not in it: what is no value of an enum must never become one. Here it is a number.
+        #[derive(Debug)]
+        #[allow(non_snake_case, reason = "they are called so")]
+        struct Calls {
+            $($name: unsafe extern "C" fn($($kind),*) -> c_uint,)*
+        }
+
+        impl Calls {
+            fn find() -> Result<Self, CallError> {
+                Ok(Self {
+                    // SAFETY: these are their signatures. The caller has seen that there is a library, which is never closed.
+                    $($name: *unsafe { sys::culib().get(stringify!($name)) }.map_err(|_| {
+                        CallError { call: stringify!($name), code: NOT_FOUND, name: Some("no such call in the driver") }
+                    })?,)*
+                })
+            }
+        }
     };
-    name.map_or_else(|| "an unknown error".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-fn call<T>(call: &'static str, result: Result<T, result::DriverError>) -> Result<T, CallError> {
-    result.map_err(|error| CallError { call, result: error.0 })
+calls! {
+    cuInit(c_uint);
+    cuDriverGetVersion(*mut c_int);
+    cuGetErrorName(c_uint, *mut *const c_char);
+    cuDeviceGetCount(*mut c_int);
+    cuDeviceGet(*mut sys::CUdevice, c_int);
+    cuDeviceGetAttribute(*mut c_int, c_int, sys::CUdevice);
+    cuDeviceGetName(*mut c_char, c_int, sys::CUdevice);
+    cuDeviceGetUuid_v2(*mut [u8; 16], sys::CUdevice);
+    cuDeviceTotalMem_v2(*mut usize, sys::CUdevice);
+    cuDevicePrimaryCtxRetain(*mut sys::CUcontext, sys::CUdevice);
+    cuDevicePrimaryCtxRelease_v2(sys::CUdevice);
+    cuCtxSetCurrent(sys::CUcontext);
+    cuCtxSetFlags(c_uint);
+    cuMemGetInfo_v2(*mut usize, *mut usize);
+    cuStreamCreate(*mut sys::CUstream, c_uint);
+    cuStreamDestroy_v2(sys::CUstream);
+    cuStreamWaitEvent(sys::CUstream, sys::CUevent, c_uint);
+    cuStreamSynchronize(sys::CUstream);
+    cuEventCreate(*mut sys::CUevent, c_uint);
+    cuEventDestroy_v2(sys::CUevent);
+    cuEventRecord(sys::CUevent, sys::CUstream);
+    cuEventSynchronize(sys::CUevent);
+    cuEventElapsedTime(*mut f32, sys::CUevent, sys::CUevent);
+    cuMemAlloc_v2(*mut sys::CUdeviceptr, usize);
+    cuMemFree_v2(sys::CUdeviceptr);
+    cuMemHostAlloc(*mut *mut c_void, usize, c_uint);
+    cuMemFreeHost(*mut c_void);
+    cuMemcpyHtoDAsync_v2(sys::CUdeviceptr, *const c_void, usize, sys::CUstream);
+    cuMemcpyDtoHAsync_v2(*mut c_void, sys::CUdeviceptr, usize, sys::CUstream);
+}
+
+impl Calls {
+    /// What became of a call.
+    fn check(&self, call: &'static str, code: c_uint) -> Result<(), CallError> {
+        if code == 0 { Ok(()) } else { Err(CallError { call, code, name: self.name(code) }) }
+    }
+
+    fn name(&self, code: c_uint) -> Option<&'static str> {
+        let mut name = std::ptr::null();
+        // SAFETY: it writes one pointer: to a constant of the library, which is never closed, or none.
+        let name = unsafe {
+            let found = (self.cuGetErrorName)(code, &mut name) == 0 && !name.is_null();
+            found.then(|| CStr::from_ptr(name))
+        };
+        name?.to_str().ok()
+    }
 }
 
 /// The library is there.
 #[derive(Clone, Copy, Debug)]
-pub struct Driver(());
+pub struct Driver(&'static Calls);
 
 impl Driver {
     /// Opens the library and starts it. `None` if there is no such library.
@@ -78,8 +153,24 @@ impl Driver {
     /// # Errors
     /// If it does not start.
     pub fn load() -> Option<Result<Self, CallError>> {
+        static CALLS: OnceLock<Calls> = OnceLock::new();
         // SAFETY: opening it runs its initialisers, which is what it is opened for.
-        unsafe { sys::is_culib_present() }.then(|| call("cuInit", result::init()).map(|()| Self(())))
+        if !unsafe { sys::is_culib_present() } {
+            return None;
+        }
+        let start = || {
+            let calls = match CALLS.get() {
+                Some(calls) => calls,
+                None => CALLS.get_or_init({
+                    let found = Calls::find()?;
+                    || found
+                }),
+            };
+            // SAFETY: it takes one number.
+            calls.check("cuInit", unsafe { (calls.cuInit)(0) })?;
+            Ok(Self(calls))
+        };
+        Some(start())
     }
 
     /// The newest CUDA that it can run: 1000 times the major version and 10 times the minor one.
@@ -89,7 +180,7 @@ impl Driver {
     pub fn version(self) -> Result<u32, CallError> {
         let mut version = 0;
         // SAFETY: it writes one number.
-        call("cuDriverGetVersion", unsafe { sys::cuDriverGetVersion(&mut version) }.result())?;
+        self.0.check("cuDriverGetVersion", unsafe { (self.0.cuDriverGetVersion)(&mut version) })?;
         Ok(version.unsigned_abs())
     }
 
@@ -98,7 +189,10 @@ impl Driver {
     /// # Errors
     /// If the library does not say.
     pub fn count(self) -> Result<u32, CallError> {
-        call("cuDeviceGetCount", result::device::get_count()).map(i32::unsigned_abs)
+        let mut count = 0;
+        // SAFETY: it writes one number.
+        self.0.check("cuDeviceGetCount", unsafe { (self.0.cuDeviceGetCount)(&mut count) })?;
+        Ok(count.unsigned_abs())
     }
 
     /// What a device is. This makes no use of it.
@@ -106,22 +200,54 @@ impl Driver {
     /// # Errors
     /// If there is no such device, or it does not say.
     pub fn about(self, ordinal: u32) -> Result<About, CallError> {
-        let device = call("cuDeviceGet", result::device::get(ordinal as i32))?;
-        // SAFETY: the device is one that the library gave.
-        let attribute = |attribute| unsafe {
-            call("cuDeviceGetAttribute", result::device::get_attribute(device, attribute))
+        let device = self.device(ordinal)?;
+        let (major, minor) = (
+            sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+            sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+        );
+        let attribute = |attribute: sys::CUdevice_attribute| {
+            let mut value = 0;
+            // SAFETY: it writes one number. The device is one that the library gave.
+            let got = unsafe { (self.0.cuDeviceGetAttribute)(&mut value, attribute as c_int, device) };
+            self.0.check("cuDeviceGetAttribute", got).map(|()| value.unsigned_abs())
         };
-        use sys::CUdevice_attribute::{
-            CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR,
-            CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
-        };
+        let mut memory = 0;
+        // SAFETY: as above.
+        let got = unsafe { (self.0.cuDeviceTotalMem_v2)(&mut memory, device) };
+        self.0.check("cuDeviceTotalMem", got)?;
         Ok(About {
             ordinal,
-            name: call("cuDeviceGetName", result::device::get_name(device))?,
-            capability: (attribute(MAJOR)?.unsigned_abs(), attribute(MINOR)?.unsigned_abs()),
-            // SAFETY: as above.
-            memory: call("cuDeviceTotalMem", unsafe { result::device::total_mem(device) })? as u64,
+            name: self.name(device)?,
+            capability: (attribute(major)?, attribute(minor)?),
+            memory: memory as u64,
         })
+    }
+
+    fn name(self, device: sys::CUdevice) -> Result<String, CallError> {
+        let mut name = [0u8; 128];
+        // SAFETY: it writes no more than so many bytes.
+        let got = unsafe { (self.0.cuDeviceGetName)(name.as_mut_ptr().cast(), name.len() as c_int, device) };
+        self.0.check("cuDeviceGetName", got)?;
+        let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+        Ok(String::from_utf8_lossy(&name[..end]).into_owned())
+    }
+
+    /// What a device, or the part of one that the process was given, is known by everywhere.
+    ///
+    /// # Errors
+    /// If there is no such device, or it does not say.
+    pub fn uuid(self, ordinal: u32) -> Result<[u8; 16], CallError> {
+        let (device, mut uuid) = (self.device(ordinal)?, [0; 16]);
+        // SAFETY: it writes so many bytes. The device is one that the library gave.
+        self.0.check("cuDeviceGetUuid", unsafe { (self.0.cuDeviceGetUuid_v2)(&mut uuid, device) })?;
+        Ok(uuid)
+    }
+
+    fn device(self, ordinal: u32) -> Result<sys::CUdevice, CallError> {
+        let mut device = 0;
+        // SAFETY: it writes one number.
+        let got = unsafe { (self.0.cuDeviceGet)(&mut device, ordinal as c_int) };
+        self.0.check("cuDeviceGet", got).map(|()| device)
     }
 
     /// Takes a device into use, by its primary context: the one that ONNX Runtime uses too.
@@ -129,14 +255,16 @@ impl Driver {
     /// # Errors
     /// If there is no such device, or it cannot be used.
     pub fn open(self, ordinal: u32) -> Result<Arc<Device>, CallError> {
-        let device = call("cuDeviceGet", result::device::get(ordinal as i32))?;
+        let (calls, device, mut context) = (self.0, self.device(ordinal)?, std::ptr::null_mut());
         // SAFETY: the device is one that the library gave. It is released once, when this is dropped.
-        let context = call("cuDevicePrimaryCtxRetain", unsafe { result::primary_ctx::retain(device) })?;
-        let device = Device { ordinal, device, context, lost: OnceLock::new() };
+        let retained = unsafe { (calls.cuDevicePrimaryCtxRetain)(&mut context, device) };
+        calls.check("cuDevicePrimaryCtxRetain", retained)?;
+        let device = Device { ordinal, device, context, calls, lost: OnceLock::new() };
         device.enter()?;
         // Whoever does wait sleeps, and leaves the core to others.
-        let sleeping = sys::CUctx_flags::CU_CTX_SCHED_BLOCKING_SYNC;
-        call("cuCtxSetFlags", result::ctx::set_flags(sleeping))?;
+        let sleeping = sys::CUctx_flags::CU_CTX_SCHED_BLOCKING_SYNC as c_uint;
+        // SAFETY: it takes one number.
+        calls.check("cuCtxSetFlags", unsafe { (calls.cuCtxSetFlags)(sleeping) })?;
         Ok(Arc::new(device))
     }
 }
@@ -159,6 +287,7 @@ pub struct Device {
     ordinal: u32,
     device: sys::CUdevice,
     context: sys::CUcontext,
+    calls: &'static Calls,
     /// Why nothing that it says can be trusted any more.
     lost: OnceLock<String>,
 }
@@ -192,21 +321,24 @@ impl Device {
     /// If the device does not say.
     pub fn memory(&self) -> Result<(u64, u64), CallError> {
         self.enter()?;
-        call("cuMemGetInfo", result::mem_get_info()).map(|(free, total)| (free as u64, total as u64))
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: it writes two numbers.
+        let got = unsafe { (self.calls.cuMemGetInfo_v2)(&mut free, &mut total) };
+        self.calls.check("cuMemGetInfo", got).map(|()| (free as u64, total as u64))
     }
 
     /// Makes it the device that this thread's calls are about.
     fn enter(&self) -> Result<(), CallError> {
         // SAFETY: the context is retained until this is dropped.
-        call("cuCtxSetCurrent", unsafe { result::ctx::set_current(self.context) })
+        self.calls.check("cuCtxSetCurrent", unsafe { (self.calls.cuCtxSetCurrent)(self.context) })
     }
 
     /// Frees something, unless the device is lost: then that is left to the end of the process.
-    fn free(&self, name: &'static str, free: impl FnOnce() -> Result<(), result::DriverError>) {
+    fn free(&self, name: &'static str, free: impl FnOnce(&Calls) -> c_uint) {
         if self.lost().is_some() {
             return;
         }
-        if let Err(error) = self.enter().and_then(|()| call(name, free())) {
+        if let Err(error) = self.enter().and_then(|()| self.calls.check(name, free(self.calls))) {
             self.lose(&error.to_string());
         }
     }
@@ -221,7 +353,9 @@ impl fmt::Debug for Device {
 impl Drop for Device {
     fn drop(&mut self) {
         // SAFETY: it was retained once. All that was made in it holds this, and so is gone.
-        self.free("cuDevicePrimaryCtxRelease", || unsafe { result::primary_ctx::release(self.device) });
+        self.free("cuDevicePrimaryCtxRelease", |calls| unsafe {
+            (calls.cuDevicePrimaryCtxRelease_v2)(self.device)
+        });
     }
 }
 
@@ -239,7 +373,11 @@ unsafe impl Sync for Stream {}
 impl Stream {
     fn new(device: &Arc<Device>) -> Result<Self, CallError> {
         device.enter()?;
-        let handle = call("cuStreamCreate", result::stream::create(result::stream::StreamKind::NonBlocking))?;
+        let (apart, mut handle) =
+            (sys::CUstream_flags::CU_STREAM_NON_BLOCKING as c_uint, std::ptr::null_mut());
+        // SAFETY: it writes one handle.
+        let made = unsafe { (device.calls.cuStreamCreate)(&mut handle, apart) };
+        device.calls.check("cuStreamCreate", made)?;
         Ok(Self { handle, device: device.clone() })
     }
 
@@ -257,21 +395,22 @@ impl Stream {
     }
 
     fn wait_for(&self, event: &Event) -> Result<(), CallError> {
-        let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+        let calls = self.device.calls;
         // SAFETY: both are there as long as what holds them.
-        call("cuStreamWaitEvent", unsafe { result::stream::wait_event(self.handle, event.handle, flags) })
+        calls.check("cuStreamWaitEvent", unsafe { (calls.cuStreamWaitEvent)(self.handle, event.handle, 0) })
     }
 
     fn drain(&self) -> Result<(), CallError> {
+        let calls = self.device.calls;
         // SAFETY: the stream is there.
-        call("cuStreamSynchronize", unsafe { result::stream::synchronize(self.handle) })
+        calls.check("cuStreamSynchronize", unsafe { (calls.cuStreamSynchronize)(self.handle) })
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
         // SAFETY: it is destroyed once. What was asked of it is still done.
-        self.device.free("cuStreamDestroy", || unsafe { result::stream::destroy(self.handle) });
+        self.device.free("cuStreamDestroy", |calls| unsafe { (calls.cuStreamDestroy_v2)(self.handle) });
     }
 }
 
@@ -288,29 +427,89 @@ impl Event {
     /// Who waits for it sleeps.
     fn new(device: &Arc<Device>) -> Result<Self, CallError> {
         use sys::CUevent_flags::{CU_EVENT_BLOCKING_SYNC as BLOCKING, CU_EVENT_DISABLE_TIMING as UNTIMED};
+        Self::with(device, BLOCKING as c_uint | UNTIMED as c_uint)
+    }
+
+    /// It knows when it was, and nobody waits for it.
+    fn timed(device: &Arc<Device>) -> Result<Self, CallError> {
+        Self::with(device, sys::CUevent_flags::CU_EVENT_DEFAULT as c_uint)
+    }
+
+    fn with(device: &Arc<Device>, flags: c_uint) -> Result<Self, CallError> {
         device.enter()?;
         let mut handle = std::ptr::null_mut();
         // SAFETY: it writes one handle.
-        let made = unsafe { sys::cuEventCreate(&mut handle, BLOCKING as u32 | UNTIMED as u32) };
-        call("cuEventCreate", made.result())?;
+        let made = unsafe { (device.calls.cuEventCreate)(&mut handle, flags) };
+        device.calls.check("cuEventCreate", made)?;
         Ok(Self { handle, device: device.clone() })
     }
 
     fn record(&self, stream: &Stream) -> Result<(), CallError> {
+        let calls = self.device.calls;
         // SAFETY: both are there.
-        call("cuEventRecord", unsafe { result::event::record(self.handle, stream.handle) })
+        calls.check("cuEventRecord", unsafe { (calls.cuEventRecord)(self.handle, stream.handle) })
     }
 
     fn wait(&self) -> Result<(), CallError> {
+        let calls = self.device.calls;
         // SAFETY: the event is there.
-        call("cuEventSynchronize", unsafe { result::event::synchronize(self.handle) })
+        calls.check("cuEventSynchronize", unsafe { (calls.cuEventSynchronize)(self.handle) })
+    }
+}
+
+impl Event {
+    /// How long after another one it was, by the device's clock. Both must be over.
+    fn since(&self, before: &Self) -> Result<Duration, CallError> {
+        let (calls, mut milliseconds) = (self.device.calls, 0.);
+        // SAFETY: it writes one number. Both are there.
+        let got = unsafe { (calls.cuEventElapsedTime)(&mut milliseconds, before.handle, self.handle) };
+        calls.check("cuEventElapsedTime", got)?;
+        Ok(Duration::try_from_secs_f64(f64::from(milliseconds) / 1000.).unwrap_or_default())
+    }
+}
+
+/// A moment between two runs of the network.
+pub struct Mark(Event);
+
+/// Asks for the times of a batch, and for how long the network had nothing to do before, since a mark.
+#[derive(Default)]
+pub struct Sample {
+    /// That mark.
+    pub since: Option<Mark>,
+}
+
+/// The moments around each step of a batch.
+struct Stopwatch {
+    before: Option<Mark>,
+    copy_in: [Event; 2],
+    compute: [Event; 2],
+    copy_out: [Event; 2],
+}
+
+impl Stopwatch {
+    fn new(device: &Arc<Device>, Sample { since }: Sample) -> Result<Self, CallError> {
+        let pair = || Ok([Event::timed(device)?, Event::timed(device)?]);
+        Ok(Self { before: since, copy_in: pair()?, compute: pair()?, copy_out: pair()? })
+    }
+
+    /// What it measured, once all of it is over.
+    fn took(&self) -> Result<Took, CallError> {
+        let step = |[start, end]: &[Event; 2]| end.since(start);
+        let [start, _] = &self.compute;
+        Ok(Took {
+            device: start.device.ordinal,
+            copy_in: step(&self.copy_in)?,
+            compute: step(&self.compute)?,
+            copy_out: step(&self.copy_out)?,
+            idle: self.before.as_ref().map(|Mark(end)| start.since(end)).transpose()?,
+        })
     }
 }
 
 impl Drop for Event {
     fn drop(&mut self) {
         // SAFETY: it is destroyed once.
-        self.device.free("cuEventDestroy", || unsafe { result::event::destroy(self.handle) });
+        self.device.free("cuEventDestroy", |calls| unsafe { (calls.cuEventDestroy_v2)(self.handle) });
     }
 }
 
@@ -323,8 +522,10 @@ struct Memory {
 impl Memory {
     fn new(device: &Arc<Device>, bytes: usize) -> Result<Self, CallError> {
         device.enter()?;
-        // SAFETY: what it holds is never read before it was written by the device.
-        let address = call("cuMemAlloc", unsafe { result::malloc_sync(bytes) })?;
+        let mut address = 0;
+        // SAFETY: it writes one address. What lies there is never read before it was written by the device.
+        let made = unsafe { (device.calls.cuMemAlloc_v2)(&mut address, bytes) };
+        device.calls.check("cuMemAlloc", made)?;
         Ok(Self { address, device: device.clone() })
     }
 }
@@ -332,7 +533,7 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         // SAFETY: it is freed once, and the device does nothing with it: `Slot` sees to that.
-        self.device.free("cuMemFree", || unsafe { result::free_sync(self.address) });
+        self.device.free("cuMemFree", |calls| unsafe { (calls.cuMemFree_v2)(self.address) });
     }
 }
 
@@ -362,10 +563,14 @@ impl Pinned {
             Use::In => sys::CU_MEMHOSTALLOC_WRITECOMBINED,
             Use::Out => 0,
         };
-        // SAFETY: it is filled below, before anybody sees it.
-        let place = call("cuMemHostAlloc", unsafe { result::malloc_host(bytes, flags) })?;
-        let none = CallError { call: "cuMemHostAlloc", result: sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY };
-        let place = NonNull::new(place.cast::<u8>()).ok_or(none)?;
+        let (calls, mut place) = (device.calls, std::ptr::null_mut());
+        // SAFETY: it writes one address. What lies there is filled below, before anybody sees it.
+        let made = unsafe { (calls.cuMemHostAlloc)(&mut place, bytes, flags) };
+        calls.check("cuMemHostAlloc", made)?;
+        let place = NonNull::new(place.cast::<u8>());
+        let none =
+            || CallError { call: "cuMemHostAlloc", code: OUT_OF_MEMORY, name: calls.name(OUT_OF_MEMORY) };
+        let place = place.ok_or_else(none)?;
         // SAFETY: there are so many bytes.
         unsafe { place.write_bytes(0, bytes) };
         Ok(Self { place, bytes, device: device.clone() })
@@ -376,7 +581,7 @@ impl Drop for Pinned {
     fn drop(&mut self) {
         // SAFETY: as for `Memory`.
         self.device
-            .free("cuMemFreeHost", || unsafe { result::free_host(self.place.as_ptr().cast::<c_void>()) });
+            .free("cuMemFreeHost", |calls| unsafe { (calls.cuMemFreeHost)(self.place.as_ptr().cast()) });
     }
 }
 
@@ -405,6 +610,16 @@ impl Streams {
         &self.compute
     }
 
+    /// Marks what comes after all that the network was asked for so far.
+    ///
+    /// # Errors
+    /// If the device does not.
+    pub fn mark(&self) -> Result<Mark, CallError> {
+        let mark = Event::timed(&self.compute.device)?;
+        mark.record(&self.compute)?;
+        Ok(Mark(mark))
+    }
+
     /// Waits until nothing runs.
     fn drain(&self) -> Result<(), CallError> {
         [&self.copy_in, &self.compute, &self.copy_out].into_iter().try_for_each(Stream::drain)
@@ -427,7 +642,10 @@ pub struct Idle(Box<Slot>);
 
 /// Memory for one batch that belongs to the device for now. If it is dropped it is never freed, for nobody knows when it could
 /// be.
-pub struct Flying(ManuallyDrop<Box<Slot>>);
+pub struct Flying {
+    slot: ManuallyDrop<Box<Slot>>,
+    watch: Option<Stopwatch>,
+}
 
 /// Where a network finds what it is given, and leaves what it makes: on the device, in memory that is its own until what it
 /// asks for on the compute stream is done.
@@ -552,7 +770,7 @@ impl Idle {
     }
 
     /// Asks the device to copy the first bytes of the input, to do what `compute` asks it to on the compute stream, and
-    /// to copy out what that gives. Waits for none of it.
+    /// to copy out what that gives, and for how long that takes if a sample is wanted. Waits for none of it.
     ///
     /// # Errors
     /// If one of these was refused. Then it was waited until the device does nothing more.
@@ -560,6 +778,7 @@ impl Idle {
         self,
         streams: &Streams,
         (input_bytes, output_floats): (usize, usize),
+        sample: Option<Sample>,
         compute: impl FnOnce(&Regions<'_>) -> Result<(), Fault>,
     ) -> Result<Flying, Grounded> {
         let (room, floats) = (self.0.input.bytes, self.0.output.bytes / size_of::<f32>());
@@ -569,9 +788,14 @@ impl Idle {
             );
             return Err(Grounded { slot: Some(self), fault: Fault::Refused(fault) });
         }
-        let flying = Flying(ManuallyDrop::new(self.0));
-        let slot: &Slot = &flying.0;
-        match slot.order(streams, (input_bytes, output_floats), compute) {
+        let mut flying = Flying { slot: ManuallyDrop::new(self.0), watch: None };
+        let device = &flying.slot.input.device;
+        match sample.map(|sample| Stopwatch::new(device, sample)).transpose() {
+            Ok(watch) => flying.watch = watch,
+            Err(error) => return Err(flying.ground(streams, error.into())),
+        }
+        let sizes = (input_bytes, output_floats);
+        match flying.slot.order(streams, sizes, flying.watch.as_ref(), compute) {
             Ok(()) => Ok(flying),
             Err(fault) => Err(flying.ground(streams, fault)),
         }
@@ -583,19 +807,24 @@ impl Slot {
         &self,
         streams: &Streams,
         (input_bytes, output_floats): (usize, usize),
+        watch: Option<&Stopwatch>,
         compute: impl FnOnce(&Regions<'_>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
+        let note = |step: fn(&Stopwatch) -> &[Event; 2], end: usize, stream: &Stream| {
+            watch.map_or(Ok(()), |watch| step(watch)[end].record(stream))
+        };
         self.input.device.enter()?;
         let Streams { copy_in, compute: computing, copy_out } = streams;
         let (to, from) = (&self.device_input, &self.input);
+        let (calls, place) = (self.input.device.calls, from.place.as_ptr().cast());
+        note(|watch| &watch.copy_in, 0, copy_in)?;
         // SAFETY: both places have so many bytes, and belong to the device until it is done: the caller holds a `Flying`.
-        let copied = unsafe {
-            let bytes = slice::from_raw_parts(from.place.as_ptr(), input_bytes);
-            result::memcpy_htod_async(to.address, bytes, copy_in.handle)
-        };
-        call("cuMemcpyHtoDAsync", copied)?;
+        let copied = unsafe { (calls.cuMemcpyHtoDAsync_v2)(to.address, place, input_bytes, copy_in.handle) };
+        calls.check("cuMemcpyHtoDAsync", copied)?;
+        note(|watch| &watch.copy_in, 1, copy_in)?;
         self.copied.record(copy_in)?;
         computing.wait_for(&self.copied)?;
+        note(|watch| &watch.compute, 0, computing)?;
         compute(&Regions {
             input: to.address,
             input_bytes,
@@ -603,33 +832,42 @@ impl Slot {
             output_floats,
             slot: PhantomData,
         })?;
+        note(|watch| &watch.compute, 1, computing)?;
         self.computed.record(computing)?;
         copy_out.wait_for(&self.computed)?;
-        let (to, from) = (&self.output, &self.device_output);
+        note(|watch| &watch.copy_out, 0, copy_out)?;
+        let (to, from, bytes) = (&self.output, &self.device_output, output_floats * size_of::<f32>());
+        let place = to.place.as_ptr().cast();
         // SAFETY: as above.
-        let copied = unsafe {
-            let bytes = slice::from_raw_parts_mut(to.place.as_ptr(), output_floats * size_of::<f32>());
-            result::memcpy_dtoh_async(bytes, from.address, copy_out.handle)
-        };
-        call("cuMemcpyDtoHAsync", copied)?;
+        let copied = unsafe { (calls.cuMemcpyDtoHAsync_v2)(place, from.address, bytes, copy_out.handle) };
+        calls.check("cuMemcpyDtoHAsync", copied)?;
+        note(|watch| &watch.copy_out, 1, copy_out)?;
         Ok(self.landed.record(copy_out)?)
     }
 }
 
 impl Flying {
-    /// Waits until what the device made is here.
+    /// Waits until what the device made is here, and tells how long it took if that was wanted.
     ///
     /// # Errors
     /// If it failed, whatever the reason: then nobody knows what it did, and it is lost. The memory is not freed.
-    pub fn land(mut self) -> Result<Idle, Fault> {
-        let device = &self.0.input.device;
-        if let Err(error) = device.enter().and_then(|()| self.0.landed.wait()) {
-            device.lose(&error.to_string());
-            return Err(Fault::Lost(error.to_string()));
+    pub fn land(mut self) -> Result<(Idle, Option<Took>), Fault> {
+        let device = &self.slot.input.device;
+        let landed = device.enter().and_then(|()| {
+            self.slot.landed.wait()?;
+            self.watch.as_ref().map(Stopwatch::took).transpose()
+        });
+        match landed {
+            Ok(took) => {
+                // SAFETY: it is taken once, for nothing of `self` is used after this.
+                let slot = unsafe { ManuallyDrop::take(&mut self.slot) };
+                Ok((Idle(slot), took))
+            }
+            Err(error) => {
+                device.lose(&error.to_string());
+                Err(Fault::Lost(error.to_string()))
+            }
         }
-        // SAFETY: it is taken once, for `self` is forgotten.
-        let slot = unsafe { ManuallyDrop::take(&mut self.0) };
-        Ok(Idle(slot))
     }
 
     /// Waits until the device does nothing more, with this or with anything else.
@@ -637,14 +875,14 @@ impl Flying {
         let drained = if fault.is_loss() { None } else { Some(streams.drain()) };
         let fault = match drained {
             Some(Ok(())) => {
-                // SAFETY: it is taken once, for `self` is forgotten.
-                let slot = unsafe { ManuallyDrop::take(&mut self.0) };
+                // SAFETY: as above.
+                let slot = unsafe { ManuallyDrop::take(&mut self.slot) };
                 return Grounded { slot: Some(Idle(slot)), fault };
             }
             Some(Err(error)) => Fault::Lost(format!("{error}, after: {fault}")),
             None => fault,
         };
-        self.0.input.device.lose(&fault.to_string());
+        self.slot.input.device.lose(&fault.to_string());
         Grounded { slot: None, fault }
     }
 }

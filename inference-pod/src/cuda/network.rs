@@ -17,7 +17,7 @@ use super::{
     pipeline::{Compute, Size, Worker},
 };
 use crate::{
-    backend::{Backend, RunError},
+    backend::{Backend, RunError, Took},
     batch::row::{Row, Wanted},
     export::{Exported, packed::VECTORS},
     pooling::Pooling,
@@ -138,6 +138,10 @@ impl<C: Compute<Batch = Arc<Packed>>> Backend for OnGpu<C> {
         let fill = |memory: &mut [u8]| packed.write(batch, memory);
         let read = |numbers: &[f32]| numbers.chunks(dimension).map(<[f32]>::to_vec).collect();
         self.worker.run(packed.clone(), size, fill, read).map_err(RunError::from)
+    }
+
+    fn took(&mut self) -> Option<Took> {
+        self.worker.took()
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
     io,
     sync::{
         Arc,
+        atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -15,9 +16,13 @@ use std::{
 };
 
 use super::{
-    driver::{Device, Flying, Grounded, Idle, Regions, Streams},
+    driver::{Device, Flying, Grounded, Idle, Mark, Regions, Sample, Streams},
     fault::Fault,
 };
+use crate::backend::Took;
+
+/// Of how many batches one is timed by the device. It takes a dozen calls, each about a microsecond.
+pub const SAMPLED: u64 = 16;
 
 /// What runs on the device.
 pub trait Compute: Send + 'static {
@@ -71,12 +76,13 @@ struct Job<B> {
     answer: Answer,
 }
 
-type Answer = SyncSender<Result<Idle, Grounded>>;
+type Answer = SyncSender<Result<(Idle, Option<Took>), Grounded>>;
 
 /// Runs one batch at a time.
 pub struct Worker<C: Compute> {
     /// Gone once the device is lost.
     slot: Option<Idle>,
+    took: Option<Took>,
     // Before the threads, which end when there is no worker left that could give them anything.
     jobs: SyncSender<Job<C::Batch>>,
     patience: Duration,
@@ -100,15 +106,25 @@ pub fn start<C: Compute>(
         (0..slots).map(slot).collect::<Result<_, _>>().map_err(|e| PipelineError::Device(e.into()))?;
     let (jobs, waiting) = sync_channel(slots.len());
     let (flights, flying) = sync_channel(slots.len());
-    let launcher = Launcher { device: device.clone(), streams, compute, flights };
+    let landed = Arc::new(AtomicU64::new(0));
+    let launcher = Launcher {
+        compute,
+        streams,
+        device: device.clone(),
+        flights,
+        launched: 0,
+        landed: landed.clone(),
+        mark: None,
+    };
     let land = spawn(format!("land-{}", device.ordinal()), {
         let device = device.clone();
-        move || land(&device, flying)
+        move || land(&device, flying, &landed)
     })?;
     let launch = spawn(format!("launch-{}", device.ordinal()), move || launcher.run(waiting))?;
     let threads = Arc::new(Threads { device: device.clone(), handles: vec![launch, land] });
     let worker = |slot| Worker {
         slot: Some(slot),
+        took: None,
         jobs: jobs.clone(),
         patience,
         device: device.clone(),
@@ -144,7 +160,8 @@ impl<C: Compute> Worker<C> {
             return Err(self.lose("the thread that launches has ended"));
         }
         match answers.recv_timeout(self.patience) {
-            Ok(Ok(slot)) if self.device.lost().is_none() => {
+            Ok(Ok((slot, took))) if self.device.lost().is_none() => {
+                self.took = took;
                 let output = read(&slot.output()[..size.output_floats]);
                 self.slot = Some(slot);
                 Ok(output)
@@ -159,6 +176,11 @@ impl<C: Compute> Worker<C> {
             }
             Err(RecvTimeoutError::Disconnected) => Err(self.lose("a thread of the device has ended")),
         }
+    }
+
+    /// How long the device took for the last batch, if that was measured, and was not asked for before.
+    pub fn took(&mut self) -> Option<Took> {
+        self.took.take()
     }
 
     fn lose(&self, why: &str) -> Fault {
@@ -178,14 +200,24 @@ struct Launcher<C> {
     streams: Streams,
     device: Arc<Device>,
     flights: SyncSender<(Flying, Answer)>,
+    /// Batches that took off.
+    launched: u64,
+    /// Batches that are done.
+    landed: Arc<AtomicU64>,
+    /// The end of the batch before one that is timed.
+    mark: Option<Mark>,
 }
 
 impl<C: Compute> Launcher<C> {
     fn run(mut self, jobs: Receiver<Job<C::Batch>>) {
         for Job { slot, batch, size, answer } in jobs {
             match self.launch(slot, &batch, size) {
-                // The other thread ends after this one, unless it panicked: then the answer goes with the flight.
-                Ok(flying) => drop(self.flights.send((flying, answer))),
+                Ok(flying) => {
+                    self.launched += 1;
+                    self.mark();
+                    // The other thread ends after this one, unless it panicked: then the answer goes with the flight.
+                    drop(self.flights.send((flying, answer)));
+                }
                 // A worker that gave up waiting is no longer there.
                 Err(grounded) => drop(answer.send(Err(grounded))),
             }
@@ -193,36 +225,65 @@ impl<C: Compute> Launcher<C> {
     }
 
     fn launch(&mut self, slot: Idle, batch: &C::Batch, size: Size) -> Result<Flying, Grounded> {
-        let grounded = match self.attempt(slot, batch, size) {
+        let sample = self.sample();
+        let grounded = match self.attempt(slot, batch, size, sample) {
             Ok(flying) => return Ok(flying),
             Err(grounded) => grounded,
         };
         match grounded {
             // By now nothing else runs, and what other batches had taken of the memory is free again.
-            Grounded { slot: Some(slot), fault: Fault::OutOfMemory(_) } => self.attempt(slot, batch, size),
+            Grounded { slot: Some(slot), fault: Fault::OutOfMemory(_) } => {
+                self.attempt(slot, batch, size, None)
+            }
             grounded => Err(grounded),
         }
     }
 
-    fn attempt(&mut self, slot: Idle, batch: &C::Batch, size: Size) -> Result<Flying, Grounded> {
+    /// What is wanted to be known of the next batch. How long the device was idle before it, that tells only if it came while
+    /// another was still there.
+    fn sample(&mut self) -> Option<Sample> {
+        let mark = self.mark.take();
+        let comes_at_once = self.launched > self.landed.load(Ordering::Acquire);
+        self.launched.is_multiple_of(SAMPLED).then(|| Sample { since: mark.filter(|_| comes_at_once) })
+    }
+
+    /// Marks the end of a batch before one that will be timed.
+    fn mark(&mut self) {
+        if !(self.launched).is_multiple_of(SAMPLED) {
+            return;
+        }
+        match self.streams.mark().map_err(Fault::from) {
+            Ok(mark) => self.mark = Some(mark),
+            Err(fault) if fault.is_loss() => self.device.lose(&fault.to_string()),
+            Err(fault) => tracing::debug!(%fault, "one batch's times are not taken"),
+        }
+    }
+
+    fn attempt(
+        &mut self,
+        slot: Idle,
+        batch: &C::Batch,
+        size: Size,
+        sample: Option<Sample>,
+    ) -> Result<Flying, Grounded> {
         if self.device.lost().is_some() {
             return Err(Grounded { slot: None, fault: lost(&self.device) });
         }
         let compute = &mut self.compute;
-        slot.launch(&self.streams, (size.input_bytes, size.output_floats), |regions| {
-            compute.enqueue(batch, regions)
-        })
+        let sizes = (size.input_bytes, size.output_floats);
+        slot.launch(&self.streams, sizes, sample, |regions| compute.enqueue(batch, regions))
     }
 }
 
 /// The second thread. Batches are done in the order in which they were launched.
-fn land(device: &Device, flights: Receiver<(Flying, Answer)>) {
+fn land(device: &Device, flights: Receiver<(Flying, Answer)>, count: &AtomicU64) {
     for (flying, answer) in flights {
         let landed = match device.lost() {
             // What was done after the device was lost is not looked at.
             Some(_) => Err(lost(device)),
             None => flying.land(),
         };
+        count.fetch_add(1, Ordering::Release);
         // A worker that gave up waiting is no longer there.
         let _ = answer.send(landed.map_err(|fault| Grounded { slot: None, fault }));
     }

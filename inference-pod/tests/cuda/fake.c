@@ -22,17 +22,18 @@
 #include <unistd.h>
 
 enum { DEVICES = 4, STREAMS = 256, BLOCKS = 4096, FAILURES = 16, PAGE = 4096 };
-enum { OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_CONTEXT = 201, INVALID_HANDLE = 400 };
+enum { OUT_OF_MEMORY = 2, NOT_READY = 600, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_CONTEXT = 201, INVALID_HANDLE = 400 };
 
 typedef int Result;
 typedef struct { uint32_t at[STREAMS]; } Clock;
-typedef struct { int broken, hangs; long alive; uint64_t kernels, copies_in, synchronising, waits; } Device;
-typedef struct Event { Clock clock; uint64_t asked, done; Device *device; } Event;
+typedef struct { int broken, hangs; long alive; double copying_ms, computing_ms; uint64_t kernels, copies_in, synchronising, waits; } Device;
+/* When it was, by the clock of the device: that runs while the device does something, however long it takes here. */
+typedef struct Event { Clock clock; uint64_t asked, done; int timed; double at_ms; Device *device; } Event;
 /* Memory of a device, or pinned memory: then the device knows it by another address, at which it is never protected. */
 typedef struct { char *base, *alias; size_t size; Device *device; uint32_t writer, written, read[STREAMS]; int used; } Block;
 typedef enum { COPY, KERNEL, RECORD, WAIT } Kind;
 typedef struct Op { Kind kind; char *to; const char *from; size_t bytes, floats; Event *event; uint64_t record; struct Op *next; } Op;
-typedef struct { uint32_t id; Clock clock; Op *head, *tail; int busy, stop; Device *device; pthread_t thread; } Stream;
+typedef struct { uint32_t id; Clock clock; Op *head, *tail; int busy, stop; double now_ms; Device *device; pthread_t thread; } Stream;
 typedef struct { char call[32]; long left; int code, sticky; } Failure;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -145,12 +146,14 @@ static void *work(void *p) {
     case COPY:
       if (!s->device->broken) memcpy(op->to, op->from, op->bytes);
       s->device->copies_in += op->record;
+      s->now_ms += s->device->copying_ms;
       break;
-    case RECORD: op->event->done = op->record; break;
+    case RECORD: op->event->done = op->record, op->event->at_ms = s->now_ms; break;
     case WAIT:
       while (op->event->done < op->record) pthread_cond_wait(&changed, &lock);
+      if (op->event->at_ms > s->now_ms) s->now_ms = op->event->at_ms;
       break;
-    case KERNEL: break;
+    case KERNEL: s->now_ms += s->device->computing_ms; break;
     }
     s->head = op->next;
     if (!s->head) s->tail = 0;
@@ -231,6 +234,7 @@ Result cuDeviceGetCount(int *n) { *n = is("none-visible") ? 0 : DEVICES; return 
 Result cuDeviceGet(int *d, int i) { *d = i; return i < 0 || i >= DEVICES ? INVALID_DEVICE : 0; }
 Result cuDeviceGetAttribute(int *v, int a, int d) { (void)d; *v = a == 75 ? (is("old-device") ? 5 : 9) : 0; return 0; }
 Result cuDeviceGetName(char *n, int l, int d) { snprintf(n, (size_t)l, "Stand-in %d", d); return 0; }
+Result cuDeviceGetUuid_v2(char *uuid, int d) { memset(uuid, 0xa0 + d, 16); return 0; }
 Result cuDeviceTotalMem_v2(size_t *n, int d) { (void)d; *n = (size_t)1 << 30; return 0; }
 Result cuMemGetInfo_v2(size_t *f, size_t *t) { *f = (size_t)1 << 29, *t = (size_t)1 << 30; return enter("cuMemGetInfo_v2", current, 0); }
 
@@ -299,11 +303,10 @@ Result cuStreamWaitEvent(void *h, void *event, unsigned flags) {
 }
 
 Result cuEventCreate(void **out, unsigned flags) {
-  (void)flags;
   Result r = enter("cuEventCreate", current, 0);
   if (r) return r;
   Event *e = calloc(1, sizeof *e);
-  e->device = current;
+  e->device = current, e->timed = !(flags & 2);
   *out = e;
   pthread_mutex_lock(&lock);
   current->alive++;
@@ -327,6 +330,17 @@ Result cuEventRecord(void *event, void *h) {
   e->clock = s->clock;
   pthread_mutex_unlock(&lock);
   return 0;
+}
+Result cuEventElapsedTime(float *ms, void *from, void *to) {
+  Event *a = from, *b = to;
+  Result r = enter("cuEventElapsedTime", a->device, 0);
+  if (r) return r;
+  pthread_mutex_lock(&lock);
+  if (!a->timed || !b->timed || !a->asked || !b->asked) r = INVALID_HANDLE;
+  else if (a->done < a->asked || b->done < b->asked) r = NOT_READY;
+  else *ms = (float)(b->at_ms - a->at_ms);
+  pthread_mutex_unlock(&lock);
+  return r;
 }
 Result cuEventSynchronize(void *event) {
   Event *e = event;
@@ -417,6 +431,8 @@ Result cuGetErrorName(int error, const char **name) {
     {2, "CUDA_ERROR_OUT_OF_MEMORY"}, {100, "CUDA_ERROR_NO_DEVICE"}, {101, "CUDA_ERROR_INVALID_DEVICE"},
     {700, "CUDA_ERROR_ILLEGAL_ADDRESS"}, {719, "CUDA_ERROR_LAUNCH_FAILED"}, {999, "CUDA_ERROR_UNKNOWN"}};
   *name = "CUDA_ERROR_OF_A_TEST";
+  /* As a driver has it that does not know a number either. */
+  if (error > 9999) return *name = 0, 1;
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     if (names[i].code == error) *name = names[i].name;
   return 0;
@@ -461,8 +477,23 @@ void fake_fail(const char *call, long after, int code, int sticky) {
     }
   pthread_mutex_unlock(&lock);
 }
+/* Forgets what has not failed yet, and tells how many calls that were. */
+uint64_t fake_fail_no_more(void) {
+  pthread_mutex_lock(&lock);
+  uint64_t left = 0;
+  for (int i = 0; i < FAILURES; i++) left += failures[i].code != 0;
+  memset(failures, 0, sizeof failures);
+  pthread_mutex_unlock(&lock);
+  return left;
+}
 /* Networks whose input is larger find no memory. */
 void fake_largest(size_t bytes) { largest = bytes; }
+/* How long copies and kernels take by the clock of the devices. */
+void fake_takes(double copying_ms, double computing_ms) {
+  pthread_mutex_lock(&lock);
+  for (int i = 0; i < DEVICES; i++) devices[i].copying_ms = copying_ms, devices[i].computing_ms = computing_ms;
+  pthread_mutex_unlock(&lock);
+}
 /* Kernels of a device do not end while it hangs. */
 void fake_hang(int device, int hangs) {
   pthread_mutex_lock(&lock);

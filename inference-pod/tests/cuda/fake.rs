@@ -18,24 +18,26 @@ use libloading::{Library, Symbol};
 /// Builds the stand-in once, and gives its path.
 pub fn library() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cuda");
-        std::fs::create_dir_all(&folder).expect("the folder can be made");
-        let (made, place) = (folder.join(format!("{}.so", std::process::id())), folder.join("libcuda.so"));
-        let status = Command::new("cc")
-            .args(["-O1", "-Wall", "-Wextra", "-fPIC", "-shared", "-pthread"])
-            // By this name the loader knows it again when `cudarc` asks for the first of the names that it tries.
-            .args(["-Wl,-soname,libcuda.so", "-o"])
-            .arg(&made)
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cuda/fake.c"))
-            .status()
-            .expect("there is a C compiler, without which Rust does not link");
-        assert!(status.success(), "the stand-in compiles");
-        // Other tests may be building it too.
-        std::fs::rename(&made, &place).expect("it can be moved");
-        place
-    };
-    BUILT.get_or_init(build).clone()
+    // By this name the loader knows it again when `cudarc` asks for the first of the names that it tries.
+    BUILT.get_or_init(|| build("fake.c", "libcuda.so")).clone()
+}
+
+/// Builds a library of that name from one of these files, and gives its path.
+pub fn build(source: &str, name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cuda");
+    std::fs::create_dir_all(&folder).expect("the folder can be made");
+    let (made, place) = (folder.join(format!("{name}.{}", std::process::id())), folder.join(name));
+    let status = Command::new("cc")
+        .args(["-O1", "-Wall", "-Wextra", "-fPIC", "-shared", "-pthread"])
+        .args([&format!("-Wl,-soname,{name}"), "-o"])
+        .arg(&made)
+        .arg(PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cuda")).join(source))
+        .status()
+        .expect("there is a C compiler, without which Rust does not link");
+    assert!(status.success(), "the stand-in compiles");
+    // Other tests may be building it too.
+    std::fs::rename(&made, &place).expect("it can be moved");
+    place
 }
 
 /// The stand-in, for one test at a time.
@@ -95,10 +97,21 @@ impl Fake {
         }
     }
 
+    /// Forgets what should fail and has not yet: how many calls.
+    pub fn fail_no_more(&self) -> u64 {
+        self.count("fake_fail_no_more")
+    }
+
     /// Networks whose input is larger find no memory.
     pub fn largest(&self, bytes: usize) {
         // SAFETY: that is its signature.
         unsafe { self.symbol::<unsafe extern "C" fn(usize)>("fake_largest")(bytes) };
+    }
+
+    /// How long copies and kernels take by the devices' own clock, in milliseconds. How long they take here is another matter.
+    pub fn takes(&self, copying: f64, computing: f64) {
+        // SAFETY: that is its signature.
+        unsafe { self.symbol::<unsafe extern "C" fn(f64, f64)>("fake_takes")(copying, computing) };
     }
 
     /// Kernels of the first device do not end while it hangs.

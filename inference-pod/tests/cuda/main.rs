@@ -8,6 +8,7 @@ mod stand_in;
 mod start;
 #[path = "../support/mod.rs"]
 mod support;
+mod times;
 
 use std::{
     sync::{Mutex, PoisonError},

@@ -9,7 +9,7 @@ use std::{
 
 use inference_pod::{
     backend::{
-        Backend, RunError,
+        Backend, RunError, Took,
         onnx::{Graph, Onnx, Output, load_library},
     },
     batch::{
@@ -47,6 +47,7 @@ use ort::{
     session::Session,
     value::TensorElementType,
 };
+use prometheus_client::{encoding::text::encode, registry::Registry};
 
 use super::{PATIENCE, fake::Fake, support};
 
@@ -247,13 +248,21 @@ impl<B: Backend> Backend for Noted<B> {
         self.1.lock().expect("nobody panicked").push(batch.iter().map(|row| row.ids.len()).collect());
         self.0.run(batch)
     }
+
+    fn took(&mut self) -> Option<Took> {
+        self.0.took()
+    }
 }
 
-/// The vectors of one request, and the lengths of the batches that were made of it.
-fn in_batches(backend: impl Backend + 'static, rows: &[Row]) -> (Vec<Vec<f32>>, Vec<Vec<usize>>) {
+/// The vectors of one request, the lengths of the batches that were made of it, and the metrics of all that.
+fn in_batches(
+    backend: impl Backend + 'static,
+    rows: &[Row],
+) -> (Vec<Vec<f32>>, Vec<Vec<usize>>, Vec<String>) {
     let limits = Limits { batch: Budget { tokens: 64, rows: 8 }, ..Limits::new(1) };
     let batches = Arc::new(Mutex::new(Vec::new()));
-    let metrics = Metrics::new(&mut prometheus_client::registry::Registry::default());
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
     let backend = Box::new(Noted(backend, batches.clone()));
     let (batcher, _ended) =
         Batcher::start(vec![backend], Rate::default(), limits, metrics).expect("it starts");
@@ -262,7 +271,9 @@ fn in_batches(backend: impl Backend + 'static, rows: &[Row]) -> (Vec<Vec<f32>>, 
     let ran = ran.expect("there is room").blocking_recv().expect("it is answered").expect("it runs");
     drop(batcher);
     let batches = batches.lock().expect("nobody panicked").clone();
-    (ran.vectors, batches)
+    let mut text = String::new();
+    encode(&mut text, &registry).expect("a string takes all");
+    (ran.vectors, batches, text.lines().map(str::to_owned).collect())
 }
 
 #[test]
@@ -272,9 +283,9 @@ fn a_gpu_is_given_all_lengths_at_once_and_a_cpu_one_after_the_other() {
     let lengths = [5, 1, 16, 3, 5, 1];
     let rows: Vec<_> =
         lengths.iter().enumerate().map(|(i, &length)| Row::new(vec![i as u32 + 1; length])).collect();
-    let (of_gpu, batches) = in_batches(on_gpu.remove(0), &rows);
+    let (of_gpu, batches, _) = in_batches(on_gpu.remove(0), &rows);
     assert_eq!(batches, [lengths], "in the order in which they came");
-    let (of_cpu, batches) = in_batches(on_cpu, &rows);
+    let (of_cpu, batches, _) = in_batches(on_cpu, &rows);
     assert_eq!(batches, [vec![5, 5], vec![1, 1], vec![16], vec![3]]);
     for (a, b) in of_cpu.iter().zip(&of_gpu) {
         let far = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0., f32::max);
@@ -282,6 +293,31 @@ fn a_gpu_is_given_all_lengths_at_once_and_a_cpu_one_after_the_other() {
     }
     drop(on_gpu);
     assert_eq!(fake.violations(), 0);
+}
+
+/// The sum of a metric, by the beginning of its line.
+fn sum(metrics: &[String], of: &str) -> Option<f64> {
+    metrics.iter().find_map(|line| line.strip_prefix(of)?.trim().parse().ok())
+}
+
+#[test]
+fn metrics_tell_the_time_of_the_device_and_that_on_the_wall() {
+    let fake = Fake::begin(15, 0);
+    let Both { on_cpu, mut on_gpu, _folder } = Both::new(&fake, Pooling::Mean);
+    // By the device's own clock. No test takes so long.
+    fake.takes(1_000_000., 0.);
+    let start = Instant::now();
+    let (_, _, metrics) = in_batches(on_gpu.remove(0), &[Row::new(vec![1, 2])]);
+    let on_the_wall = start.elapsed().as_secs_f64();
+    for (step, seconds) in [("copy_in", 1000.), ("compute", 0.), ("copy_out", 1000.)] {
+        let line = format!("kembed_device_seconds_sum{{device=\"0\",step=\"{step}\"}}");
+        assert_eq!(sum(&metrics, &line), Some(seconds), "{metrics:#?}");
+    }
+    for line in ["kembed_run_seconds_sum", "kembed_worker_busy_seconds_total{worker=\"0\"}"] {
+        assert!(sum(&metrics, line).is_some_and(|seconds| seconds <= on_the_wall), "{metrics:#?}");
+    }
+    let (_, _, metrics) = in_batches(on_cpu, &[Row::new(vec![1, 2])]);
+    assert!(metrics.iter().all(|line| !line.starts_with("kembed_device_")), "a CPU has no such clock");
 }
 
 /// ONNX Runtime checks a graph before it looks for what runs its nodes. For CPUs it has all that a GPU is asked for, but for
