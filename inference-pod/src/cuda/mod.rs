@@ -8,3 +8,4 @@ pub mod pack;
 pub mod pipeline;
 pub mod prepare;
 pub mod probe;
+pub mod warm;

@@ -1,4 +1,4 @@
-//! From GPUs to backends: each is taken into use, has to compute known vectors, and is measured.
+//! From GPUs to backends: each is taken into use, has to compute known vectors, is measured and warmed up.
 
 use std::{
     sync::Arc,
@@ -15,6 +15,7 @@ use super::{
     pack::Packed,
     pipeline::{Compute, PipelineError, Settings, start},
     probe::Found,
+    warm::{Largest, USUAL, warm},
 };
 use crate::{
     backend::{Backend, RunError},
@@ -35,8 +36,8 @@ pub const ROWS: usize = 1024;
 /// Where the search for the size of batches begins and ends, in tokens.
 const SIZES: (u64, u64) = (1024, 65_536);
 
-/// Tokens of the rows of batches that are measured, where the model takes as many.
-const MEASURED: usize = 128;
+/// How long all devices may be warmed up, one after the other. What was not seen by then is seen when clients ask for it.
+const WARMING: Duration = Duration::from_secs(60);
 
 /// How alike the vectors of a GPU must be to those of a CPU in 32-bit floats, for each of the numbers that it computes in: the
 /// least cosine of any two. It does not guard the last digits: it is what a wrong kernel, a wrong weight or broken memory does not
@@ -139,6 +140,10 @@ pub fn prepare<C: Compute<Batch = Arc<Packed>>>(
         let Some(first) = backends.first_mut() else { continue };
         let verification = verify(first, plan, &about.name)?;
         let tokens = measure(first, plan, &about.name)?;
+        let largest = Largest { tokens: tokens as usize, rows: ROWS, longest: plan.longest };
+        let patience = WARMING / found.devices.len() as u32;
+        let tokens = warm(first, largest, patience).map_err(PrepareError::Run)?;
+        let tokens = tokens.ok_or_else(|| PrepareError::NoRoom(about.name.clone()))? as u64;
         let cosine = verification.least_cosine;
         tracing::info!(device = about.ordinal, name = about.name, cosine, tokens, "a GPU is ready");
         all.backends.extend(backends);
@@ -188,7 +193,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 
 /// Finds the size of batches. Each size is run twice, for the first time it is also given its memory.
 fn measure(backend: &mut dyn Backend, plan: &Plan<'_>, name: &str) -> Result<u64, PrepareError> {
-    let length = plan.longest.clamp(1, MEASURED);
+    let length = plan.longest.clamp(1, USUAL);
     let mut search = Search::new(plan.longest as u64, SIZES.0, SIZES.1.min((ROWS * length) as u64));
     while let Some(tokens) = search.next() {
         let rows = (tokens as usize).div_ceil(length);

@@ -434,6 +434,8 @@ fn devices_that_compute_right_vectors_are_ready() {
         assert_eq!((seen.texts, seen.tolerance, seen.passed), (2, tolerance(Precision::Float32), true));
         assert!(seen.least_cosine > seen.tolerance && seen.least_cosine <= 1., "{seen:?}");
     }
+    // Up to 1024 tokens there are 40 sizes of batches, and two of the 16 tokens of a row.
+    assert!(fake.copies_in() > 2 * 42, "both ran each: {}", fake.copies_in());
     for backend in &mut ready.backends {
         assert_eq!(backend.run(&[&Row::new(vec![1, 2])]).map(|vectors| vectors[0].len()), Ok(8));
     }
