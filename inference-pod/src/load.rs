@@ -79,7 +79,12 @@ pub async fn load(
         Some(gpus) => {
             pod.enter(Stage::Warming);
             let limits = pod.limits;
-            blocking(move || Ok((gpus.ready(&made, limits)?, made))).await?
+            let sensors = pod.metrics.sensors.clone();
+            blocking(move || {
+                gpus.watch(sensors)?;
+                Ok((gpus.ready(&made, limits)?, made))
+            })
+            .await?
         }
     };
     let dimension = ready.warm.dimension;

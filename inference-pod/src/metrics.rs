@@ -15,7 +15,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::backend::Took;
+use crate::{backend::Took, cuda::sensors::Shown};
 
 /// A counter of seconds.
 pub type Seconds = Counter<f64, AtomicU64>;
@@ -51,6 +51,8 @@ pub struct Metrics {
     pub device: Family<OnDevice, Histogram, fn() -> Histogram>,
     /// Time that each worker spent running the network.
     pub busy: Family<ByWorker, Seconds>,
+    /// What GPUs say of themselves.
+    pub sensors: Shown,
     /// Tokenising one request.
     pub tokenise: Histogram,
     /// Writing one answer.
@@ -166,6 +168,7 @@ impl Metrics {
             m.device,
         );
         registry.register("kembed_worker_busy_seconds", "Time spent running the network", m.busy);
+        m.sensors.register(registry);
         registry.register("kembed_tokenise_seconds", "Tokenising one request", m.tokenise);
         registry.register("kembed_serialise_seconds", "Writing one answer", m.serialise);
         registry.register("kembed_start_seconds", "How long a stage of the start took", m.start);
@@ -191,6 +194,7 @@ impl Metrics {
             run: seconds(),
             device: Family::new_with_constructor(device_seconds),
             busy: Family::default(),
+            sensors: Shown::default(),
             tokenise: seconds(),
             // Most answers are written in microseconds.
             serialise: Histogram::new(exponential_buckets(0.000_005, 4.0, 10)),

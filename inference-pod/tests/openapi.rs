@@ -5,7 +5,7 @@ mod support;
 use std::{collections::BTreeSet, time::Duration};
 
 use axum::{body::Body, http::Request};
-use inference_pod::backend::Took;
+use inference_pod::{backend::Took, cuda::sensors::Reading};
 use kembed_queue::wire::{INFO_PATH, LIVE_PATH, READY_PATH};
 use serde_json::Value;
 use support::{answering, get, identity, limits, send};
@@ -118,6 +118,8 @@ async fn the_guide_has_every_metric() {
     get(&pod, "/").await;
     let of_gpu = Took { device: 0, copy_in: SECOND, compute: SECOND, copy_out: SECOND, idle: Some(SECOND) };
     pod.metrics.device_took(&of_gpu);
+    let reading = Reading { memory: Some((1, 2)), busy: Some(1.), power: Some(1.), slowed: Some(0) };
+    pod.metrics.sensors.show(0, reading);
     let metrics = get(&pod, "/metrics").await.text;
     let types: Vec<_> =
         metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();

@@ -8,4 +8,5 @@ pub mod pack;
 pub mod pipeline;
 pub mod prepare;
 pub mod probe;
+pub mod sensors;
 pub mod warm;

@@ -12,10 +12,12 @@ use crate::{
     batch::row::Row,
     config::Accelerator,
     cuda::{
+        driver::About,
         fault::Fault,
         network::Network,
         prepare::{Known, Plan, PrepareError, Prepared, ROWS, prepare},
         probe::{Found, probe},
+        sensors::{self, Shown, Watched},
     },
     export::{self, packed},
     limits::Limits,
@@ -36,6 +38,17 @@ impl Gpus {
             Ok(found) => Ok(Self { resource, found }),
             Err(why) => Err(StartError::Accelerator { resource, why: why.into() }),
         }
+    }
+
+    /// Shows from now on what they say of themselves.
+    pub(super) fn watch(&self, shown: Shown) -> Result<(), StartError> {
+        let watched = |about: &About| {
+            let ordinal = about.ordinal;
+            self.found.driver.uuid(ordinal).map(|uuid| Watched { ordinal, uuid })
+        };
+        let devices = self.found.devices.iter().map(watched).collect::<Result<_, _>>();
+        sensors::watch(devices.map_err(|why| self.unusable(PrepareError::Open(why).into()))?, shown);
+        Ok(())
     }
 
     /// Puts the network on all of them, if they compute what the CPU does.

@@ -4,6 +4,7 @@ mod fake;
 mod faults;
 mod network;
 mod order;
+mod sensors;
 mod stand_in;
 mod start;
 #[path = "../support/mod.rs"]
