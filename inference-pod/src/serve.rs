@@ -61,7 +61,7 @@ pub fn serve(args: ServeArgs) -> ExitCode {
     if let Some(file) = termination_message {
         write_termination_message(&file, &failure);
     }
-    if matches!(error, StartError::Lost(_)) {
+    if error.may_hang() {
         driver::leave(1);
     }
     ExitCode::FAILURE

@@ -90,6 +90,11 @@ impl StartError {
         Failure { reason: self.reason(), message }
     }
 
+    /// Whether a device was in use, and may keep the process from ending as others do.
+    pub fn may_hang(&self) -> bool {
+        matches!(self, Self::Lost(_) | Self::Accelerator { why: AcceleratorError::Prepare(_), .. })
+    }
+
     fn reason(&self) -> FailureReason {
         match self {
             Self::Accelerator { why: AcceleratorError::Prepare(PrepareError::Wrong { .. }), .. } => {

@@ -1,6 +1,6 @@
 //! A graph of [`crate::export::packed`] on a GPU, by ONNX Runtime.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use kembed_queue::Lengths;
 use ort::{
@@ -98,6 +98,11 @@ impl<C: Compute<Batch = Arc<Packed>>> OnGpu<C> {
     /// Gives batches to a worker of a device, whose network pools so, to vectors of so many numbers.
     pub fn new(worker: Worker<C>, pooling: Pooling, dimension: usize) -> Self {
         Self { worker, pooling, dimension }
+    }
+
+    /// Sets how long a batch may take from now on.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.worker.set_patience(patience);
     }
 }
 

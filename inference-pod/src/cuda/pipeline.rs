@@ -178,6 +178,11 @@ impl<C: Compute> Worker<C> {
         }
     }
 
+    /// Sets how long a batch may take from now on.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
     /// How long the device took for the last batch, if that was measured, and was not asked for before.
     pub fn took(&mut self) -> Option<Took> {
         self.took.take()

@@ -101,14 +101,14 @@ fn device(nvml: &Nvml, uuid: [u8; 16]) -> Result<Device<'_>, NvmlError> {
 /// Reads devices from now on until the process ends. Where there is no such library, or no thread, that is told in the log, and
 /// nothing is shown.
 pub fn watch(devices: Vec<Watched>, shown: Shown) {
-    let mut sensors = match Sensors::open(LIBRARY) {
-        Ok(sensors) => sensors,
-        Err(error) => {
-            tracing::info!(%error, "{LIBRARY} does not work: there are no metrics of memory, use and power of GPUs");
-            return;
-        }
-    };
     let read = move || {
+        let mut sensors = match Sensors::open(LIBRARY) {
+            Ok(sensors) => sensors,
+            Err(error) => {
+                tracing::info!(%error, "{LIBRARY} does not work: there are no metrics of GPUs' memory, use and power");
+                return;
+            }
+        };
         loop {
             for &device in &devices {
                 shown.show(device.ordinal, sensors.read(device));
