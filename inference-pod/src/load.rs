@@ -81,7 +81,7 @@ pub async fn load(
             let limits = pod.limits;
             let sensors = pod.metrics.sensors.clone();
             blocking(move || {
-                gpus.watch(sensors)?;
+                gpus.watch(sensors);
                 Ok((gpus.ready(&made, limits)?, made))
             })
             .await?

@@ -47,16 +47,24 @@ fn abandon(shared: &Shared) {
     state.flights = Flights::new();
 }
 
+/// A batch, and whether it tells how fast the network is.
+struct Batch {
+    entries: Vec<Entry<Arc<Row>>>,
+    tells: bool,
+}
+
 /// The next batch, once there is one; `None` at the end.
-fn next(shared: &Shared, lengths: Lengths) -> Option<Vec<Entry<Arc<Row>>>> {
+fn next(shared: &Shared, lengths: Lengths) -> Option<Batch> {
     let mut state = shared.lock();
     loop {
         let now = Instant::now();
         let budget = state.allowance.budget(now);
-        let batch = state.take(budget, lengths, now);
+        let entries = state.take(budget, lengths, now);
         shared.count(&state);
-        if !batch.is_empty() {
-            return Some(batch);
+        if !entries.is_empty() {
+            // What takes any lengths is fast with many tokens alone. A batch that left nothing behind may have had few.
+            let tells = lengths == Lengths::Equal || !state.queue.is_empty();
+            return Some(Batch { entries, tells });
         }
         if state.closed {
             return None;
@@ -69,7 +77,7 @@ fn next(shared: &Shared, lengths: Lengths) -> Option<Vec<Entry<Arc<Row>>>> {
 fn serve(
     shared: &Shared,
     backend: &mut dyn Backend,
-    batch: &[Entry<Arc<Row>>],
+    Batch { entries: batch, tells }: &Batch,
     busy: &Seconds,
 ) -> Option<String> {
     let rows: Vec<&Row> = batch.iter().map(|entry| &*entry.item).collect();
@@ -82,7 +90,9 @@ fn serve(
     let tokens = attempt::tokens(&rows);
     measure(shared, batch, tokens, (start, took), busy);
     let mut state = shared.lock();
-    state.rate.observe(tokens, took);
+    if *tells {
+        state.rate.observe(tokens, took);
+    }
     if let Some(tokens) = too_large {
         state.allowance.shrink(tokens, start + took);
     }
@@ -134,4 +144,69 @@ fn bring(mut waiters: Vec<Waiter>, vector: Vec<f32>) {
         waiter.reply.bring(waiter.row, vector.clone());
     }
     last.reply.bring(last.row, vector);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, time::Duration};
+
+    use kembed_queue::{Budget, Rate, wire::Lane};
+    use kembed_runtime::traces::Span;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::{batch::Batcher, limits::Limits, metrics::Metrics};
+
+    /// Runs a batch each time it may.
+    struct Stub {
+        lengths: Lengths,
+        may: mpsc::Receiver<()>,
+    }
+
+    impl Backend for Stub {
+        fn lengths(&self) -> Lengths {
+            self.lengths
+        }
+
+        fn run(&mut self, batch: &[&Row]) -> Result<Vec<Vec<f32>>, RunError> {
+            // At the end of a test it may too.
+            let _ = self.may.recv();
+            Ok(vec![vec![1.]; batch.len()])
+        }
+    }
+
+    const TOKENS: usize = 40;
+
+    /// The rate after one input alone, and after two that do not fit into one batch.
+    fn rates(lengths: Lengths, seed: Rate) -> [u64; 2] {
+        let limits = Limits { batch: Budget { tokens: 64, rows: 8 }, ..Limits::new(1) };
+        let metrics = Metrics::new(&mut Registry::default());
+        let (allow, may) = mpsc::channel();
+        let stub = Box::new(Stub { lengths, may });
+        let (batcher, _ended) = Batcher::start(vec![stub], seed, limits, metrics).expect("it starts");
+        [1, 2].map(|inputs| {
+            let rows = (0..inputs).map(|word| Row::new(vec![word; TOKENS])).collect();
+            let now = Instant::now();
+            let answer =
+                batcher.submit(rows, Lane::Interactive, now + Duration::from_secs(600), now, Span::default());
+            let answer = answer.expect("there is room");
+            (0..inputs).for_each(|_| allow.send(()).expect("it runs"));
+            answer.blocking_recv().expect("it is answered").expect("it runs");
+            batcher.rate()
+        })
+    }
+
+    /// Else a GPU with little to do would seem to be slow, and get neighbours that it does not need.
+    #[test]
+    fn a_small_batch_does_not_tell_how_fast_a_gpu_is_and_a_full_one_does() {
+        let mut seed = Rate::default();
+        // More than any test computes in a second, or takes.
+        seed.observe(1 << 40, Duration::from_secs(1));
+        let seeded = seed.per_second(1).expect("it was measured") as u64;
+        let [alone, full] = rates(Lengths::Any, seed);
+        assert_eq!(alone, seeded);
+        assert_ne!(full, seeded, "the first of two had one behind it");
+        let [alone, _] = rates(Lengths::Equal, seed);
+        assert_ne!(alone, seeded, "a CPU is as fast with one");
+    }
 }

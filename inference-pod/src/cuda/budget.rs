@@ -52,9 +52,9 @@ impl Search {
         self.most = (tokens - 1).max(self.least);
     }
 
-    /// The size that was found, if there is memory for any.
-    pub fn found(&self) -> Option<u64> {
-        self.best.map(|(tokens, _)| tokens)
+    /// The size that was found, if there is memory for any, and its tokens a second.
+    pub fn found(&self) -> Option<(u64, f64)> {
+        self.best
     }
 }
 
@@ -93,7 +93,7 @@ mod tests {
                     search.ran(self.time(tokens));
                 }
             }
-            (search.found(), runs)
+            (search.found().map(|(tokens, _)| tokens), runs)
         }
     }
 

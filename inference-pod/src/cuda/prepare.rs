@@ -27,8 +27,11 @@ use crate::{
 /// Batches that a device has in hand: one is computed, one is ready behind it, and one is answered and filled anew.
 const SLOTS: usize = 3;
 
-/// A batch takes milliseconds, and the first ones seconds, for libraries load what they need then.
+/// The first batches may take seconds, for libraries load what they need then.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Later ones take milliseconds. A device that takes so long hangs; clients wait for 30 seconds unless told otherwise.
+const SERVING: Duration = Duration::from_secs(15);
 
 /// Rows of a batch.
 pub const ROWS: usize = 1024;
@@ -77,6 +80,8 @@ pub struct Prepared<C: Compute> {
     pub backends: Vec<OnGpu<C>>,
     /// Tokens of a batch: what the smallest of them can take.
     pub tokens: u64,
+    /// Tokens of such batches that all of them compute in a second, together.
+    pub rate: f64,
     /// What they are, and how alike their vectors are to those of the CPU.
     pub devices: Vec<Reported>,
 }
@@ -125,7 +130,7 @@ pub fn prepare<C: Compute<Batch = Arc<Packed>>>(
     plan: &Plan<'_>,
     mut make: impl FnMut(&Arc<Device>, &Streams) -> Result<C, Fault>,
 ) -> Result<Prepared<C>, PrepareError> {
-    let mut all = Prepared { backends: Vec::new(), tokens: SIZES.1, devices: Vec::new() };
+    let mut all = Prepared { backends: Vec::new(), tokens: SIZES.1, rate: 0., devices: Vec::new() };
     for about in &found.devices {
         let device = found.driver.open(about.ordinal)?;
         let streams = Streams::new(&device)?;
@@ -139,15 +144,17 @@ pub fn prepare<C: Compute<Batch = Arc<Packed>>>(
         let mut backends: Vec<_> = backends.collect();
         let Some(first) = backends.first_mut() else { continue };
         let verification = verify(first, plan, &about.name)?;
-        let tokens = measure(first, plan, &about.name)?;
+        let (tokens, rate) = measure(first, plan, &about.name)?;
         let largest = Largest { tokens: tokens as usize, rows: ROWS, longest: plan.longest };
         let patience = WARMING / found.devices.len() as u32;
         let tokens = warm(first, largest, patience).map_err(PrepareError::Run)?;
         let tokens = tokens.ok_or_else(|| PrepareError::NoRoom(about.name.clone()))? as u64;
         let cosine = verification.least_cosine;
-        tracing::info!(device = about.ordinal, name = about.name, cosine, tokens, "a GPU is ready");
+        tracing::info!(device = about.ordinal, name = about.name, cosine, tokens, rate, "a GPU is ready");
+        backends.iter_mut().for_each(|backend| backend.set_patience(SERVING));
         all.backends.extend(backends);
         all.tokens = all.tokens.min(tokens);
+        all.rate += rate;
         all.devices.push(reported(about, found, plan.precision, verification));
     }
     Ok(all)
@@ -191,8 +198,9 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
-/// Finds the size of batches. Each size is run twice, for the first time it is also given its memory.
-fn measure(backend: &mut dyn Backend, plan: &Plan<'_>, name: &str) -> Result<u64, PrepareError> {
+/// Finds the size of batches, and how many tokens a second that makes: of one batch after the other, so that with others beside it
+/// there will be a little more. Each size is run twice, for the first time it is also given its memory.
+fn measure(backend: &mut dyn Backend, plan: &Plan<'_>, name: &str) -> Result<(u64, f64), PrepareError> {
     let length = plan.longest.clamp(1, USUAL);
     let mut search = Search::new(plan.longest as u64, SIZES.0, SIZES.1.min((ROWS * length) as u64));
     while let Some(tokens) = search.next() {

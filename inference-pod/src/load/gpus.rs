@@ -1,5 +1,7 @@
 //! The part of loading that is about GPUs.
 
+use std::time::Duration;
+
 use kembed_queue::{Budget, Rate};
 
 use super::{Made, Ready, Warm};
@@ -41,14 +43,17 @@ impl Gpus {
     }
 
     /// Shows from now on what they say of themselves.
-    pub(super) fn watch(&self, shown: Shown) -> Result<(), StartError> {
+    pub(super) fn watch(&self, shown: Shown) {
         let watched = |about: &About| {
             let ordinal = about.ordinal;
             self.found.driver.uuid(ordinal).map(|uuid| Watched { ordinal, uuid })
         };
-        let devices = self.found.devices.iter().map(watched).collect::<Result<_, _>>();
-        sensors::watch(devices.map_err(|why| self.unusable(PrepareError::Open(why).into()))?, shown);
-        Ok(())
+        match self.found.devices.iter().map(watched).collect() {
+            Ok(devices) => sensors::watch(devices, shown),
+            Err(error) => {
+                tracing::warn!(%error, "GPUs do not say who they are: there are no metrics of their memory, use and power");
+            }
+        }
     }
 
     /// Puts the network on all of them, if they compute what the CPU does.
@@ -67,7 +72,8 @@ impl Gpus {
             let network = Network::on(device, streams, &made.environment, &graph, dimension);
             network.map_err(|error| Fault::of_onnxruntime(error.message()))
         });
-        let Prepared { backends, tokens, devices } = prepared.map_err(|why| self.unusable(why.into()))?;
+        let Prepared { backends, tokens, rate: measured, devices } =
+            prepared.map_err(|why| self.unusable(why.into()))?;
         let layers = made.layers()?;
         let headed = |backend| Headed::new(backend, layers.clone());
         let mut backends: Vec<_> = backends.into_iter().map(headed).collect();
@@ -77,9 +83,12 @@ impl Gpus {
             _ => Ok(Vec::new()),
         };
         let vectors = vectors.map_err(|error| self.unusable(PrepareError::Run(error).into()))?;
+        // Each of those that give batches to a device has its share of it.
+        let took = Duration::try_from_secs_f64((tokens * backends.len() as u64) as f64 / measured);
+        let mut rate = Rate::default();
+        rate.observe(tokens, took.unwrap_or_default());
         Ok(Ready {
-            // How fast the pod is, its first batches tell.
-            warm: Warm { dimension: vectors.first().map_or(0, Vec::len), rate: Rate::default() },
+            warm: Warm { dimension: vectors.first().map_or(0, Vec::len), rate },
             limits: Limits { batch: Budget { tokens, rows: ROWS }, threads: backends.len(), ..limits },
             backends: backends.into_iter().map(|backend| Box::new(backend) as Box<dyn Backend>).collect(),
             gives_tokens: false,
