@@ -74,6 +74,11 @@ build: setup ## the programs, as images hold them
 images: build deps ## pack images for the test cluster
 	@scripts/images
 
+# Not in `images`: nothing that is tested here needs it.
+image-cuda: build ## pack the inference pod with CUDA; fetches 680 MB
+	@scripts/deps cuda
+	@scripts/images cuda
+
 cluster: setup ## start the test cluster; e2e/cluster/README.md has more
 	$(cluster) up
 
@@ -91,4 +96,4 @@ clean: down ## also remove everything that was built here
 	cargo clean
 	rm -rf .build
 
-.PHONY: help demo test check unit e2e clients bench bench-gateway soak fuzz setup deps s3 build images cluster down generate clean
+.PHONY: help demo test check unit e2e clients bench bench-gateway soak fuzz setup deps s3 build images image-cuda cluster down generate clean
