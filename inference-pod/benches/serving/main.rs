@@ -81,7 +81,7 @@ fn main() {
         return table(&mut ceiling, Duration::from_secs_f64(args.seconds));
     }
     let tokeniser = fs::read(model.join("tokenizer.json")).expect("the model has it");
-    let start = |precision| Pod::start(&args.pod, &model, &library, precision);
+    let start = |precision| Pod::start(&args.pod, &model, &library, precision, &[]);
     let starts =
         PRECISIONS.map(|precision| (0..args.rounds).map(|_| start(precision).start.as_secs_f64()).collect());
     let pods = PRECISIONS.map(start);

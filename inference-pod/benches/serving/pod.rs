@@ -22,8 +22,8 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Starts a pod and waits until it is ready.
-    pub fn start(program: &Path, model: &Path, library: &Path, precision: Precision) -> Self {
+    /// Starts a pod, with more flags than these, and waits until it is ready.
+    pub fn start(program: &Path, model: &Path, library: &Path, precision: Precision, more: &[&str]) -> Self {
         let address = free_address();
         let start = Instant::now();
         let child = Command::new(program)
@@ -32,6 +32,7 @@ impl Pod {
             .arg("--onnxruntime")
             .arg(library)
             .args(["--precision", precision.name()])
+            .args(more)
             .stdout(Stdio::null())
             .spawn()
             .expect("the pod starts");

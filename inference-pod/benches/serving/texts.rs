@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-const WORDS: [&str; 48] = [
+/// Each is a token to BERT.
+pub const WORDS: [&str; 48] = [
     "time",
     "year",
     "people",

@@ -1,5 +1,6 @@
 //! The pipeline of a GPU, on a stand-in for its driver that leaves nothing to chance.
 
+mod bench;
 mod fake;
 mod faults;
 mod network;
