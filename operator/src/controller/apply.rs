@@ -345,7 +345,8 @@ mod tests {
 
         /// Applies the objects of the service, and says how many requests and writes that took.
         async fn apply(&self) -> (usize, usize) {
-            let objects = build::build(&validate(&self.service).expect("valid"), &config());
+            let objects =
+                build::build(&validate(&self.service).expect("valid"), &config()).expect("there are images");
             let applier = Applier {
                 client: &self.client,
                 service: &self.service.metadata,
@@ -403,7 +404,8 @@ mod tests {
         let disown = |object: &mut Value| object["metadata"]["ownerReferences"] = json!([]);
         world.api.stored().objects.values_mut().for_each(disown);
         world.api.asked();
-        let objects = build::build(&validate(&world.service).expect("valid"), &config());
+        let objects =
+            build::build(&validate(&world.service).expect("valid"), &config()).expect("there are images");
         let (memory, deployments) = (Mutex::default(), world.deployments.as_reader());
         let applier = Applier {
             client: &world.client,

@@ -33,7 +33,10 @@ fn gateway_selector() -> String {
 pub struct InferencePod {
     /// Image of the inference pod.
     pub image: String,
-    /// When the kubelet pulls it.
+    /// The same with CUDA's libraries, for services that ask for NVIDIA's GPUs; without it they are told so.
+    #[serde(default)]
+    pub cuda_image: Option<String>,
+    /// When the kubelet pulls either.
     #[serde(default)]
     pub image_pull_policy: Option<String>,
     /// Environment of every pod, such as `HF_ENDPOINT` for a mirror of the model hub. A service's own variables of the
@@ -108,6 +111,9 @@ impl Config {
         if config.inference_pod.image.is_empty() {
             return Err(ConfigError::Value("inferencePod.image must name an image"));
         }
+        if config.inference_pod.cuda_image.as_deref() == Some("") {
+            return Err(ConfigError::Value("inferencePod.cudaImage must name an image, or be left out"));
+        }
         Ok(config)
     }
 }
@@ -117,7 +123,7 @@ pub(crate) mod tests {
     use super::*;
 
     const SMALL: &str = "gatewayHost: kembed-gateway.kembed-system.svc.cluster.local\n\
-        inferencePod: {image: 'kembed/inference-pod:1'}\nnetworkPolicy: {enabled: true}\n";
+        inferencePod: {image: 'kembed/inference-pod:1', cudaImage: 'kembed/inference-pod-cuda:1'}\nnetworkPolicy: {enabled: true}\n";
 
     /// The smallest configuration.
     pub(crate) fn config() -> Config {
@@ -135,10 +141,17 @@ pub(crate) mod tests {
             ("kembed-gateway.kembed-system.svc.cluster.local", "http://gateway"),
             ("gatewayHost", "gatewayhost"),
             ("kembed/inference-pod:1", ""),
+            ("kembed/inference-pod-cuda:1", ""),
             ("enabled: true", "enabled: true, from: 7"),
         ] {
             assert!(Config::parse(&SMALL.replace(from, to)).is_err(), "{to:?}");
         }
+    }
+
+    #[test]
+    fn an_image_for_gpus_need_not_be_there() {
+        let without = SMALL.replace(", cudaImage: 'kembed/inference-pod-cuda:1'", "");
+        assert_eq!(Config::parse(&without).expect("valid").inference_pod.cuda_image, None);
     }
 
     #[test]

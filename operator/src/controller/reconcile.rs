@@ -16,7 +16,7 @@ use kube::{
 
 use super::{
     apply::{Applier, ApplyError, FIELD_MANAGER},
-    build,
+    build::{self, NoImage},
     config::Config,
     events,
     info::Infos,
@@ -136,6 +136,12 @@ impl From<InvalidSpec> for MakeError {
     }
 }
 
+impl From<NoImage> for MakeError {
+    fn from(error: NoImage) -> Self {
+        Self::Hindered(Hindrance::new(Reason::AcceleratorUnavailable, error.to_string()))
+    }
+}
+
 impl From<ApplyError> for MakeError {
     fn from(error: ApplyError) -> Self {
         error.hindrance().map_or(Self::Again(error), Self::Hindered)
@@ -143,7 +149,7 @@ impl From<ApplyError> for MakeError {
 }
 
 async fn make(object: &EmbeddingService, context: &Context) -> Result<Arc<Deployment>, MakeError> {
-    let objects = build::build(&validate(object)?, &context.config);
+    let objects = build::build(&validate(object)?, &context.config)?;
     let applier = Applier {
         client: &context.client,
         service: &object.metadata,

@@ -245,18 +245,17 @@ impl Verdicts<'_> {
     }
 
     fn accelerator_verified(&self) -> Verdict {
-        let objects = self.observed.hindrance.clone().filter(|found| accelerator::is_reason(found.reason));
-        let hindrance = objects.or_else(|| self.pod_hindrance(accelerator::is_reason));
-        if let Some(hindrance) = hindrance.or_else(|| self.wrong()) {
+        if let Some(hindrance) = self.pod_hindrance(accelerator::is_reason).or_else(|| self.wrong()) {
             return no(hindrance);
         }
         if let Some(Hindrance { reason, message }) = self.silent() {
             return unknown(reason, message);
         }
-        match accelerator::verified(&self.observed.pods) {
-            Some(message) => yes(Reason::Verified, message),
-            None => unknown(Reason::NotVerified, "no pod has reported on its accelerator"),
+        if let Some(message) = accelerator::verified(&self.observed.pods) {
+            return yes(Reason::Verified, message);
         }
+        let objects = self.observed.hindrance.clone().filter(|found| accelerator::is_reason(found.reason));
+        objects.map_or_else(|| unknown(Reason::NotVerified, "no pod has reported on its accelerator"), no)
     }
 
     /// A pod whose accelerator must not be trusted, where there is to be one.
@@ -639,6 +638,24 @@ mod tests {
             assert_eq!(read(&status, ConditionType::AcceleratorVerified), ("Unknown", "NotVerified"));
             assert_eq!(read(&status, ConditionType::Ready), ("False", "Starting"));
         }
+    }
+
+    #[test]
+    fn without_an_image_there_is_no_accelerator() {
+        let hindrance =
+            Some(Hindrance::new(Reason::AcceleratorUnavailable, "no image with CUDA is configured"));
+        let seen = Observed { accelerator: true, hindrance, ..observed(vec![]) };
+        let status = decide(&seen, &EmbeddingServiceStatus::default(), NOW);
+        for type_ in [ConditionType::AcceleratorVerified, ConditionType::Ready, ConditionType::Progressing] {
+            assert_eq!(read(&status, type_), ("False", "AcceleratorUnavailable"));
+        }
+        // What was made when there was one goes on.
+        let devices = vec![device(0.9998)];
+        let pods = vec![ObservedPod { devices, ..pod(PodState::Ready, Some("sha256:a")) }];
+        let status = decide(&Observed { pods, ..seen }, &EmbeddingServiceStatus::default(), NOW);
+        assert_eq!(read(&status, ConditionType::AcceleratorVerified), ("True", "Verified"));
+        assert_eq!(read(&status, ConditionType::Ready), ("True", "Serving"));
+        assert_eq!(read(&status, ConditionType::Progressing), ("False", "AcceleratorUnavailable"));
     }
 
     #[test]

@@ -24,7 +24,7 @@ const SAFE_TO_EVICT: (&str, &str) =
 /// A release of Karpenter that knows only `true` takes no notice.
 const START_SHIELD: (&str, &str) = ("karpenter.sh/do-not-disrupt", "10m");
 
-pub(super) fn build(service: &Service, config: &Config) -> Deployment {
+pub(super) fn build(service: &Service, config: &Config, image: &str) -> Deployment {
     Deployment {
         metadata: meta(service, service.name.clone()),
         spec: Some(DeploymentSpec {
@@ -43,7 +43,7 @@ pub(super) fn build(service: &Service, config: &Config) -> Deployment {
             }),
             template: PodTemplateSpec {
                 metadata: Some(pod_meta(service)),
-                spec: Some(pod_spec::build(service, config)),
+                spec: Some(pod_spec::build(service, config, image)),
             },
             ..DeploymentSpec::default()
         }),

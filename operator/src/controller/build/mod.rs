@@ -2,6 +2,7 @@
 
 mod config_map;
 mod deployment;
+mod image;
 mod network_policy;
 mod pod_disruption_budget;
 mod pod_spec;
@@ -20,6 +21,7 @@ use k8s_openapi::{
 };
 use kembed_crds::{MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL};
 
+pub use image::NoImage;
 pub(crate) use pod_spec::{CONTAINER, CREDENTIALS_VOLUME};
 
 use super::{config::Config, validate::Service};
@@ -40,14 +42,18 @@ pub struct Objects {
 }
 
 /// Builds all objects of a service.
-pub fn build(service: &Service, config: &Config) -> Objects {
-    Objects {
-        deployment: deployment::build(service, config),
+///
+/// # Errors
+/// If there is no image for its pods.
+pub fn build(service: &Service, config: &Config) -> Result<Objects, NoImage> {
+    let image = image::choose(service, &config.inference_pod)?;
+    Ok(Objects {
+        deployment: deployment::build(service, config, image),
         service: service::build(service, config),
         space: config_map::build(service),
         pod_disruption_budget: pod_disruption_budget::build(service),
         network_policy: config.network_policy.enabled.then(|| network_policy::build(service, config)),
-    }
+    })
 }
 
 /// The selector of a service's pods as text, for the scale subresource.
@@ -94,7 +100,7 @@ mod tests {
     };
 
     fn objects(change: Value) -> Value {
-        let objects = build(&validate(&object(change)).expect("valid"), &config());
+        let objects = build(&validate(&object(change)).expect("valid"), &config()).expect("there are images");
         json!({"deployment": objects.deployment, "service": objects.service, "space": objects.space,
             "pdb": objects.pod_disruption_budget, "policy": objects.network_policy})
     }
@@ -166,6 +172,50 @@ mod tests {
     }
 
     #[test]
+    fn the_image_is_chosen_by_the_accelerator() {
+        let on =
+            |name: &str| objects(json!({"spec": {"accelerator": {"resource": {"name": name, "count": 1}}}}));
+        let gpu = |name: &str| json!({"name": name, "value": "compute,utility"});
+        for (objects, image, env) in [
+            (objects(json!({})), "kembed/inference-pod:1", Value::Null),
+            (on("amd.com/gpu"), "kembed/inference-pod:1", Value::Null),
+            (on("nvidia.com/gpu"), "kembed/inference-pod-cuda:1", gpu("NVIDIA_DRIVER_CAPABILITIES")),
+            (on("nvidia.com/mig-1g.10gb"), "kembed/inference-pod-cuda:1", gpu("NVIDIA_DRIVER_CAPABILITIES")),
+        ] {
+            assert_eq!(container(&objects)["image"], image);
+            assert_eq!(container(&objects)["env"][0], env, "{image}");
+        }
+    }
+
+    #[test]
+    fn without_an_image_for_gpus_it_is_told_what_to_configure() {
+        let mut config = config();
+        config.inference_pod.cuda_image = None;
+        let with = |name: &str| json!({"spec": {"accelerator": {"resource": {"name": name, "count": 1}}}});
+        let built = |change: Value| build(&validate(&object(change)).expect("valid"), &config);
+        let error = built(with("nvidia.com/mig-1g.10gb")).expect_err("there is none").to_string();
+        assert!(error.starts_with("nvidia.com/mig-1g.10gb was asked for"), "{error}");
+        assert!(error.contains("inferencePod.cudaImage.repository"), "{error}");
+        assert!(built(json!({})).is_ok() && built(with("amd.com/gpu")).is_ok());
+    }
+
+    #[test]
+    fn who_runs_the_platform_says_what_a_container_may_use_of_a_driver() {
+        let name = "NVIDIA_DRIVER_CAPABILITIES";
+        let mut config = config();
+        let own = k8s_openapi::api::core::v1::EnvVar {
+            name: name.into(),
+            value: Some("all".into()),
+            ..Default::default()
+        };
+        config.inference_pod.env = vec![own];
+        let spec = json!({"spec": {"accelerator": {"resource": {"name": "nvidia.com/gpu", "count": 1}}}});
+        let built = build(&validate(&object(spec)).expect("valid"), &config).expect("there are images");
+        let built = json!({"deployment": built.deployment});
+        assert_eq!(container(&built)["env"], json!([{"name": name, "value": "all"}]));
+    }
+
+    #[test]
     fn a_pod_may_finish_its_longest_request_before_it_is_killed() {
         for (request_timeout, flag, seconds) in
             [("30s", "30s", 45), ("10m", "600s", 615), ("1500ms", "1500ms", 17)]
@@ -213,7 +263,7 @@ mod tests {
             ..Default::default()
         };
         config.inference_pod.env = vec![platform("HF_ENDPOINT"), platform("HTTPS_PROXY")];
-        let built = build(&validate(&object).expect("valid"), &config);
+        let built = build(&validate(&object).expect("valid"), &config).expect("there are images");
         let built = json!({"deployment": built.deployment});
         let mut env: Vec<_> = container(&built)["env"]
             .as_array()

@@ -19,7 +19,9 @@ use super::{
         config::Config,
         validate::{CacheVolume, Service},
     },
-    config_map, selector,
+    config_map,
+    image::wants_cuda,
+    selector,
 };
 
 /// Name of the inference container.
@@ -43,10 +45,14 @@ const NONROOT: i64 = 65532;
 /// threads, and some for a node that is slow at its own part.
 const GRACE_SECONDS: u64 = 15;
 
-pub(super) fn build(service: &Service, config: &Config) -> PodSpec {
+/// What NVIDIA's container toolkit brings of the driver: CUDA, and what measures the device. Which devices, the device plugin
+/// says.
+const DRIVER_CAPABILITIES: (&str, &str) = ("NVIDIA_DRIVER_CAPABILITIES", "compute,utility");
+
+pub(super) fn build(service: &Service, config: &Config, image: &str) -> PodSpec {
     let template = &service.pod_template;
     PodSpec {
-        containers: vec![container(service, config)],
+        containers: vec![container(service, config, image)],
         volumes: Some([volumes(service), template.volumes.clone()].concat()),
         node_selector: some(&template.node_selector),
         tolerations: some(&template.tolerations),
@@ -77,13 +83,13 @@ pub(super) fn build(service: &Service, config: &Config) -> PodSpec {
     }
 }
 
-fn container(service: &Service, config: &Config) -> Container {
+fn container(service: &Service, config: &Config, image: &str) -> Container {
     Container {
         name: CONTAINER.into(),
-        image: Some(config.inference_pod.image.clone()),
+        image: Some(image.to_owned()),
         image_pull_policy: config.inference_pod.image_pull_policy.clone(),
         args: Some(args(service)),
-        env: some(&env(&config.inference_pod.env, &service.pod_template.env)),
+        env: some(&env(&env(&device_env(service), &config.inference_pod.env), &service.pod_template.env)),
         ports: Some(vec![ContainerPort {
             name: Some("http".into()),
             container_port: wire::POD_PORT.into(),
@@ -166,10 +172,17 @@ fn flag_value(variant: impl std::fmt::Debug) -> String {
     dashed.collect::<String>().to_lowercase()
 }
 
-/// The platform's variables with the user's, which win.
-fn env(platform: &[EnvVar], user: &[EnvVar]) -> Vec<EnvVar> {
-    let free = |var: &&EnvVar| user.iter().all(|own| own.name != var.name);
-    platform.iter().filter(free).chain(user).cloned().collect()
+/// Variables with others, which win: the platform's with the user's.
+fn env(weaker: &[EnvVar], stronger: &[EnvVar]) -> Vec<EnvVar> {
+    let free = |var: &&EnvVar| stronger.iter().all(|own| own.name != var.name);
+    weaker.iter().filter(free).chain(stronger).cloned().collect()
+}
+
+/// What the device needs.
+fn device_env(service: &Service) -> Vec<EnvVar> {
+    let (name, value) = DRIVER_CAPABILITIES;
+    let capabilities = || EnvVar { name: name.into(), value: Some(value.into()), ..EnvVar::default() };
+    wants_cuda(service).then(capabilities).into_iter().collect()
 }
 
 fn resources(service: &Service, config: &Config) -> ResourceRequirements {
