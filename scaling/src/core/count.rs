@@ -121,7 +121,7 @@ mod tests {
     /// Three of at most ten, all ready, and all needed.
     const CALM: Situation = Situation {
         bounds: (0, 10),
-        supply: Supply { wanted: 3, ready: 3, coming: 0, overdue: 0, head_start: 0. },
+        supply: Supply { wanted: 3, ready: 3, coming: 0, overdue: 0, head_start: 0., late: false },
         crash_looping: false,
         no_capacity: false,
         need: (3, Reason::MoreWork),
@@ -135,7 +135,7 @@ mod tests {
     };
 
     fn pods(wanted: u32, ready: u32, coming: u32, overdue: u32) -> Supply {
-        Supply { wanted, ready, coming, overdue, head_start: 0. }
+        Supply { wanted, ready, coming, overdue, head_start: 0., late: false }
     }
 
     fn need(need: u32) -> (u32, Reason) {

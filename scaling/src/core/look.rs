@@ -89,6 +89,12 @@ fn late(load: &Load, target: Duration) -> (f64, f64) {
     (all, late)
 }
 
+/// Starts, of the usual length, in which a pod must answer to be known to come.
+const LATE: f64 = 3.;
+
+/// Seconds that no start is taken to be shorter than when it is late: looks are a second apart.
+const SHORT: f64 = 2.;
+
 /// The pods of a look, as supply.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Supply {
@@ -102,6 +108,8 @@ pub struct Supply {
     pub overdue: u32,
     /// Seconds that those who come will have served together by the time a pod that is asked for now could begin to.
     pub head_start: f64,
+    /// One of those that will answer should have long since, by what pods take to start.
+    pub late: bool,
 }
 
 impl Supply {
@@ -114,8 +122,9 @@ impl Supply {
         let overdue = ages().filter(|age| *age >= deadline).count().min(room);
         let coming = room - overdue;
         let young = ages().filter(|age| *age < deadline).take(coming);
+        let late = young.clone().any(|age| age > LATE * start.max(SHORT));
         let head_start = young.map(|age| age.min(start)).sum();
-        Self { wanted: pods.wanted, ready, coming: coming as u32, overdue: overdue as u32, head_start }
+        Self { wanted: pods.wanted, ready, coming: coming as u32, overdue: overdue as u32, head_start, late }
     }
 }
 
@@ -186,5 +195,16 @@ mod tests {
         assert_eq!(supply.head_start, 7.);
         let supply = Supply::of(&Pods { wanted: 1, ready: 3, ..pods }, 10., 600.);
         assert_eq!((supply.ready, supply.coming, supply.overdue), (1, 0, 0));
+    }
+
+    #[test]
+    fn who_comes_is_late_after_three_times_what_pods_take() {
+        let late = |age: f64, start: f64| {
+            let starting = vec![Duration::from_secs_f64(age), Duration::from_secs(1)];
+            Supply::of(&Pods { wanted: 3, ready: 1, starting, ..Pods::default() }, start, 600.).late
+        };
+        assert!(!late(29., 10.) && late(31., 10.));
+        assert!(!late(5.9, 0.1) && late(6.1, 0.1), "looks are a second apart");
+        assert!(!late(601., 10.), "nobody waits for that one any more");
     }
 }

@@ -258,7 +258,7 @@ impl Mind {
             stands,
             known: true,
             measured: measured.rate.is_some() || self.served >= DEADLINE,
-            sure: measured.rate.is_some() && measured.start.is_some() && self.busy >= SURE,
+            sure: measured.rate.is_some() && measured.start.is_some() && !supply.late && self.busy >= SURE,
             idle,
             ..unknown(supply, settings)
         }
