@@ -110,6 +110,18 @@ const ACTING: &[&str] = &[
     "Timestamp::now",
 ];
 
+/// Ways to read a clock that somebody may set.
+const WALL_CLOCKS: &[&str] = &["SystemTime", "Timestamp::now", "Utc::now", "Local::now", "Zoned::now"];
+
+/// Files of the operator that read one, and what it goes into. Nothing is decided by any of them: a clock that is set by an
+/// hour makes what is written say another time, and changes no count, no leader and no condition.
+const WALL: &[(&str, &str)] = &[
+    ("operator/src/autoscaler/looks.rs", "status.scaling.since"),
+    ("operator/src/autoscaler/write.rs", "status.scaling.since"),
+    ("operator/src/controller/leader.rs", "the Lease's times, which candidates write and do not read"),
+    ("operator/src/controller/reconcile.rs", "when a condition of the status changed last"),
+];
+
 fn files(pattern: &str) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let Some(folder) = pattern.strip_suffix("/*") else {
@@ -128,6 +140,29 @@ fn code(path: &str) -> String {
     let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("cannot read {path}: {error}"));
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
     code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// All Rust files below a folder.
+fn below(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("cannot list {folder:?}: {error}"));
+    let paths = entries.map(|entry| entry.expect("a readable folder").path());
+    paths
+        .flat_map(|path| if path.is_dir() { below(&path) } else { vec![path.display().to_string()] })
+        .filter(|path| path.ends_with(".rs"))
+        .collect()
+}
+
+#[test]
+fn wall_clocks_are_read_only_to_tell_people_the_time() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for folder in ["operator/src", "queue/src", "scaling/src", "crds/src"] {
+        for path in below(&root.join(folder)) {
+            let code = code(&path);
+            let read = WALL_CLOCKS.iter().find(|clock| code.contains(**clock));
+            let may = WALL.iter().any(|(known, _)| path.ends_with(known));
+            assert_eq!(read.is_some(), may, "{path}: {read:?}");
+        }
+    }
 }
 
 #[test]

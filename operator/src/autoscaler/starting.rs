@@ -82,10 +82,11 @@ impl Starting {
         }
     }
 
-    /// Takes in what is there: so many pods are `wanted`, and these exist, in the order in which they were made.
+    /// Takes in what is there: so many pods are `wanted`, and these exist, in the order in which they say that they were made.
     pub fn look(&mut self, wanted: u32, seen: &[PodSeen], now: Instant) -> Pods {
+        let seen = self.as_made(seen);
         self.pods.retain(|uid, _| seen.iter().any(|pod| pod.uid == *uid));
-        for pod in seen {
+        for pod in &seen {
             self.learn(pod);
         }
         let missing = (wanted as usize).saturating_sub(seen.len());
@@ -98,7 +99,7 @@ impl Starting {
             asked.chain(self.missing.iter().copied()).map(|at| now.saturating_duration_since(at)).collect();
         starting.sort_unstable_by(|a, b| b.cmp(a));
         let ready = seen.iter().filter(|pod| pod.stands == Stands::Ready).count();
-        let in_vain = |pod: &PodSeen| {
+        let in_vain = |pod: &&PodSeen| {
             let waits = pod.waited.filter(|_| pod.stands == Stands::Waiting);
             waits.is_some_and(|since| now.saturating_duration_since(since) >= NODE_PATIENCE)
         };
@@ -120,6 +121,14 @@ impl Starting {
     /// node, or to wait for one, as the last one did.
     pub fn takes(&self) -> Option<Duration> {
         if self.waited { self.without.median() } else { self.with_node.median() }
+    }
+
+    /// In the order in which they were made. What pods say of it is by a wall clock, which may have been set since: it counts
+    /// only of those that were there before.
+    fn as_made<'a>(&self, seen: &'a [PodSeen]) -> Vec<&'a PodSeen> {
+        let mut seen: Vec<&PodSeen> = seen.iter().collect();
+        seen.sort_by_key(|pod| pod.seen.max(self.led + LISTING));
+        seen
     }
 
     fn learn(&mut self, pod: &PodSeen) {
@@ -260,6 +269,19 @@ mod tests {
         let waiting = PodSeen { waited: Some(t), ..pod("c", Stands::Waiting, t) };
         assert!(!starting.look(1, std::slice::from_ref(&waiting), t + NODE_PATIENCE / 2).no_capacity);
         assert!(starting.look(1, &[waiting], t + NODE_PATIENCE).no_capacity);
+    }
+
+    /// By the wall clock the one that fails is an hour older than the one that serves, and so it is told first.
+    #[test]
+    fn which_pod_was_made_last_does_not_hang_on_a_wall_clock() {
+        let (mut starting, t) = led();
+        let serving = ready("a", t, t);
+        let failing = pod("b", Stands::Failing, t + s(10));
+        assert!(starting.look(2, &[failing.clone(), serving.clone()], t + s(11)).crash_looping);
+        // Of those that were there before, nothing else is known.
+        let mut starting = Starting::new(t + s(20));
+        assert!(!starting.look(2, &[failing.clone(), serving.clone()], t + s(21)).crash_looping);
+        assert!(starting.look(2, &[serving, failing], t + s(21)).crash_looping);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::{
 
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kembed_queue::report::{Counts, Report, ServiceReport};
 use kube::{
     Client,
@@ -99,6 +101,7 @@ struct World {
     client: Client,
     seen: StoreWriter<EmbeddingService>,
     pods: StoreWriter<Pod>,
+    sightings: Sightings,
     /// Of each pod, how many seconds it has been there.
     ages: Vec<u64>,
     news: mpsc::Sender<News>,
@@ -107,6 +110,10 @@ struct World {
     told: u64,
     counts: Counts,
     waiting: u64,
+    /// Pods from this number on end again and again.
+    fails: usize,
+    /// What the wall clock says when each pod is made, in seconds.
+    wall: fn(usize) -> i64,
 }
 
 impl World {
@@ -122,6 +129,7 @@ impl World {
             client,
             seen: reflector::store().1,
             pods: reflector::store().1,
+            sightings: Sightings::default(),
             ages: vec![STARTS; usize::try_from(replicas).expect("few pods")],
             news,
             registry: Registry::default(),
@@ -129,6 +137,8 @@ impl World {
             told: 0,
             counts: Counts::default(),
             waiting: 0,
+            fails: usize::MAX,
+            wall: |number| 10 * number as i64,
         };
         world.lead().await;
         world
@@ -151,12 +161,13 @@ impl World {
     /// Another process leads from now on.
     async fn lead(&mut self) {
         self.leader.abort();
+        self.sightings = Sightings::default();
         let (news, inbox) = mpsc::channel(INBOX);
         self.news = news;
         let autoscaler = Autoscaler {
             writer: self.writer(),
             pods: self.pods.as_reader(),
-            sightings: Sightings::default(),
+            sightings: self.sightings.clone(),
         };
         self.leader = tokio::spawn(listen(autoscaler, inbox));
         self.see();
@@ -167,9 +178,24 @@ impl World {
     fn see(&mut self) {
         let event = watcher::Event::Apply(self.api.object());
         self.seen.apply_watcher_event(&event);
-        for (number, age) in self.ages.iter().enumerate() {
-            self.pods.apply_watcher_event(&watcher::Event::Apply(pod(number, *age >= STARTS)));
+        for number in 0..self.ages.len() {
+            let mut pod = pod(number, self.is_ready(number));
+            let made = Timestamp::from_second((self.wall)(number)).expect("a time");
+            pod.metadata.creation_timestamp = Some(Time(made));
+            if number >= self.fails {
+                let ended = json!({"terminated": {"exitCode": 1}});
+                let container = json!({"name": "inference-pod", "image": "", "imageID": "", "ready": false,
+                    "restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": ended});
+                let containers = serde_json::from_value(json!([container])).expect("containers");
+                pod.status.as_mut().expect("a status").container_statuses = containers;
+            }
+            self.sightings.note(&pod, now());
+            self.pods.apply_watcher_event(&watcher::Event::Apply(pod));
         }
+    }
+
+    fn is_ready(&self, number: usize) -> bool {
+        number < self.fails && self.ages[number] >= STARTS
     }
 
     /// A second in which so many requests of 50 tokens come. The pods are as many as is stored, and answer what they can.
@@ -179,7 +205,7 @@ impl World {
             self.pods.apply_watcher_event(&watcher::Event::Delete(pod(gone, true)));
         }
         self.ages.resize(wanted, 0);
-        let ready = self.ages.iter().filter(|age| **age >= STARTS).count() as u64;
+        let ready = (0..wanted).filter(|number| self.is_ready(*number)).count() as u64;
         let answered = (self.waiting + arrived).min(ready * RATE / 50);
         self.waiting = self.waiting + arrived - answered;
         let Counts { waiting_time, in_hand_time, .. } = &mut self.counts;
@@ -381,7 +407,7 @@ async fn pods_come_with_the_load_and_go_with_it() {
     for _ in 0..3 {
         world.served(5).await;
     }
-    assert_eq!(world.replicas(), 1, "who asks at zero brings one");
+    assert_eq!(self::counts(&world)[counts.len()], 1, "who asks at zero brings one first");
 }
 
 /// The gateway has the requests, and says nothing: it is not that there are none.
@@ -424,6 +450,30 @@ async fn a_leader_that_was_stopped_writes_nothing_that_it_decided_before() {
     assert_eq!((written, world.writes()), (Written::No, Vec::new()));
 }
 
+/// One pod serves and those that follow fail, while the wall clock stands, is set back or is set forth by an hour.
+#[tokio::test(start_paused = true)]
+async fn none_is_added_while_the_last_one_fails_whatever_the_wall_clock_says() {
+    let clocks: [fn(usize) -> i64; 3] = [
+        |number| 7200 + number as i64,
+        |number| if number == 0 { 7200 } else { 3600 + number as i64 },
+        |number| if number == 0 { 3600 } else { 7200 - number as i64 },
+    ];
+    for wall in clocks {
+        let mut world = World::new(1, json!({"maxReplicas": 50})).await;
+        (world.fails, world.wall) = (1, wall);
+        for _ in 0..30 {
+            world.served(10).await;
+        }
+        for _ in 0..300 {
+            world.served(70).await;
+        }
+        let counts = counts(&world);
+        // Those of the first seconds were asked for before the first of them failed.
+        assert!(counts.len() <= 3 && counts.is_sorted(), "{counts:?}");
+        assert!(counts.iter().all(|count| *count < 20), "{counts:?}");
+    }
+}
+
 /// Work for which five pods would not be enough, and none gets ready.
 #[tokio::test(start_paused = true)]
 async fn pods_that_never_get_ready_do_not_become_many() {
@@ -433,6 +483,29 @@ async fn pods_that_never_get_ready_do_not_become_many() {
         world.served(5).await;
     }
     assert_eq!(counts(&world), [1]);
+}
+
+/// Its pods took three seconds, and so many may be asked for at once; now the first does not come, and many ask.
+#[tokio::test(start_paused = true)]
+async fn pods_that_do_not_get_ready_any_more_do_not_become_many() {
+    let mut world = World::new(0, json!({"maxReplicas": 50, "scaleToZeroAfter": "20s"})).await;
+    for arrived in [0; 10].into_iter().chain([10; 60]) {
+        world.served(arrived).await;
+    }
+    for _ in 0..1200 {
+        world.served(0).await;
+    }
+    assert_eq!(world.replicas(), 0);
+    let never = async |world: &mut World, arrives: &[u64]| {
+        for &arrived in arrives {
+            world.ages.iter_mut().for_each(|age| *age = 0);
+            world.served(arrived).await;
+        }
+        counts(world)
+    };
+    let before = never(&mut world, &[[1].as_slice(), &[0; 30]].concat()).await;
+    assert!((1..=2).contains(&world.replicas()), "{before:?}");
+    assert_eq!(never(&mut world, &[70; 300]).await, before);
 }
 
 /// Of five thousand services half sleep, half stand at their minimum, and fifty have something to do.

@@ -187,6 +187,34 @@ mod tests {
         assert_eq!(candidate.pause(start + LEASE_DURATION), RETRY_PERIOD, "somebody else was faster");
     }
 
+    /// Two candidates on machines whose wall clocks are set forth and back by an hour, each at other times.
+    #[test]
+    fn wall_clocks_that_are_set_neither_end_a_leadership_nor_double_it() {
+        let hour = jiff::SignedDuration::from_hours(1);
+        let start = Instant::now();
+        let (leader, mut standby) = (Candidate::new("a"), Candidate::new("b"));
+        let mut lease = lease("a", "0");
+        for second in 1..=300_u32 {
+            let now = start + Duration::from_secs(second.into());
+            let set = |every: u32| match second / every % 3 {
+                0 => WALL,
+                1 => WALL + hour,
+                _ => WALL - hour,
+            };
+            assert_eq!(standby.decide(Some(&lease), now, set(7)), Step::Wait, "after {second} s");
+            let Step::Replace(renewed) = leader.renew(Some(&lease), set(11)) else {
+                panic!("it leads no more after {second} s");
+            };
+            assert_eq!(renewed.lease_transitions, Some(4));
+            lease.spec = Some(renewed);
+            lease.metadata.resource_version = Some(second.to_string());
+        }
+        // It is gone, and the last that it wrote says that it renewed in an hour from now.
+        let gone = start + Duration::from_secs(301);
+        assert_eq!(standby.decide(Some(&lease), gone, WALL - hour), Step::Wait);
+        assert_eq!(takes(&standby.decide(Some(&lease), gone + LEASE_DURATION, WALL - hour)), Some(5));
+    }
+
     #[test]
     fn a_leader_has_stopped_writing_before_another_can_begin() {
         assert!(RENEW_DEADLINE + RETRY_PERIOD < LEASE_DURATION);

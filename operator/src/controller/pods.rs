@@ -165,11 +165,13 @@ fn node_word(events: &[Event]) -> Option<PodState> {
     words.max_by_key(|(when, _)| *when).map(|(_, word)| word)
 }
 
-/// When an event happened last.
-fn when(event: &Event) -> Option<jiff::Timestamp> {
+/// What orders events as they happened last. Each time it happens an event is written again, and versions grow as numbers do;
+/// its time is that of a wall clock, which may have been set since.
+fn when(event: &Event) -> (Option<u64>, Option<jiff::Timestamp>) {
+    let version = event.metadata.resource_version.as_ref().and_then(|version| version.parse().ok());
     let repeated = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref());
     let repeated = repeated.or(event.event_time.as_ref()).map(|time| time.0);
-    event.last_timestamp.as_ref().map(|time| time.0).or(repeated)
+    (version, event.last_timestamp.as_ref().map(|time| time.0).or(repeated))
 }
 
 /// What the kubelet says when it has not yet heard of a Secret or ConfigMap that is there: it passes by itself.
@@ -255,6 +257,23 @@ mod tests {
             state(&pod, &[nominated, word("FailedScheduling", KARPENTER, 4)]),
             refused("FailedScheduling")
         );
+    }
+
+    /// The wall clock was set back between a node's order and its refusal.
+    #[test]
+    fn the_last_word_is_the_one_that_was_written_last() {
+        let conditions = json!([{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]);
+        let pod = pod(json!({"phase": "Pending", "conditions": conditions}));
+        let word = |reason: &str, version: &str, time: &str| -> Event {
+            serde_json::from_value(json!({"metadata": {"resourceVersion": version}, "involvedObject": {},
+                "reason": reason, "message": reason, "lastTimestamp": time}))
+            .expect("an event")
+        };
+        let ordered = word("TriggeredScaleUp", "999", "2026-01-01T12:00:00Z");
+        let refused = word("NotTriggerScaleUp", "1000", "2026-01-01T11:00:01Z");
+        for events in [[ordered.clone(), refused.clone()], [refused, ordered]] {
+            assert_eq!(state(&pod, &events), PodState::CapacityRefused("NotTriggerScaleUp".into()));
+        }
     }
 
     #[test]
