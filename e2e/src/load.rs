@@ -33,12 +33,14 @@ pub struct Manner {
     /// Whether all ask for the same vector: a pod computes it once for all who ask for it at the same time, and has time
     /// for them.
     pub alike: bool,
+    /// Words of each text, beside two that tell it from others.
+    pub words: usize,
 }
 
 impl Manner {
     /// So many clients that do not try again.
     pub fn of(clients: usize) -> Self {
-        Self { clients, retries: 0, pause: PAUSE, alike: false }
+        Self { clients, retries: 0, pause: PAUSE, alike: false, words: 0 }
     }
 }
 
@@ -123,10 +125,10 @@ async fn ask(
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
 ) -> Outcome {
-    let mut outcome = Outcome::default();
+    let (mut outcome, more) = (Outcome::default(), " more".repeat(manner.words));
     while !stop.load(Ordering::Relaxed) {
         let number = if manner.alike { 0 } else { outcome.answered };
-        let body = json!({"model": "any", "input": format!("request {number}")});
+        let body = json!({"model": "any", "input": format!("request {number}{more}")});
         let (mut tried, began) = (0, Instant::now());
         loop {
             match client.post(&url, body.clone()).await.and_then(|answer| answer.success()) {

@@ -5,6 +5,7 @@ mod autoscaling;
 mod bucket;
 mod claim;
 mod conflict;
+mod crashing;
 mod deletion;
 mod failures;
 mod healing;
