@@ -3,16 +3,14 @@
 //!
 //! `e2e/cluster/cluster exec -- target/release/measure [--wakes 20 | --disruptions]`
 
-use std::{
-    env, fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
 use e2e::{
     TempNamespace, disruption,
     load::{Load, Manner},
+    process::Process,
     service::{MODEL, of_model, serves_with, with},
     with_temp_ns,
 };
@@ -186,36 +184,9 @@ async fn memory(ns: &TempNamespace) -> anyhow::Result<()> {
     println!(
         "\n| program | private and shared (RSS) | its share (PSS) | not backed by files |\n|---|---|---|---|"
     );
-    // The test cluster has a cgroup of this name.
-    let cluster =
-        format!("/kembed-cluster-{}/", env::var("CLUSTER_NAME").unwrap_or_else(|_| "kembed".to_owned()));
-    for entry in fs::read_dir("/proc").context("failed to list processes")? {
-        let process = entry.context("failed to list processes")?.path();
-        // What has just ended has no files any more; a process of another user has none for us.
-        let read = |file| fs::read_to_string(process.join(file)).unwrap_or_default();
-        let Some(program) = program(&read("cmdline")).filter(|_| read("cgroup").contains(&cluster)) else {
-            continue;
-        };
-        let rollup = read("smaps_rollup");
-        let mebibytes = ["Rss", "Pss", "Anonymous"].map(|field| format!("{:.1} MiB", of(&rollup, field)));
-        println!("| {program} | {} |", mebibytes.join(" | "));
+    for process in Process::all()? {
+        let mebibytes = ["Rss", "Pss", "Anonymous"].map(|field| format!("{:.1} MiB", process.memory(field)));
+        println!("| {} | {} |", process.program, mebibytes.join(" | "));
     }
     Ok(())
-}
-
-/// Program and subcommand, if it is one of kembed's.
-fn program(cmdline: &str) -> Option<String> {
-    let mut words = cmdline.split('\0');
-    let name = words.next()?.rsplit('/').next()?;
-    ["operator", "inference-pod"]
-        .contains(&name)
-        .then(|| format!("{name} {}", words.next().unwrap_or_default()))
-}
-
-/// A field of `smaps_rollup` in MiB; 0 where it is absent.
-fn of(rollup: &str, field: &str) -> f64 {
-    let line = rollup.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    let kib =
-        line.and_then(|rest| rest.split_whitespace().next()).and_then(|number| number.parse::<f64>().ok());
-    kib.unwrap_or_default() / 1024.0
 }
