@@ -37,10 +37,10 @@ use inference_pod::{
     backend::onnx::load_library,
     config::{Cli, Command},
     cuda::{
-        driver::{About as Gpu, Device, Driver, Streams},
+        driver::{Device, Streams},
         network::{Network, OnGpu, slot_size},
         pipeline::{Settings, start},
-        probe::probe,
+        probe::{Found, probe},
     },
     export::packed,
     model::{Overrides, Precision, Recipe, recipe::Texts, weights::Weights},
@@ -100,9 +100,8 @@ fn main() -> ExitCode {
         return be_a_pod();
     }
     let args = Args::parse();
-    let (driver, gpus) = probe().unwrap_or_else(|why| stop(&why.to_string()));
-    let gpu = gpus.first().unwrap_or_else(|| stop("there is no GPU"));
-    let mut bench = Bench::new(&args, driver, gpu);
+    let found = probe().unwrap_or_else(|why| stop(&why.to_string()));
+    let mut bench = Bench::new(&args, &found);
     bench.multiply();
     eprintln!("{HEAD}");
     for shape in SHAPES.iter().filter(|shape| shape.name.contains(&args.only)) {
@@ -139,7 +138,8 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(args: &'a Args, driver: Driver, gpu: &Gpu) -> Self {
+    fn new(args: &'a Args, Found { driver, devices, cuda, release }: &Found) -> Self {
+        let gpu = devices.first().expect("there is one at least");
         let environment = load_library(&args.onnxruntime).unwrap_or_else(|e| stop(&e.to_string()));
         let device = driver.open(gpu.ordinal).unwrap_or_else(|e| stop(&e.to_string()));
         let streams = Streams::new(&device).unwrap_or_else(|e| stop(&e.to_string()));
@@ -152,7 +152,7 @@ impl<'a> Bench<'a> {
         let about = About {
             device: gpu.name.clone(),
             capability: format!("{}.{}", gpu.capability.0, gpu.capability.1),
-            driver: release(driver),
+            driver: format!("{} (for CUDA {cuda})", release.as_deref().unwrap_or("of an untold release")),
             onnxruntime: ort::info().to_owned(),
             cublas: products.as_ref().map_or_else(Clone::clone, |products| products.version.to_string()),
             pytorch: Vec::new(),
@@ -307,16 +307,4 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
-}
-
-/// The driver's release, as its kernel module tells it, else the CUDA that it is made for.
-fn release(driver: Driver) -> String {
-    let module = fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
-    let release = module
-        .split_whitespace()
-        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.'));
-    let cuda = driver
-        .version()
-        .map_or_else(|e| e.to_string(), |v| format!("for CUDA {}.{}", v / 1000, v % 1000 / 10));
-    release.map_or_else(|| cuda.clone(), |release| format!("{release} ({cuda})"))
 }
