@@ -12,11 +12,14 @@ use super::{
     texts::{Body, Dice},
 };
 
-/// Texts of a request, and requests at a time, that saturate a device.
-const INPUTS: usize = 64;
-const CONNECTIONS: usize = 256;
 /// Threads that ask: a single one would be what limits.
 const THREADS: usize = 4;
+/// Requests of each at a time.
+const CONNECTIONS: usize = 24;
+/// Texts of a request, and tokens of all that are asked for at a time: several batches, and less than a pod queues (8192 texts,
+/// a million tokens).
+const INPUTS: usize = 64;
+const TOKENS: usize = 600_000;
 
 /// What a pod did.
 pub struct Served {
@@ -41,39 +44,43 @@ impl Served {
     }
 }
 
-/// Texts of so many tokens each, of which two are put around them; vectors in base64.
-fn bodies(inputs: usize, length: usize) -> Vec<Bytes> {
-    let mut dice = Dice::new(1);
+/// Requests for the vectors, in base64, of texts of so many tokens each, of which two are put around them. There are twice as
+/// many as connections, so that no two texts in hand are alike: a pod would compute them once.
+fn bodies(seed: u64, connections: usize, inputs: usize, length: usize) -> Vec<Bytes> {
+    let mut dice = Dice::new(seed);
     let words = length.saturating_sub(2).max(1);
-    // More than are in hand at once, so that no two of those are alike.
-    let count = (2 * CONNECTIONS).max(64);
     let body = |_| {
         let mut json = Body::new(&mut dice, inputs, words, words).json;
         json.truncate(json.len() - 1);
         Bytes::from(json + r#","encoding_format":"base64"}"#)
     };
-    (0..count).map(body).collect()
+    (0..2 * connections).map(body).collect()
 }
 
-/// Saturates the pod with texts of so many tokens.
-pub fn saturate(pod: &Pod, length: usize, time: Duration) -> Served {
-    let bodies = bodies(INPUTS, length);
+/// Saturates the pod with texts of so many tokens. `None` if it refused one, which was told by then.
+pub fn saturate(pod: &Pod, length: usize, time: Duration) -> Option<Served> {
+    let inputs = (TOKENS / (THREADS * CONNECTIONS * length)).clamp(1, INPUTS);
+    let bodies: Vec<_> = (1..=THREADS as u64).map(|seed| bodies(seed, CONNECTIONS, inputs, length)).collect();
     let (pod_before, own_before) = (pod.cpu(), cpu("self"));
     let (warm_up, all) = (time.div_f64(4.), time.mul_f64(1.25));
-    let requests: usize = thread::scope(|scope| {
-        let ask = || closed::load(pod.address, &bodies, CONNECTIONS / THREADS, warm_up, time).latencies.len();
-        let asking: Vec<_> = (0..THREADS).map(|_| scope.spawn(ask)).collect();
-        asking.into_iter().map(|thread| thread.join().expect("no panic")).sum()
+    let requests: Option<usize> = thread::scope(|scope| {
+        let ask =
+            |bodies: &[Bytes]| closed::load(pod.address, bodies, CONNECTIONS, warm_up, time).latencies.len();
+        let asking: Vec<_> = bodies.iter().map(|bodies| scope.spawn(move || ask(bodies))).collect();
+        asking.into_iter().map(|thread| thread.join().ok()).sum()
     });
-    Served {
-        tokens_per_second: (requests * INPUTS * length) as f64 / time.as_secs_f64(),
+    Some(Served {
+        tokens_per_second: (requests? * inputs * length) as f64 / time.as_secs_f64(),
         pod_cores: (pod.cpu() - pod_before) / all.as_secs_f64(),
         client_cores: (cpu("self") - own_before) / all.as_secs_f64(),
-    }
+    })
 }
 
-/// Seconds of an answer, the median and the 95th percentile, to 100 who each ask for the vector of one short text.
-pub fn latency(pod: &Pod, time: Duration) -> (f64, f64) {
-    let latencies = sorted(closed::load(pod.address, &bodies(1, 16), 100, time.div_f64(4.), time).latencies);
-    (percentile(&latencies, 0.5), percentile(&latencies, 0.95))
+/// Seconds of an answer, the median and the 95th percentile, to 100 who each ask for the vector of one short text. `None` if one
+/// was refused.
+pub fn latency(pod: &Pod, time: Duration) -> Option<(f64, f64)> {
+    let bodies = bodies(1, 100, 1, 16);
+    let ask = || closed::load(pod.address, &bodies, 100, time.div_f64(4.), time).latencies;
+    let latencies = sorted(thread::scope(|scope| scope.spawn(ask).join()).ok()?);
+    Some((percentile(&latencies, 0.5), percentile(&latencies, 0.95)))
 }

@@ -29,6 +29,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -40,6 +41,7 @@ use inference_pod::{
         driver::{Device, Streams},
         network::{Network, OnGpu, slot_size},
         pipeline::{Settings, start},
+        prepare::ROWS,
         probe::{Found, probe},
     },
     export::packed,
@@ -106,11 +108,12 @@ fn main() -> ExitCode {
     eprintln!("{HEAD}");
     for shape in SHAPES.iter().filter(|shape| shape.name.contains(&args.only)) {
         bench.measure(shape);
+        // At once: whoever ends this early has what was measured until then.
+        if let Some(file) = &args.json {
+            fs::write(file, bench.report.json()).expect("the file can be written");
+        }
     }
     println!("{}", bench.report.markdown());
-    if let Some(file) = &args.json {
-        fs::write(file, bench.report.json()).expect("the file can be written");
-    }
     ExitCode::SUCCESS
 }
 
@@ -224,14 +227,18 @@ impl<'a> Bench<'a> {
     }
 
     fn over_http(&mut self, shape: &Shape, folder: &Path, mut rows: Vec<Row>) {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = thread::available_parallelism().map_or(1, usize::from);
         let more = ["--accelerator", "nvidia.com/gpu"];
         let this = || env::current_exe().expect("it runs");
         let program = self.args.pod.clone().unwrap_or_else(this);
-        let pod = Pod::start(&program, folder, &self.args.onnxruntime, Precision::Float16, &more);
+        let start = || Pod::start(&program, folder, &self.args.onnxruntime, Precision::Float16, &more);
+        // One that does not start said why by then. What the device did counts without it.
+        let Ok(pod) = thread::scope(|scope| scope.spawn(start).join()) else {
+            return self.report.rows.append(&mut rows);
+        };
         for row in &mut rows {
             let served = http::saturate(&pod, row.length, self.time());
-            row.http = Some(Http {
+            row.http = served.map(|served| Http {
                 tokens_per_second: served.tokens_per_second,
                 limit: served.limit(row.tokens_per_second, cores),
                 pod_cores: served.pod_cores,
@@ -239,8 +246,8 @@ impl<'a> Bench<'a> {
             });
             eprintln!("{}", row.markdown());
         }
-        let (p50, p95) = http::latency(&pod, self.time());
-        self.report.latencies.push(Latency { shape: shape.name, p50, p95 });
+        let latency = http::latency(&pod, self.time());
+        self.report.latencies.extend(latency.map(|(p50, p95)| Latency { shape: shape.name, p50, p95 }));
         self.report.rows.append(&mut rows);
     }
 
@@ -249,7 +256,7 @@ impl<'a> Bench<'a> {
         let spent = Arc::new(Mutex::new(Spent::default()));
         let mut workers = self.workers(shape, folder, length, &spent);
         let run = |&batch: &usize| {
-            let rows = (batch / length).max(1);
+            let rows = (batch / length).clamp(1, ROWS);
             let reset = || *spent.lock().unwrap_or_else(PoisonError::into_inner) = Spent::default();
             let times = (self.time().div_f64(4.), self.time());
             let rate = saturate(&mut workers, (rows, length), times, reset);
@@ -280,8 +287,7 @@ impl<'a> Bench<'a> {
         let network = network.unwrap_or_else(|e| stop(e.message()));
         let network = Timed::new(network, Events::open(), streams.compute().address(), spent.clone());
         let tokens = self.args.batches.iter().max().copied().unwrap_or(length);
-        let size =
-            slot_size(tokens.div_ceil(length), tokens.max(length), length, recipe.pooling, shape.hidden);
+        let size = slot_size(ROWS, tokens.max(length), length, recipe.pooling, shape.hidden);
         let size = size.expect("the pooling of a BERT is known");
         let workers =
             start(&self.device, streams, network, Settings { slots: SLOTS, size, patience: PATIENCE });
