@@ -7,7 +7,7 @@ cluster := e2e/cluster/cluster
 # One selection of packages for everything, else cargo would compile what they share once for each set of features.
 cargo_test := cargo test --locked --workspace
 # The tests that need a cluster; e2e/Cargo.toml keeps them out of a plain `cargo test`.
-e2e_tests := --test capacity --test cluster --test crash --test rbac --test recovery --test release
+e2e_tests := --test accelerator --test capacity --test cluster --test crash --test rbac --test recovery --test release
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
