@@ -43,6 +43,11 @@ impl Crew {
         (0..threads.get()).map(|_| Member::start()).collect::<io::Result<_>>().map(Self)
     }
 
+    /// The runtimes of all threads.
+    pub fn runtimes(&self) -> impl Iterator<Item = &Handle> {
+        self.0.iter().map(|member| &member.runtime)
+    }
+
     /// Has a connection served by the thread that has least to do, counted by what was begun there and has not ended.
     pub fn serve<F: Future<Output = ()> + Send + 'static>(
         &self,

@@ -50,8 +50,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often an HTTP/2 connection is asked whether its other end is still there.
 const PING: Duration = Duration::from_secs(60);
 
-/// Connections at the same time: a few of the leader's, and one or two of each other gateway's.
-const CONNECTIONS: usize = 512;
+/// Connections at the same time: a few of the leader's, and one of each thread of each other gateway, or two while it
+/// connects anew.
+const CONNECTIONS: usize = 4096;
 
 /// Pause after a failure to accept, which comes from a lack of file descriptors or memory.
 const BREATH: Duration = Duration::from_millis(100);
@@ -213,8 +214,8 @@ where
     });
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    // All that another gateway forwards comes over one connection, and a thousand of its clients may leave at once. As many
-    // may wait with a body of which only the beginning was read, and hold up none.
+    // All that another gateway forwards may come over one connection, and a thousand of its clients may leave at once. As
+    // many may wait with a body of which only the beginning was read, and hold up none.
     http.http2()
         .initial_stream_window_size(OFFERED)
         .initial_connection_window_size(OFFERED * (STREAMS + 64))

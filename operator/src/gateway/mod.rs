@@ -198,7 +198,8 @@ pub async fn run(args: Args, client: Client, shutdown: CancellationToken) -> any
     let mut tasks = JoinSet::new();
     let peers = match (args.peers, args.namespace, args.pod_name) {
         (Some(labels), Some(namespace), Some(name)) => {
-            let peers = Arc::new(Peers::new(name, shutdown.clone(), metrics.clone()));
+            let peers = Peers::new(name, shutdown.clone(), metrics.clone()).reached_from(&crew);
+            let peers = Arc::new(peers);
             let (client, known) = (client.clone(), peers.clone());
             tasks.spawn(async move { watch::gateways(client, &namespace, &labels, &known).await });
             peers

@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time::timeout};
+use kembed_runtime::crew::Crew;
+use tokio::{runtime::Handle, sync::watch, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
@@ -29,6 +30,8 @@ pub struct Peers {
     /// `None` for a gateway that knows of no others.
     me: Option<String>,
     draining: CancellationToken,
+    /// Threads that serve clients, each of which has connections of its own to the others.
+    threads: Vec<Handle>,
     roster: RwLock<Roster>,
     changed: watch::Sender<()>,
     metrics: Metrics,
@@ -104,7 +107,13 @@ impl Peers {
     /// The only gateway there will be.
     pub fn alone(draining: CancellationToken, metrics: Metrics) -> Self {
         let (roster, changed) = (RwLock::default(), watch::Sender::new(()));
-        Self { me: None, draining, roster, changed, metrics }
+        Self { me: None, draining, threads: Vec::new(), roster, changed, metrics }
+    }
+
+    /// Has the threads of this crew connect to the others, each by itself. Else it is whoever brings the news that there are
+    /// others.
+    pub fn reached_from(self, crew: &Crew) -> Self {
+        Self { threads: crew.runtimes().cloned().collect(), ..self }
     }
 
     /// Whether the others were listed, and each that is ready was tried to reach: before that this one is taken for the
@@ -202,7 +211,11 @@ impl Peers {
                 peers.linked(&name, kept, link);
             }
         };
-        tokio::spawn(link::keep(address, ended, tell));
+        let threads = match self.threads.as_slice() {
+            [] => vec![Handle::current()],
+            threads => threads.to_vec(),
+        };
+        tokio::spawn(link::keep(address, threads, ended, tell));
     }
 
     /// A connection opened, closed or did not come about.
