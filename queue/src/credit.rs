@@ -38,19 +38,21 @@ impl PodLoad {
     pub fn parse(value: &str) -> Option<Self> {
         let mut load = Self::default();
         let mut has_credit = false;
-        for member in value.split(',') {
-            let (key, number) = member.trim().split_once('=')?;
+        // As bytes, which are looked through faster than letters: each answer of a pod has one of these.
+        for member in value.as_bytes().split(|byte| *byte == b',') {
+            let equals = member.iter().position(|byte| *byte == b'=')?;
+            let (key, number) = (member[..equals].trim_ascii(), member[equals + 1..].trim_ascii());
             let field = match key {
-                "credit" => {
+                b"credit" => {
                     has_credit = true;
                     &mut load.credit
                 }
-                "work" => &mut load.work,
-                "rate" => &mut load.rate,
-                "sessions" => &mut load.sessions,
+                b"work" => &mut load.work,
+                b"rate" => &mut load.rate,
+                b"sessions" => &mut load.sessions,
                 _ => continue,
             };
-            *field = number.parse().ok()?;
+            *field = str::from_utf8(number).ok()?.parse().ok()?;
         }
         has_credit.then_some(load)
     }

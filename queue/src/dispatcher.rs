@@ -226,8 +226,11 @@ impl<T> Dispatcher<T> {
                 let (deadline, hedge) = (ask.deadline, Hedge::No);
                 let request = Request { place, deadline, history, avoid: None, at: None, hedge };
                 self.requests.insert(ticket, request);
-                self.line.put(place, history.is_suspect(), waiter);
                 self.lane(ask.lane).step(None, Stage::Waiting, work);
+                match self.pod_at_once(&place, history, now) {
+                    Some(pod) => self.give(place, waiter, pod, false, now, &mut news),
+                    None => self.line.put(place, history.is_suspect(), waiter),
+                }
             }
             Err(refusal) => {
                 self.lane(ask.lane).step(None, Stage::Refused, work);
@@ -440,9 +443,22 @@ impl<T> Dispatcher<T> {
         }
     }
 
+    /// The pod that [`Dispatcher::grant`] would give a request that just came, if nobody else waits. Most find it so, and to
+    /// put them into an empty line and take them out again would be half of what is done for them here.
+    fn pod_at_once(&mut self, place: &Place, history: History, now: Instant) -> Option<PodId> {
+        let is_first = self.line.is_empty() && !history.is_suspect() && place.until > now;
+        is_first.then(|| self.ledger.choose(place.lane, place.work, None, now)).flatten()
+    }
+
     fn hand(&mut self, place: Place, pod: PodId, alone: bool, now: Instant, news: &mut News<T>) {
+        if let Some(Waiting { waiter, .. }) = self.line.take(place.ticket) {
+            self.give(place, waiter, pod, alone, now, news);
+        }
+    }
+
+    /// Gives a request that is not in the line to a pod.
+    fn give(&mut self, place: Place, waiter: T, pod: PodId, alone: bool, now: Instant, news: &mut News<T>) {
         let Place { ticket, lane, work, since, .. } = place;
-        let Some(Waiting { waiter, .. }) = self.line.take(ticket) else { return };
         self.ledger.take(pod, lane, work, alone);
         if let Some(request) = self.requests.get_mut(&ticket) {
             request.at = Some((pod, now));

@@ -162,7 +162,7 @@ impl Tally {
 
     /// Somebody wants a service that has no pod: true if nobody did before, which the leader should hear at once.
     pub fn want(&mut self, service: &str, now: Instant) -> bool {
-        let at = self.micros(now);
+        let at = micros(now, self.began);
         let (_, entry) = self.entry(service, now);
         entry.wanted = Some(now);
         let first = entry.told.wanted.is_none();
@@ -197,7 +197,7 @@ impl Tally {
     /// version 0, which is before everything. `is_asleep` says whether a service has no pod and would get one: once it does
     /// not, nobody wants it any more.
     pub fn report(&mut self, since: u64, now: Instant, is_asleep: impl Fn(&str) -> bool) -> (Report, u64) {
-        let (version, at) = (self.version, self.micros(now));
+        let (version, at) = (self.version, micros(now, self.began));
         self.services.retain(|_, entry| !entry.is_forgotten(now));
         let mut services = BTreeMap::new();
         for (name, entry) in &mut self.services {
@@ -223,17 +223,13 @@ impl Tally {
         (Report { epoch: self.epoch.clone(), at, services }, version)
     }
 
-    fn micros(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.began).as_micros()).unwrap_or(u64::MAX)
-    }
-
     /// What is counted of a service, with its integrals added up until now: what comes next changes its levels.
     fn entry(&mut self, service: &str, now: Instant) -> (Arc<str>, &mut Entry) {
-        let (at, version) = (self.micros(now), self.version);
+        let (began, version) = (self.began, self.version);
         let name =
             self.services.get_key_value(service).map_or_else(|| service.into(), |(name, _)| name.clone());
         let entry = self.services.entry(name.clone()).or_insert_with(|| Entry {
-            told: ServiceReport { began: at, ..ServiceReport::default() },
+            told: ServiceReport { began: micros(now, began), ..ServiceReport::default() },
             summed: now,
             wanted: None,
             touched: now,
@@ -252,6 +248,10 @@ impl Tally {
         }
         entry
     }
+}
+
+fn micros(now: Instant, began: Instant) -> u64 {
+    u64::try_from(now.saturating_duration_since(began).as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Entry {
