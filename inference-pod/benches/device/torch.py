@@ -18,7 +18,7 @@ folder, batch, seconds, lengths = sys.argv[1], int(sys.argv[2]), float(sys.argv[
 transformer = models.Transformer(folder)
 model = SentenceTransformer(modules=[transformer, models.Pooling(transformer.get_word_embedding_dimension())], device="cuda")
 model = model.half().eval()
-forward = torch.compile(model.forward, mode="max-autotune-no-cudagraphs", dynamic=False)
+forward = torch.compile(model.forward, dynamic=False)
 print(json.dumps({"versions": f"torch {torch.__version__}, sentence-transformers {sentence_transformers.__version__}"}))
 for length in lengths:
     rows = batch // length

@@ -58,6 +58,8 @@ impl Compute for Packing {
 #[test]
 fn a_saturated_pipeline_becomes_a_line_of_the_table() {
     let fake = Fake::begin(11, 50);
+    // So that it computes a third of the time: each batch waits for what is copied in.
+    fake.takes(3., 1.);
     let (device, streams) = fake.open();
     let spent = Arc::new(Mutex::new(Spent::default()));
     let network = Packing(fake.network(&streams));
@@ -76,6 +78,7 @@ fn a_saturated_pipeline_becomes_a_line_of_the_table() {
 
     let shape = &SHAPES[0];
     let idle = spent.lock().expect("nobody panicked").idle_part();
+    assert!(idle.is_some_and(|part| (part - 2. / 3.).abs() < 1e-3), "{idle:?}");
     let (length, flops) = (16, shape.flops_of_token(16));
     let peak = Peak { square: Some(1e15), own: None };
     let row = Row {
