@@ -26,7 +26,7 @@ use super::{
     buffers::Buffers,
     caller::Caller,
     directory::View,
-    headers::own_memory,
+    headers::{has_own, own_memory},
     hop::{self, Hop},
     inference::{Terms, is_inference},
     keys::Charge,
@@ -227,10 +227,13 @@ impl Gateway {
 
     async fn dispatch(&self, request: Request<Incoming>, exchange: &mut Exchange) -> Result<Answer, Refusal> {
         let (mut head, body) = request.into_parts();
-        let terms = Terms::of(&head.headers, Clock::now());
-        // No client keeps count of credit, nor is one a gateway.
-        head.headers.remove(&names::GRANTED);
-        hop::strip(&mut head.headers);
+        let mut terms = Terms::default();
+        if has_own(&head.headers) {
+            terms = Terms::of(&head.headers, Clock::now());
+            // No client keeps count of credit, nor is one a gateway.
+            head.headers.remove(&names::GRANTED);
+            hop::strip(&mut head.headers);
+        }
         let (caller, route) = self.knowledge.read(|directory| {
             if !directory.is_complete() {
                 return Err(Refusal::Starting);

@@ -24,7 +24,6 @@ pub struct Attempt<'a> {
     asked: &'a Asked,
     granted: &'a Granted,
     view: &'a View,
-    began: Instant,
     /// Time that the pod has.
     pub limit: Duration,
     /// When that is over.
@@ -59,7 +58,7 @@ impl<'a> Attempt<'a> {
         let limit = view.request_timeout.unwrap_or(request_timeout);
         let left = asked.terms.deadline.map(|deadline| deadline.saturating_duration_since(began.into_std()));
         let limit = left.map_or(limit, |left| left.min(limit));
-        Self { asked, granted, view, began, limit, deadline: began + limit }
+        Self { asked, granted, view, limit, deadline: began + limit }
     }
 
     /// Makes it.
@@ -81,7 +80,7 @@ impl<'a> Attempt<'a> {
             () = pod.gone.cancelled() => return Outcome::Failed(Failure::Unreached, None),
         };
         let error = match response {
-            Ok(Ok(response)) => return self.read(response),
+            Ok(Ok((response, took))) => return self.read(response, took),
             Ok(Err(error)) => error,
             Err(_) => return Outcome::TimedOut,
         };
@@ -103,7 +102,7 @@ impl<'a> Attempt<'a> {
         head
     }
 
-    fn read(&self, mut response: Response<PodBody>) -> Outcome {
+    fn read(&self, mut response: Response<PodBody>, took: Duration) -> Outcome {
         let load = load(response.headers());
         let recorded = self.view.space.as_ref();
         let told = response.headers().get(&names::SPACE);
@@ -117,11 +116,11 @@ impl<'a> Attempt<'a> {
         match meaning(response.status(), response.headers()) {
             Meaning::NoCredit => Outcome::NoCredit(load),
             Meaning::TryAnother(failure) => {
-                self.mark(response.headers_mut());
+                self.mark(response.headers_mut(), took);
                 Outcome::Failed(failure, Some(response))
             }
             Meaning::Final => {
-                self.mark(response.headers_mut());
+                self.mark(response.headers_mut(), took);
                 let load = load.or_else(|| response.status().is_success().then_some(UNTOLD));
                 Outcome::Answered(response, load)
             }
@@ -129,14 +128,14 @@ impl<'a> Attempt<'a> {
     }
 
     /// Says which space it was and how long it took.
-    fn mark(&self, headers: &mut HeaderMap) {
+    fn mark(&self, headers: &mut HeaderMap, took: Duration) {
         if let Some(space) = &self.view.space {
             set(headers, &names::SPACE, &space.digest);
             if let Some(revision) = &space.revision {
                 set(headers, &names::REVISION, revision);
             }
         }
-        timing::tell(headers, &[("hold", self.granted.grant.waited), ("pod", self.began.elapsed())]);
+        timing::tell(headers, &[("hold", self.granted.grant.waited), ("pod", took)]);
     }
 }
 
@@ -170,6 +169,9 @@ fn load(headers: &HeaderMap) -> Option<PodLoad> {
 }
 
 fn meaning(status: StatusCode, headers: &HeaderMap) -> Meaning {
+    if status.is_success() {
+        return Meaning::Final;
+    }
     let retry = headers.get(&names::SHOULD_RETRY).map(HeaderValue::as_bytes);
     match status {
         _ if headers.contains_key(&names::NO_CREDIT) => Meaning::NoCredit,

@@ -97,6 +97,8 @@ impl Body for Lent {
 pub struct Passed {
     body: PodBody,
     deadline: Instant,
+    /// Some of it was passed on.
+    has_begun: bool,
     /// Rings then. Most bodies are there at once, and need none.
     alarm: Option<Pin<Box<Sleep>>>,
     _exchange: Exchange,
@@ -110,7 +112,7 @@ pub struct AnswerTimedOut;
 impl Passed {
     /// Passes a pod's body on until `deadline`.
     pub fn new(body: PodBody, deadline: Instant, exchange: Exchange) -> Self {
-        Self { body, deadline, alarm: None, _exchange: exchange }
+        Self { body, deadline, has_begun: false, alarm: None, _exchange: exchange }
     }
 }
 
@@ -123,8 +125,8 @@ impl Body for Passed {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        // First, for a body that always has more would never let it come to that.
-        if this.deadline <= Instant::now() {
+        // First, for a body that always has more would never let it come to that. Most have all at once.
+        if this.has_begun && this.deadline <= Instant::now() {
             return Poll::Ready(Some(Err(AnswerTimedOut.into())));
         }
         let frame = Pin::new(&mut this.body).poll_frame(context);
@@ -133,6 +135,7 @@ impl Body for Passed {
             ready!(alarm.as_mut().poll(context));
             return Poll::Ready(Some(Err(AnswerTimedOut.into())));
         }
+        this.has_begun = true;
         frame
     }
 

@@ -26,7 +26,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::TcpStream,
     runtime::{self, Handle},
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 
 /// A pod in the same cluster answers within a millisecond, or its node is gone.
@@ -41,8 +41,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(2);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 const KEEP_ALIVE_RETRIES: u32 = 4;
 
-/// Much shorter than pods keep an idle connection, so that none is used just when its pod closes it.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often idle connections are looked through. Those that were idle the time before are closed: much earlier than pods close
+/// them, so that none is used just when its pod does.
+const TURN: Duration = Duration::from_secs(5);
 
 /// Idle connections of one thread kept to one pod: as many as have a request when the gateway is busy, about 20 kB each.
 const IDLE_CONNECTIONS: usize = 256;
@@ -87,9 +88,11 @@ type Place = (runtime::Id, SocketAddr);
 pub struct Connections<B: Sendable>(Arc<Mutex<Shelf<B>>>);
 
 struct Shelf<B: Sendable> {
-    /// Those used last come last.
-    idle: HashMap<Place, Vec<(Instant, Connection<B>)>>,
-    /// Whether those that have lain too long are closed from time to time.
+    /// Those used last come last, each with the turn in which that was: a clock would be read twice for each request.
+    idle: HashMap<Place, Vec<(u64, Connection<B>)>>,
+    /// Times that they were looked through.
+    turn: u64,
+    /// Whether they are.
     is_tended: bool,
 }
 
@@ -161,22 +164,25 @@ impl<B: Sendable> Connections<B> {
     fn take(&self, place: Place) -> Option<Connection<B>> {
         let mut shelf = self.shelf();
         let idle = shelf.idle.get_mut(&place)?;
-        while let Some((since, mut connection)) = idle.pop() {
-            if since.elapsed() < IDLE_TIMEOUT && connection.is_idle() {
+        while let Some((_, mut connection)) = idle.pop() {
+            if connection.is_idle() {
                 return Some(connection);
             }
         }
         None
     }
 
+    /// Keeps one over which all of an answer has come, if another request can be sent.
     fn put(&self, place: Place, mut connection: Connection<B>) {
-        if !connection.is_idle() {
+        // As a rule it has waited for one since it read the end of that answer, and need not be driven there.
+        if !connection.sender.is_ready() && !connection.is_idle() {
             return;
         }
         let mut shelf = self.shelf();
+        let turn = shelf.turn;
         let idle = shelf.idle.entry(place).or_default();
         if idle.len() < IDLE_CONNECTIONS {
-            idle.push((Instant::now(), connection));
+            idle.push((turn, connection));
         }
         // Without a runtime the program is about to end.
         if !shelf.is_tended
@@ -195,7 +201,7 @@ impl<B: Sendable> Connections<B> {
 
 impl<B: Sendable> Default for Connections<B> {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Shelf { idle: HashMap::new(), is_tended: false })))
+        Self(Arc::new(Mutex::new(Shelf { idle: HashMap::new(), turn: 0, is_tended: false })))
     }
 }
 
@@ -208,12 +214,14 @@ impl<B: Sendable> Clone for Connections<B> {
 /// Closes those that have lain too long, as long as there are any.
 async fn tend<B: Sendable>(shelf: Weak<Mutex<Shelf<B>>>) {
     loop {
-        sleep(IDLE_TIMEOUT / 2).await;
+        sleep(TURN).await;
         let Some(shelf) = shelf.upgrade() else { return };
         let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = shelf.turn;
         for idle in shelf.idle.values_mut() {
-            idle.retain(|(since, _)| since.elapsed() < IDLE_TIMEOUT);
+            idle.retain(|(last, _)| *last == turn);
         }
+        shelf.turn += 1;
         shelf.idle.retain(|_, idle| !idle.is_empty());
         if shelf.idle.is_empty() {
             shelf.is_tended = false;

@@ -21,7 +21,7 @@ use super::{
     inference::look_over,
     internal,
     leg::Leg,
-    link::{Link, LinkError},
+    link::{Link, LinkError, OFFERED},
     metrics::Exchange,
     peers::{Journey, Place},
     refusal::Refusal,
@@ -121,6 +121,9 @@ impl Gateway {
 
     /// The owner of a service that may have to be woken does not see a long body before there is a pod.
     fn look_over(&self, errand: &Errand, body: &Bytes) -> Result<(), Refusal> {
+        if body.len() <= OFFERED as usize {
+            return Ok(());
+        }
         let is_asleep = |view: &Arc<View>| view.endpoints.as_ref().is_err_and(|why| why.transient);
         let is_asleep =
             self.knowledge.read(|directory| directory.view(&errand.service).is_some_and(is_asleep));

@@ -11,7 +11,7 @@ use http::{
 };
 
 /// Headers of one connection (RFC 9110, section 7.6.1), besides those that `Connection` names.
-const HOP_BY_HOP: [HeaderName; 8] = [
+static HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     PROXY_AUTHENTICATE,
@@ -20,10 +20,19 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     TE,
     TRANSFER_ENCODING,
     UPGRADE,
+    // This side has already told the client to go on.
+    EXPECT,
 ];
+
+/// What all headers begin with that kembed has made up, but for [`SHOULD_RETRY`](super::names::SHOULD_RETRY).
+const OWN: &str = "x-kembed-";
 
 /// Leaves what is meant for the far end of a request or an answer.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    // Most heads have none, and one look at all names costs less than to look each of these up.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
+    }
     // Of two lengths the body may follow either; what is passed on has one.
     if headers.contains_key(TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
@@ -38,8 +47,11 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in named.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
-    // This side has already told the client to go on.
-    headers.remove(EXPECT);
+}
+
+/// Whether there is a header that means something to kembed alone. Most clients send none.
+pub fn has_own(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| name.as_str().starts_with(OWN))
 }
 
 /// Has a head and its target share no memory with what else was read from its connection, which is kept as long as any of it

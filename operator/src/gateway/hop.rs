@@ -5,14 +5,18 @@
 use std::time::Duration;
 
 use http::{
-    HeaderMap, HeaderValue, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, Uri, Version,
     header::HOST,
     request,
     uri::{Authority, PathAndQuery, Scheme},
 };
-use kembed_queue::{History, Past, wire::DEADLINE_HEADER};
+use kembed_queue::{History, Past};
 
-use super::{headers::strip_hop_by_hop, name::ServiceName};
+use super::{
+    headers::{has_own, strip_hop_by_hop},
+    name::ServiceName,
+    names,
+};
 
 /// Of a forwarded request: `<namespace>/<name>` of its service.
 pub const FORWARDED_HEADER: &str = "x-kembed-forwarded";
@@ -60,16 +64,16 @@ pub fn outward(
         head.headers.insert(HOST, host);
     }
     let forwarded = HeaderValue::try_from(hop.service.to_string()).expect("names are of letters and digits");
-    head.headers.insert(FORWARDED_HEADER, forwarded);
+    head.headers.insert(&names::FORWARDED, forwarded);
     if let Some(waited) = microseconds(hop.past.waited) {
-        head.headers.insert(WAITED_HEADER, waited);
+        head.headers.insert(&names::WAITED, waited);
     }
     if let Some(history) = hop.past.history {
-        head.headers.insert(HISTORY_HEADER, value(history));
+        head.headers.insert(&names::HISTORY, value(history));
     }
     if let Some(left) = left {
         let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
-        head.headers.insert(DEADLINE_HEADER, HeaderValue::from(left));
+        head.headers.insert(&names::DEADLINE, HeaderValue::from(left));
     }
     head.uri = url(&head.headers, target);
     head.version = Version::HTTP_2;
@@ -78,9 +82,9 @@ pub fn outward(
 
 /// Reads and takes off what another gateway has put on; `None` if this is no forwarded request.
 pub fn inward(head: &mut request::Parts) -> Option<Hop> {
-    let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
-    let service = text(FORWARDED_HEADER)?.parse().ok()?;
-    let waited = text(WAITED_HEADER).and_then(|us| us.parse().ok()).unwrap_or(0);
+    let text = |name: &HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let service = text(&names::FORWARDED)?.parse().ok()?;
+    let waited = text(&names::WAITED).and_then(|us| us.parse().ok()).unwrap_or(0);
     let past = Past { waited: Duration::from_micros(waited), history: history(&head.headers) };
     strip(&mut head.headers);
     // Its host is the header, whatever the URL says.
@@ -90,18 +94,22 @@ pub fn inward(head: &mut request::Parts) -> Option<Hop> {
 
 /// Takes off what only gateways write.
 pub fn strip(headers: &mut HeaderMap) {
-    [FORWARDED_HEADER, WAITED_HEADER, HISTORY_HEADER].into_iter().for_each(|name| drop(headers.remove(name)));
+    if has_own(headers) {
+        [&names::FORWARDED, &names::WAITED, &names::HISTORY]
+            .into_iter()
+            .for_each(|name| drop(headers.remove(name)));
+    }
 }
 
 /// Whether an answer says that the request is to be taken elsewhere, and to which gateway.
 pub fn moved(headers: &HeaderMap) -> Option<Option<String>> {
-    let to = headers.get(MOVED_HEADER)?.to_str().ok().filter(|to| *to != ANOTHER);
+    let to = headers.get(&names::MOVED)?.to_str().ok().filter(|to| *to != ANOTHER);
     Some(to.map(str::to_owned))
 }
 
 /// What a request went through at the gateway that gives it back, if that had let it in.
 pub fn history(headers: &HeaderMap) -> Option<History> {
-    History::parse(headers.get(HISTORY_HEADER)?.to_str().ok()?)
+    History::parse(headers.get(&names::HISTORY)?.to_str().ok()?)
 }
 
 /// As a header.
@@ -112,15 +120,15 @@ pub fn value(history: History) -> HeaderValue {
 /// Says that this gateway is about to end, or that nobody else did.
 pub fn tell_ending(headers: &mut HeaderMap, is_ending: bool) {
     // No pod speaks for a gateway.
-    headers.remove(ENDING_HEADER);
+    headers.remove(&names::ENDING);
     if is_ending {
-        headers.insert(ENDING_HEADER, HeaderValue::from_static("true"));
+        headers.insert(&names::ENDING, HeaderValue::from_static("true"));
     }
 }
 
 /// Reads and takes off what [`tell_ending`] has put on.
 pub fn is_ending(headers: &mut HeaderMap) -> bool {
-    headers.remove(ENDING_HEADER).is_some()
+    headers.remove(&names::ENDING).is_some()
 }
 
 fn microseconds(time: Duration) -> Option<HeaderValue> {
@@ -139,6 +147,7 @@ fn url(headers: &HeaderMap, target: &PathAndQuery) -> Uri {
 #[cfg(test)]
 mod tests {
     use http::Request;
+    use kembed_queue::wire::DEADLINE_HEADER;
     use proptest::prelude::*;
 
     use super::*;

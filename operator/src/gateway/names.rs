@@ -8,13 +8,22 @@ use kembed_queue::{
     },
 };
 
-use super::hop::MOVED_HEADER;
+use super::hop::{ENDING_HEADER, FORWARDED_HEADER, HISTORY_HEADER, MOVED_HEADER, WAITED_HEADER};
 
 /// See [`DEADLINE_HEADER`].
 pub static DEADLINE: HeaderName = HeaderName::from_static(DEADLINE_HEADER);
 
+/// See [`ENDING_HEADER`].
+pub static ENDING: HeaderName = HeaderName::from_static(ENDING_HEADER);
+
+/// See [`FORWARDED_HEADER`].
+pub static FORWARDED: HeaderName = HeaderName::from_static(FORWARDED_HEADER);
+
 /// See [`GRANTED_HEADER`].
 pub static GRANTED: HeaderName = HeaderName::from_static(GRANTED_HEADER);
+
+/// See [`HISTORY_HEADER`].
+pub static HISTORY: HeaderName = HeaderName::from_static(HISTORY_HEADER);
 
 /// See [`LANE_HEADER`].
 pub static LANE: HeaderName = HeaderName::from_static(LANE_HEADER);
@@ -39,3 +48,6 @@ pub static SHOULD_RETRY: HeaderName = HeaderName::from_static(SHOULD_RETRY_HEADE
 
 /// See [`SPACE_HEADER`].
 pub static SPACE: HeaderName = HeaderName::from_static(SPACE_HEADER);
+
+/// See [`WAITED_HEADER`].
+pub static WAITED: HeaderName = HeaderName::from_static(WAITED_HEADER);

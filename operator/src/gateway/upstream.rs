@@ -1,6 +1,9 @@
 //! Sends requests to pods: to one, or to the first that takes it.
 
-use std::{error::Error, time::Instant};
+use std::{
+    error::Error,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Version, header::HOST, request, uri::PathAndQuery};
@@ -60,7 +63,8 @@ impl Upstream {
         Self { connections: Connections::default(), metrics }
     }
 
-    /// Sends a request to a pod, and gives back the pod's answer, of which the body may still be coming.
+    /// Sends a request to a pod, and gives back the pod's answer, of which the body may still be coming, and how long it took
+    /// to begin.
     ///
     /// # Errors
     /// If there is no answer.
@@ -70,18 +74,17 @@ impl Upstream {
         head: request::Parts,
         target: &PathAndQuery,
         body: Bytes,
-    ) -> Result<Response<PodBody>, SendError> {
+    ) -> Result<(Response<PodBody>, Duration), SendError> {
         let request = Request::from_parts(prepared(head, pod, target), Either::Right(Full::new(body)));
         let sent = Instant::now();
         let answered = self.connections.send(pod.address, request).await;
-        match &answered {
-            Ok(_) => self.metrics.answered(sent.elapsed()),
-            Err(error) if error.nothing_was_sent() => self.metrics.connect_failed(),
-            Err(_) => (),
+        if answered.as_ref().is_err_and(SendError::nothing_was_sent) {
+            self.metrics.connect_failed();
         }
-        let mut response = answered?.map(Either::Left);
+        let (mut response, took) = (answered?.map(Either::Left), sent.elapsed());
+        self.metrics.answered(took);
         strip_hop_by_hop(response.headers_mut());
-        Ok(response)
+        Ok((response, took))
     }
 
     /// Sends a request to the first of `pods` that takes it, and gives back the pod's answer, of which the body may

@@ -7,15 +7,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, error::Elapsed, timeout_at};
+use tokio::time::{error::Elapsed, timeout};
 
 /// Waits for `work` no longer than `limit`. A timer is set only if it is not done when it is looked at twice: to set one costs
-/// more than to read what came together with a request's head, which is there at the second look.
+/// more than to read what came together with a request's head, which is there at the second look. The limit begins with that.
 ///
 /// # Errors
 /// If it took longer.
 pub async fn within<F: Future>(limit: Duration, work: F) -> Result<F::Output, Elapsed> {
-    let (end, mut work, mut looks) = (Instant::now() + limit, pin!(work), 0);
+    let (mut work, mut looks) = (pin!(work), 0);
     let looked = poll_fn(|context: &mut Context<'_>| {
         looks += 1;
         match work.as_mut().poll(context) {
@@ -29,7 +29,7 @@ pub async fn within<F: Future>(limit: Duration, work: F) -> Result<F::Output, El
     });
     match looked.await {
         Some(done) => Ok(done),
-        None => timeout_at(end, work).await,
+        None => timeout(limit, work).await,
     }
 }
 
@@ -37,7 +37,7 @@ pub async fn within<F: Future>(limit: Duration, work: F) -> Result<F::Output, El
 mod tests {
     use std::future::{pending, ready};
 
-    use tokio::time::sleep;
+    use tokio::time::{Instant, sleep};
 
     use super::*;
 
