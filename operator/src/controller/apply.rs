@@ -18,9 +18,11 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
 
 use super::{
     build::Objects,
+    fields,
     memory::{Key, Memory, Need, Print},
     pods::Hindrance,
 };
@@ -161,6 +163,7 @@ impl Applier<'_> {
                 api.create(&params, built).await
             }
             Some(found) if self.owns(&found) => {
+                self.adopt::<K>(&name, &found).await?;
                 // With its uid, so that an object of somebody else that has taken its place is not touched either.
                 let mut ours = built.clone();
                 ours.meta_mut().uid = found.uid;
@@ -172,6 +175,17 @@ impl Applier<'_> {
         let put = put.map_err(|error| classify::<K>(&name, error))?;
         self.memory().applied(key, print, put.meta(), Instant::now());
         Ok(put)
+    }
+
+    /// Lets the next apply take away what was created and is wanted no longer.
+    async fn adopt<K: Kept>(&self, name: &str, found: &ObjectMeta) -> Result<(), ApplyError> {
+        let Some(owners) = fields::adopted(found, FIELD_MANAGER) else { return Ok(()) };
+        // With the version that was read: who has written meanwhile may own fields too.
+        let version = &found.resource_version;
+        let patch = json!({"metadata": {"resourceVersion": version, "managedFields": owners}});
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let patched = self.api::<K>().patch_metadata(name, &params, &Patch::Merge(&patch)).await;
+        patched.map(drop).map_err(|error| classify::<K>(name, error))
     }
 
     fn owns(&self, found: &ObjectMeta) -> bool {
@@ -241,7 +255,7 @@ mod tests {
             watcher,
         },
     };
-    use serde_json::{Value, json};
+    use serde_json::Value;
     use tower::service_fn;
 
     use super::*;
@@ -302,6 +316,11 @@ mod tests {
                     (404, json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404})),
                     |found| (200, found),
                 )
+            } else if head.headers["content-type"] == "application/merge-patch+json" {
+                let patch: Value = serde_json::from_slice(&body).expect("an object");
+                let object = stored.objects.get_mut(&path).expect("it is there");
+                object["metadata"]["managedFields"] = patch["metadata"]["managedFields"].clone();
+                (200, object.clone())
             } else {
                 let mut object: Value = serde_json::from_slice(&body).expect("an object");
                 if head.method == Method::POST {
@@ -395,6 +414,20 @@ mod tests {
         world.see(|_| ());
         world.service.metadata.annotations = Some([("look".to_owned(), "again".to_owned())].into());
         assert_eq!(world.apply().await, (8, 4));
+    }
+
+    /// Once, what a user took out of a spec stayed in the Deployment for ever, for it had been created with it.
+    #[tokio::test]
+    async fn what_was_created_can_be_taken_away_later() {
+        let mut world = World::new();
+        world.apply().await;
+        let created = json!([{"manager": FIELD_MANAGER, "operation": "Update", "apiVersion": "apps/v1",
+            "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:replicas": {}}}}]);
+        let own = |object: &mut Value| object["metadata"]["managedFields"] = created.clone();
+        world.api.stored().objects.values_mut().for_each(own);
+        world.see(|_| ());
+        world.service.spec.replicas = 5;
+        assert_eq!(world.apply().await, (3, 2), "it is looked for, made ours, and applied");
     }
 
     #[tokio::test]

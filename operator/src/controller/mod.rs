@@ -6,6 +6,7 @@ mod build;
 mod config;
 mod events;
 mod fence;
+mod fields;
 mod info;
 mod leader;
 mod lease;
