@@ -62,8 +62,12 @@ impl Watched {
         let pods = Api::<Pod>::namespaced(ns.kembed.kube.clone(), NAMESPACE);
         let controllers = ListParams::default().labels("app.kubernetes.io/component=controller");
         let pods = pods.list(&controllers).await.context("failed to list the controllers")?;
-        let mut live = pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-        let pod = live.next().context("no controller runs")?;
+        // One that was evicted stays, and runs no more.
+        let runs = |pod: &Pod| {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            phase == Some("Running") && pod.metadata.deletion_timestamp.is_none()
+        };
+        let pod = pods.into_iter().find(runs).context("no controller runs")?;
         let address: IpAddr =
             pod.status.and_then(|status| status.pod_ip).context("it has no address")?.parse()?;
         let mut processes = Process::all()?;
