@@ -348,7 +348,8 @@ async fn a_request_is_forwarded_once() {
     }
     all_answered(&fleet.ask(&[0, 1], 20).await);
     assert_eq!([one, other].map(|member| member.forwarded("answered") + member.forwarded("moved")), [10, 10]);
-    assert_eq!([one, other].map(Member::answered), [10, 10]);
+    // By whom depends: each gives back what still waits there when it looks whose that is, which it does twice a second.
+    assert_eq!([one, other].map(Member::answered).iter().sum::<usize>(), 20);
 }
 
 /// Nor do requests get lost that wait while two gateways each send them to the other.
