@@ -100,7 +100,7 @@ pub struct Running {
 }
 
 pub async fn run(api_server: SocketAddr) -> Running {
-    run_as(api_server, None, nobody().await).await
+    run_as(api_server, None, nobody()).await
 }
 
 /// One of several, if it has a name.
@@ -109,7 +109,7 @@ async fn run_as(api_server: SocketAddr, name: Option<&str>, internal: SocketAddr
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = kube::Config::new(format!("http://{api_server}").parse().expect("a URL"));
     let client = kube::Client::try_from(config).expect("a client without TLS");
-    let (requests, health) = (nobody().await, nobody().await);
+    let (requests, health) = (nobody(), nobody());
     let shutdown = CancellationToken::new();
     let args = Args {
         listen: requests,
@@ -174,7 +174,7 @@ async fn from_lists_to_an_answer_and_to_the_end() {
     let metrics = String::from_utf8_lossy(&metrics).into_owned();
     assert!(metrics.contains("kembed_gateway_services 1\n"), "{metrics}");
 
-    let mut ending = stored_pod(nobody().await);
+    let mut ending = stored_pod(nobody());
     ending["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     api.pods.put(ending);
     gateway.eventually(gateway.requests, "/v1/x", 503).await;
@@ -216,7 +216,7 @@ async fn without_the_api_server_nobody_waits_for_a_pod_that_cannot_come() {
 
 #[tokio::test]
 async fn it_is_not_ready_before_it_knows_anything() {
-    let api = api_server(nobody().await).await;
+    let api = api_server(nobody()).await;
     api.die();
     let gateway = run(api.address).await;
     gateway.eventually(gateway.health, "/health/live", 200).await;
@@ -229,7 +229,7 @@ async fn it_is_not_ready_before_it_knows_anything() {
 #[tokio::test]
 async fn gateways_find_each_other() {
     let api = api_server(serving_pod().await).await;
-    let at = [nobody().await, nobody().await];
+    let at = [nobody(), nobody()];
     let names = ["gateway-0", "gateway-1"];
     (0..2).for_each(|i| api.gateways.put(stored_gateway(names[i], at[i])));
     let [one, other] = [0, 1].map(|i| run_as(api.address, Some(names[i]), at[i]));

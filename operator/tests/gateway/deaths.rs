@@ -126,7 +126,7 @@ async fn a_pod_that_is_gone_is_not_waited_for() {
 
 #[tokio::test]
 async fn a_pod_that_nobody_reaches_is_ejected_and_probed_until_it_is_back() {
-    let away = nobody().await;
+    let away = nobody();
     let there = StubPod::start(1).await;
     let bench = Bench::start().await;
     bench.add(service("team/minilm"), &[away, there.address]);

@@ -13,7 +13,7 @@ use crate::support::*;
 #[tokio::test]
 async fn a_pod_that_refuses_connections_is_passed_over() {
     let bench = Bench::start().await;
-    bench.add(service("team/minilm"), &[nobody().await, telling_pod("b").await, nobody().await]);
+    bench.add(service("team/minilm"), &[nobody(), telling_pod("b").await, nobody()]);
     for i in 0..6 {
         let answer = bench.ask(post("minilm.team", "/", format!("body {i}"))).await;
         let told = answer.json();
@@ -28,7 +28,7 @@ async fn a_pod_that_refuses_connections_is_passed_over() {
 #[tokio::test]
 async fn when_all_pods_refuse_each_was_tried_once() {
     let bench = Bench::start().await;
-    bench.add(service("team/minilm"), &[nobody().await, nobody().await]);
+    bench.add(service("team/minilm"), &[nobody(), nobody()]);
     let answer = bench.ask(get("minilm.team", "/")).await;
     assert_eq!(answer.status, 502);
     let (code, message) = answer.error();

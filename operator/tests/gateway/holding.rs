@@ -265,8 +265,8 @@ async fn when_the_gateway_ends_who_waits_is_served_or_sent_elsewhere() {
 #[tokio::test]
 async fn who_waits_for_pods_that_refuse_connections_is_told_so_and_answered_if_one_comes_to() {
     let bench = Bench::start().await;
-    let (away, seconds) = (nobody().await, Some(Duration::from_secs(1)));
-    bench.add(Service { queue_timeout: seconds, ..service("team/minilm") }, &[away, nobody().await]);
+    let (away, seconds) = (nobody(), Some(Duration::from_secs(1)));
+    bench.add(Service { queue_timeout: seconds, ..service("team/minilm") }, &[away, nobody()]);
     let answer = bench.ask(embed(BODY)).await;
     assert_eq!(answer.status, 502);
     let words = ("pod_unreachable", "none of the service's 2 ready pods accepted a connection");

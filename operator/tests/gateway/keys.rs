@@ -277,7 +277,7 @@ async fn what_no_pod_computed_costs_no_tokens() {
     setup.limits.wait.time = Duration::from_millis(50);
     let bench = Bench::start_with(setup).await;
     let keys = vec![key("search", "first", tokens(100))];
-    bench.add(Service { keys, ..service("team/alpha") }, &[nobody().await]);
+    bench.add(Service { keys, ..service("team/alpha") }, &[nobody()]);
     for _ in 0..3 {
         // The pod refuses connections, and nobody else comes. Who comes while it is left alone for that hears that all are busy.
         let status = send(&bench, "first", 400).await.status;

@@ -419,7 +419,7 @@ async fn a_gateway_is_ready_when_it_has_tried_the_others() {
     let fleet = Fleet::start(2, &[]).await;
     let [one, other] = &fleet.0[..] else { panic!("two") };
     assert!(!one.bench.gateway.is_ready(), "it does not know which there are");
-    let gone = GatewayPod { name: "gone".to_owned(), address: Some(nobody().await), ..other.pod.clone() };
+    let gone = GatewayPod { name: "gone".to_owned(), address: Some(nobody()), ..other.pod.clone() };
     one.learn([&one.pod, &other.pod, &gone]);
     eventually(|| one.bench.gateway.is_ready()).await;
     assert_eq!(one.connected(), 1);

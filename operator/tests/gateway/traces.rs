@@ -47,7 +47,7 @@ impl Drop for Program {
 
 impl Program {
     async fn start(name: &str, internal: SocketAddr, kubeconfig: &str, variables: &[(&str, &str)]) -> Self {
-        let (requests, health) = (nobody().await, nobody().await);
+        let (requests, health) = (nobody(), nobody());
         let child = Command::new(env!("CARGO_BIN_EXE_operator"))
             .args(["gateway", "--drain-delay=0s", "--peers", GATEWAYS])
             .args([format!("--listen={requests}"), format!("--health-listen={health}")])
@@ -153,7 +153,7 @@ async fn asked(variables: &[(&str, &str)], flags: &str) -> Vec<String> {
         "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}]});
     kubeconfig.write_all(config.to_string().as_bytes()).expect("it can be written");
     let path = kubeconfig.path().to_str().expect("a plain path");
-    let (names, at) = (["gateway-0", "gateway-1"], [nobody().await, nobody().await]);
+    let (names, at) = (["gateway-0", "gateway-1"], [nobody(), nobody()]);
     (0..2).for_each(|i| api.gateways.put(stored_gateway(names[i], at[i])));
     let mut gateways = Vec::new();
     for (name, at) in names.into_iter().zip(at) {
