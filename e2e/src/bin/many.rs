@@ -97,7 +97,10 @@ async fn measure(ns: &TempNamespace, crowd: &Crowd, args: &Args) -> anyhow::Resu
     watched.row("it has begun", wait(args.seconds)).await?;
     let answered: usize = outcomes.iter().map(|outcome| outcome.answered).sum();
     let failures: Vec<&String> = outcomes.iter().flat_map(|outcome| &outcome.failures).collect();
-    println!("\n{answered} requests were answered and {} were not {:?}", failures.len(), failures.first());
+    println!("\n{answered} requests were answered, and {} were not", failures.len());
+    if let Some(first) = failures.first() {
+        println!("The first that was not: {first}");
+    }
     Ok(())
 }
 
