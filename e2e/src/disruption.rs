@@ -91,9 +91,22 @@ pub async fn to_one(ns: &TempNamespace, name: &str) -> anyhow::Result<()> {
 /// # Errors
 /// If that does not come about.
 pub async fn roll_gateways() -> anyhow::Result<()> {
+    replace("deployment/kembed-gateway").await
+}
+
+/// Replaces every controller.
+///
+/// # Errors
+/// If that does not come about.
+pub async fn roll_controllers() -> anyhow::Result<()> {
+    replace("deployment/kembed-controller").await
+}
+
+/// Replaces the pods of one of kembed's Deployments.
+async fn replace(deployment: &str) -> anyhow::Result<()> {
     let rollout = ["--namespace", NAMESPACE, "rollout"];
-    kubectl(&[&rollout[..], &["restart", "deployment/kembed-gateway"]].concat()).await?;
-    kubectl(&[&rollout[..], &["status", "deployment/kembed-gateway", "--timeout=240s"]].concat()).await?;
+    kubectl(&[&rollout[..], &["restart", deployment]].concat()).await?;
+    kubectl(&[&rollout[..], &["status", deployment, "--timeout=240s"]].concat()).await?;
     Ok(())
 }
 

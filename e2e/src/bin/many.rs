@@ -9,9 +9,9 @@ use anyhow::ensure;
 use clap::Parser;
 use e2e::{
     TempNamespace,
-    command::{cluster, kubectl},
+    command::cluster,
     crowd::Crowd,
-    installation::NAMESPACE,
+    disruption,
     load::{Load, Manner},
     stub::fake_nodes,
     wait::await_that,
@@ -89,7 +89,8 @@ async fn measure(ns: &TempNamespace, crowd: &Crowd, args: &Args) -> anyhow::Resu
     let outcomes = join_all(loads.into_iter().map(Load::end)).await;
     let outcomes = outcomes.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
 
-    restart().await?;
+    // Another process leads from now on, which knows nothing yet.
+    disruption::roll_controllers().await?;
     let alone = async || Ok(Watched::find(ns).await.ok());
     let watched = await_that("the controller before it to end", alone).await?;
     let begun = until(&watched, args.services, |seen| seen.reconciled);
@@ -126,15 +127,6 @@ async fn settled(watched: &Watched) -> anyhow::Result<()> {
         if now > written {
             (written, since) = (now, Instant::now());
         }
-    }
-    Ok(())
-}
-
-/// Another process leads from now on, which knows nothing yet.
-async fn restart() -> anyhow::Result<()> {
-    for step in [&["restart"][..], &["status", "--timeout=90s"]] {
-        let rollout = ["--namespace", NAMESPACE, "rollout"];
-        kubectl(&[&rollout[..], step, &["deployment/kembed-controller"]].concat()).await?;
     }
     Ok(())
 }

@@ -4,9 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use e2e::{
-    TempNamespace,
-    command::kubectl,
-    container,
+    TempNamespace, container, disruption,
     installation::{NAMESPACE, install},
     leader::leader,
     service::{minilm, with},
@@ -103,9 +101,5 @@ async fn follow(ns: &TempNamespace, spec: serde_json::Value) -> anyhow::Result<(
 /// So many new controllers.
 async fn controllers(count: u32) -> anyhow::Result<()> {
     install(&[&format!("controller.replicas={count}")]).await?;
-    for step in [&["restart"][..], &["status", "--timeout=240s"]] {
-        let rollout = ["--namespace", NAMESPACE, "rollout"];
-        kubectl(&[&rollout[..], step, &["deployment/kembed-controller"]].concat()).await?;
-    }
-    Ok(())
+    disruption::roll_controllers().await
 }

@@ -455,9 +455,7 @@ impl Event {
         // SAFETY: the event is there.
         calls.check("cuEventSynchronize", unsafe { (calls.cuEventSynchronize)(self.handle) })
     }
-}
 
-impl Event {
     /// How long after another one it was, by the device's clock. Both must be over.
     fn since(&self, before: &Self) -> Result<Duration, CallError> {
         let (calls, mut milliseconds) = (self.device.calls, 0.);
