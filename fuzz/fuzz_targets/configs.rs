@@ -1,7 +1,7 @@
 //! The small files of a model: `config.json`, `modules.json` and the others, one behind the other in the input.
 #![no_main]
 
-use inference_pod::model::{Overrides, Recipe, modules, modules::Module, parts, recipe::Texts};
+use inference_pod::model::{Overrides, Recipe, graph::Shipped, modules, modules::Module, parts, recipe::Texts};
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
     let mut files = text.split('\u{1}');
@@ -15,5 +15,5 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
         Texts { config, modules, steps: &steps, sentence_bert, sentence_transformers, tokenizer_config };
     let _ = Recipe::read(texts, &Overrides::default());
     let _ = parts::of_index("a/index.json", text);
-    let _ = parts::of_graph("a/model.onnx", &mut std::io::Cursor::new(text.as_bytes()));
+    let _ = Shipped::read("a/model.onnx", &mut std::io::Cursor::new(text.as_bytes()));
 });

@@ -25,7 +25,7 @@ use crate::{
     in_hand::{Busy, Held, InHand},
     limits::Limits,
     metrics::Metrics,
-    model::{Precision, Recipe, prompts::InputType},
+    model::{Numbers, Recipe, prompts::InputType},
     pooling::Pooling,
     tokenise::{Cut, Token, TokeniseError, Tokeniser},
     vector,
@@ -227,6 +227,7 @@ pub struct Engine {
     in_hand: InHand,
     tokenising: Arc<Semaphore>,
     gives_tokens: bool,
+    numbers: Numbers,
 }
 
 impl Engine {
@@ -240,6 +241,7 @@ impl Engine {
         metrics: Metrics,
     ) -> Self {
         Self {
+            numbers: recipe.precision.into(),
             recipe: Arc::new(recipe),
             tokeniser: Arc::new(tokeniser),
             batcher,
@@ -255,6 +257,11 @@ impl Engine {
     /// The same, for a network that pools by itself: the vectors of tokens are not to be had.
     pub fn without_tokens(self) -> Self {
         Self { gives_tokens: false, ..self }
+    }
+
+    /// The same, for a network that is of other numbers than were asked for.
+    pub fn of_numbers(self, numbers: Numbers) -> Self {
+        Self { numbers, ..self }
     }
 
     /// What it takes on.
@@ -390,9 +397,9 @@ impl Engine {
         self.recipe.pooling
     }
 
-    /// What the network is computed in.
-    pub fn precision(&self) -> Precision {
-        self.recipe.precision
+    /// What the network's products are made of.
+    pub fn numbers(&self) -> Numbers {
+        self.numbers
     }
 
     /// The tokens of each text.

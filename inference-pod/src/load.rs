@@ -3,7 +3,6 @@
 mod gpus;
 
 use std::{
-    collections::BTreeSet,
     fs::File,
     io::BufReader,
     path::{Path, PathBuf},
@@ -28,10 +27,11 @@ use crate::{
     head::Layer,
     limits::Limits,
     model::{
-        ModelError, Recipe,
+        ModelError, Numbers, Recipe,
         dense::Dense,
         digest::{Parts, digest, joined},
         files::{self, Network},
+        graph::Shipped,
         modules::{self, Module},
         parts,
         recipe::Texts,
@@ -94,8 +94,8 @@ pub async fn load(
         dimension: dimension as u32,
         max_tokens: made.recipe.max_tokens as u32,
     };
-    let (digest, revision) = (&space.digest, &space.revision);
-    tracing::info!(digest, revision, dimension, "the model is loaded");
+    let (digest, revision, numbers) = (&space.digest, &space.revision, made.network.numbers.name());
+    tracing::info!(digest, revision, dimension, numbers, "the model is loaded");
     let devices = std::mem::take(&mut ready.devices);
     let (engine, ended) = made.engine(ready, pod)?;
     Ok((Serving { engine, space, devices }, ended))
@@ -153,6 +153,8 @@ impl Read {
 /// The large files of a model.
 struct Paths {
     kind: Network,
+    /// What its products are made of.
+    numbers: Numbers,
     /// All of them, as they are called in the model.
     names: Vec<String>,
     /// Of the weights, or of the graph and what it refers to.
@@ -166,6 +168,7 @@ impl Paths {
     async fn fetch(model: &mut Snapshot, recipe: &Recipe, progress: &Progress) -> Result<Self, StartError> {
         let kind = model.network.clone();
         let first = kind.file().to_owned();
+        let mut numbers = Numbers::from(recipe.precision);
         let mut names = match &kind {
             Network::Safetensors(index) if files::is_index(index) => {
                 let lost = || ModelError::NoSuchFile(index.clone());
@@ -176,8 +179,9 @@ impl Paths {
             Network::Onnx(_) => {
                 let path = model.file(&first, progress).await?;
                 let name = first.clone();
-                let parts = blocking(move || Ok(parts_of_graph(&name, &path)?)).await?;
-                [first].into_iter().chain(parts).collect()
+                let shipped = blocking(move || Ok(shipped(&name, &path)?)).await?;
+                numbers = shipped.numbers;
+                [first].into_iter().chain(shipped.files).collect()
             }
         };
         let of_network = names.len();
@@ -190,7 +194,7 @@ impl Paths {
             paths.push(model.file(name, progress).await?);
         }
         let dense = paths.split_off(of_network);
-        Ok(Self { kind, names, paths, dense })
+        Ok(Self { kind, numbers, names, paths, dense })
     }
 
     async fn sha256(&self, model: &mut Snapshot, progress: &Progress) -> Result<Vec<String>, SourceError> {
@@ -202,9 +206,9 @@ impl Paths {
     }
 }
 
-fn parts_of_graph(name: &str, path: &Path) -> Result<BTreeSet<String>, ModelError> {
+fn shipped(name: &str, path: &Path) -> Result<Shipped, ModelError> {
     let file = File::open(path).map_err(|source| ModelError::Read { file: name.to_owned(), source })?;
-    parts::of_graph(name, &mut BufReader::new(file))
+    Shipped::read(name, &mut BufReader::new(file))
 }
 
 /// Everything that an engine is made of, but for what runs the network.
@@ -327,6 +331,7 @@ impl Made {
         let started = Batcher::start(backends, rate, limits, metrics.clone());
         let (batcher, ended) = started.map_err(StartError::System)?;
         let engine = Engine::new(self.recipe, self.tokeniser, batcher, dimension, limits, metrics);
+        let engine = engine.of_numbers(self.network.numbers);
         Ok((if gives_tokens { engine } else { engine.without_tokens() }, ended))
     }
 }

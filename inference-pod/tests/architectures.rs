@@ -13,7 +13,7 @@ use inference_pod::{
     export::export,
     limits::Limits,
     load::load,
-    model::{Overrides, Recipe, recipe::Texts, weights::Weights},
+    model::{Numbers, Overrides, Recipe, recipe::Texts, weights::Weights},
     pod::{Pod, Serving},
     tokenise::Cut,
 };
@@ -196,7 +196,9 @@ async fn a_shipped_graph_classifies_pairs_too() {
 #[tokio::test]
 async fn a_graph_that_was_shipped_in_eight_bits_is_run_as_it_was_made() {
     let (folder, Golden { cases, .. }) = golden("shipped");
+    let plain = serving_file(folder.clone(), Some("onnx/model.onnx")).await.engine;
     let Serving { engine, .. } = serving_file(folder, Some("onnx/model_quantized.onnx")).await;
+    assert_eq!((plain.numbers(), engine.numbers()), (Numbers::Float32, Numbers::Int8));
     let cosine = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
     for case in &cases {
         let vector = &vectors(&engine, vec![Input::Text(case.text.clone())]).await[0];

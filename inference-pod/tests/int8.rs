@@ -88,7 +88,7 @@ async fn a_precision_is_a_space_of_its_own() {
     let mut digests = BTreeSet::new();
     for precision in [Precision::Float32, Precision::Int8] {
         let serving = serving(&small("bert"), None, precision).await.expect("it loads");
-        assert_eq!(serving.engine.precision(), precision);
+        assert_eq!(serving.engine.numbers(), precision.into());
         digests.insert(serving.space.digest);
     }
     assert_eq!(digests.len(), 2);

@@ -19,7 +19,7 @@ struct Info<'a> {
     #[serde(flatten)]
     info: wire::Info,
     served_model_name: &'a str,
-    /// What the network is computed in; vectors are of 32-bit floats.
+    /// What the network's products are made of; vectors are of 32-bit floats.
     model_dtype: &'static str,
     model_type: ModelType<'a>,
     max_concurrent_requests: usize,
@@ -75,7 +75,7 @@ pub(super) async fn info(State(pod): State<Arc<Pod>>) -> Result<Response, ApiErr
     let info = Info {
         info,
         served_model_name: &pod.name,
-        model_dtype: engine.precision().name(),
+        model_dtype: engine.numbers().name(),
         model_type: ModelType::of(engine),
         max_concurrent_requests: limits.requests,
         max_batch_tokens: limits.batch.tokens,

@@ -4,6 +4,7 @@ pub mod config;
 pub mod dense;
 pub mod digest;
 pub mod files;
+pub mod graph;
 pub mod modules;
 pub mod parts;
 pub mod precision;
@@ -12,7 +13,7 @@ pub mod recipe;
 pub mod weights;
 
 pub use config::Config;
-pub use precision::Precision;
+pub use precision::{Numbers, Precision};
 pub use recipe::{Overrides, Recipe};
 
 use kembed_queue::wire::FailureReason;

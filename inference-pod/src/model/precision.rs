@@ -15,10 +15,41 @@ pub enum Precision {
 impl Precision {
     /// As flags, digests and clients write it. Another way to round is another space, and needs another name.
     pub fn name(self) -> &'static str {
+        Numbers::from(self).name()
+    }
+}
+
+/// Numbers of the products in a network that runs. A shipped graph has its own, and may have some that nobody can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbers {
+    /// 32-bit floats.
+    Float32,
+    /// 16-bit floats.
+    Float16,
+    /// 8-bit integers. At least the weights are.
+    Int8,
+    /// The weights are 4-bit integers.
+    Int4,
+}
+
+impl Numbers {
+    /// As clients know it.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Float32 => "float32",
             Self::Float16 => "float16",
             Self::Int8 => "int8",
+            Self::Int4 => "int4",
+        }
+    }
+}
+
+impl From<Precision> for Numbers {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::Float32 => Self::Float32,
+            Precision::Float16 => Self::Float16,
+            Precision::Int8 => Self::Int8,
         }
     }
 }
