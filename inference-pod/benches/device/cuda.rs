@@ -1,13 +1,13 @@
-//! What this program asks of CUDA by itself: events that have a time, and products by cuBLAS. The libraries are opened when
+//! What this program asks of CUDA by itself: how long products by cuBLAS take. The libraries are opened when
 //! they are first needed.
 #![allow(unsafe_code, reason = "they are C libraries")]
 
-use std::{cell::RefCell, ffi::c_void};
+use std::ffi::c_void;
 
 use libloading::Library;
 
 /// A moment of a stream, as the driver knows it.
-pub type Event = usize;
+type Event = usize;
 
 type Place = *mut usize;
 /// What functions give; 0 is good.
@@ -30,57 +30,49 @@ unsafe fn function<T: Copy>(library: &'static Library, name: &str) -> Option<T> 
     unsafe { library.get::<T>(name) }.ok().map(|symbol| *symbol)
 }
 
-/// Makes events, on threads that have a device.
-pub struct Events {
-    create: unsafe extern "C" fn(Place, u32) -> Code,
+/// Two events, to time what a stream does between them. For threads that have a device.
+struct Stopwatch {
+    stream: usize,
+    events: [Event; 2],
     record: unsafe extern "C" fn(Event, usize) -> Code,
     elapsed: unsafe extern "C" fn(*mut f32, Event, Event) -> Code,
     wait: unsafe extern "C" fn(Event) -> Code,
-    free: RefCell<Vec<Event>>,
 }
 
-impl Events {
-    /// `None` if the driver has no such functions.
-    pub fn open() -> Option<Self> {
-        let library = open(&DRIVER)?;
-        // SAFETY: these are their signatures.
+impl Stopwatch {
+    fn new(library: &'static Library, stream: usize) -> Result<Self, String> {
+        let lacking = "libcuda lacks functions";
+        let mut events = [0; 2];
+        // SAFETY: these are their signatures. The first writes one handle.
         unsafe {
-            Some(Self {
-                create: function(library, "cuEventCreate")?,
-                record: function(library, "cuEventRecord")?,
-                elapsed: function(library, "cuEventElapsedTime")?,
-                wait: function(library, "cuEventSynchronize")?,
-                free: RefCell::default(),
+            type Create = unsafe extern "C" fn(Place, u32) -> Code;
+            let create: Create = function(library, "cuEventCreate").ok_or(lacking)?;
+            for event in &mut events {
+                good("cuEventCreate", create(event, 0))?;
+            }
+            Ok(Self {
+                stream,
+                events,
+                record: function(library, "cuEventRecord").ok_or(lacking)?,
+                elapsed: function(library, "cuEventElapsedTime").ok_or(lacking)?,
+                wait: function(library, "cuEventSynchronize").ok_or(lacking)?,
             })
         }
     }
 
-    /// What the stream has done when all that was asked of it until now is done.
-    pub fn record(&self, stream: usize) -> Option<Event> {
-        let mut event = 0;
-        let used = self.free.borrow_mut().pop();
-        // SAFETY: it writes one handle. The stream is there as long as a network that runs on it.
-        unsafe {
-            if let Some(used) = used {
-                event = used;
-            } else if (self.create)(&mut event, 0) != 0 {
-                return None;
-            }
-            ((self.record)(event, stream) == 0).then_some(event)
-        }
-    }
-
-    /// Milliseconds, if both are over.
-    pub fn between(&self, first: Event, second: Event) -> Option<f64> {
+    /// Seconds that the stream takes for what `ask` asks of it. Waits until it is done.
+    fn time(&self, ask: impl FnOnce() -> Result<(), String>) -> Result<f64, String> {
+        let [begin, end] = self.events;
         let mut milliseconds = 0f32;
-        // SAFETY: both were made here, and are never destroyed.
-        let code = unsafe { (self.elapsed)(&mut milliseconds, first, second) };
-        (code == 0).then(|| f64::from(milliseconds))
-    }
-
-    /// To be recorded anew.
-    pub fn give_back(&self, events: [Event; 2]) {
-        self.free.borrow_mut().extend(events);
+        // SAFETY: both events were made here and are never destroyed. The stream is there as long as a network that runs on it.
+        unsafe {
+            good("cuEventRecord", (self.record)(begin, self.stream))?;
+            ask()?;
+            good("cuEventRecord", (self.record)(end, self.stream))?;
+            good("cuEventSynchronize", (self.wait)(end))?;
+            good("cuEventElapsedTime", (self.elapsed)(&mut milliseconds, begin, end))?;
+        }
+        Ok(f64::from(milliseconds) / 1e3)
     }
 }
 
@@ -131,8 +123,7 @@ impl Sums {
 
 /// Products of matrices of 16-bit floats by cuBLAS, on a stream of the device that this thread has.
 pub struct Products {
-    events: Events,
-    stream: usize,
+    stopwatch: Stopwatch,
     handle: usize,
     gemm: GemmEx,
     /// Of the largest matrix each: two factors and the product.
@@ -148,7 +139,7 @@ impl Products {
     pub fn open(stream: usize, numbers: usize) -> Result<Self, String> {
         let (driver, cublas) =
             (open(&DRIVER).ok_or("no libcuda")?, open(&CUBLAS).ok_or("no libcublas.so.13")?);
-        let events = Events::open().ok_or("libcuda lacks functions")?;
+        let stopwatch = Stopwatch::new(driver, stream)?;
         let (mut handle, mut version, mut memory) = (0, 0, [0; 3]);
         // Numbers from 0.5 to 1 of either sign: with zeros a device takes less power, and is faster than it ever is.
         let mut seed = 1u32;
@@ -179,7 +170,7 @@ impl Products {
             good("cublasSetStream", set(handle, stream))?;
             good("cublasGetVersion", ask(handle, &mut version))?;
             let gemm = function(cublas, "cublasGemmEx").ok_or(lacking)?;
-            Ok(Self { events, stream, handle, gemm, memory, version })
+            Ok(Self { stopwatch, handle, gemm, memory, version })
         }
     }
 
@@ -199,14 +190,8 @@ impl Products {
         let operations = 2. * shape.iter().map(|&n| n as f64).product::<f64>();
         let times = (0.05 * 5e14 / operations).clamp(10., 2000.) as usize;
         self.repeat(times / 10 + 3, shape, turned, sums)?;
-        let begin = self.events.record(self.stream).ok_or("no event")?;
-        self.repeat(times, shape, turned, sums)?;
-        let end = self.events.record(self.stream).ok_or("no event")?;
-        // SAFETY: it was made here.
-        good("cuEventSynchronize", unsafe { (self.events.wait)(end) })?;
-        let took = self.events.between(begin, end).ok_or("no time between two events")?;
-        self.events.give_back([begin, end]);
-        Ok(took / 1e3 / times as f64)
+        let took = self.stopwatch.time(|| self.repeat(times, shape, turned, sums))?;
+        Ok(took / times as f64)
     }
 
     /// cuBLAS has columns where others have rows: to it, the product is the other way round.

@@ -28,7 +28,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -51,10 +51,10 @@ use inference_pod::{
 use ort::environment::Environment;
 
 use self::{
-    cuda::{Events, Products},
+    cuda::Products,
     pod::Pod,
     report::{About, HEAD, Http, Latency, Peak, Product, Report, Row},
-    saturate::{Rate, Spent, Timed, saturate},
+    saturate::{Rate, saturate},
     shape::{SHAPES, Shape},
     torch::Torch,
 };
@@ -206,7 +206,7 @@ impl<'a> Bench<'a> {
         let lengths = self.args.lengths.iter().filter(|&&length| length <= shape.positions);
         let rows: Vec<_> = lengths
             .map(|&length| {
-                let (rate, idle) = self.pipeline(shape, &folder.0, length);
+                let rate = self.pipeline(shape, &folder.0, length);
                 let (peak, flops) = (Peak { square: self.square, own }, shape.flops_of_token(length));
                 let row = Row {
                     shape: shape.name,
@@ -215,7 +215,7 @@ impl<'a> Bench<'a> {
                     tokens_per_second: rate.tokens_per_second,
                     flops,
                     peak,
-                    idle,
+                    idle: rate.idle,
                     http: None,
                     torch: torch.tokens_per_second.get(&length).copied(),
                 };
@@ -251,31 +251,21 @@ impl<'a> Bench<'a> {
         self.report.rows.append(&mut rows);
     }
 
-    /// The fastest of the sizes of batches, and the part of the device's time that was idle then.
-    fn pipeline(&self, shape: &Shape, folder: &Path, length: usize) -> (Rate, Option<f64>) {
-        let spent = Arc::new(Mutex::new(Spent::default()));
-        let mut workers = self.workers(shape, folder, length, &spent);
+    /// The fastest of the sizes of batches.
+    fn pipeline(&self, shape: &Shape, folder: &Path, length: usize) -> Rate {
+        let mut workers = self.workers(shape, folder, length);
         let run = |&batch: &usize| {
             let rows = (batch / length).clamp(1, ROWS);
-            let reset = || *spent.lock().unwrap_or_else(PoisonError::into_inner) = Spent::default();
-            let times = (self.time().div_f64(4.), self.time());
-            let rate = saturate(&mut workers, (rows, length), times, reset);
-            let rate = rate.inspect_err(|e| eprintln!("a batch of {batch} tokens: {e}")).ok()?;
-            Some((rate, spent.lock().unwrap_or_else(PoisonError::into_inner).idle_part()))
+            let rate = saturate(&mut workers, (rows, length), self.time().div_f64(4.), self.time());
+            rate.inspect_err(|e| eprintln!("a batch of {batch} tokens: {e}")).ok()
         };
         let rates = self.args.batches.iter().filter_map(run);
-        let best = rates.max_by(|a, b| a.0.tokens_per_second.total_cmp(&b.0.tokens_per_second));
+        let best = rates.max_by(|a, b| a.tokens_per_second.total_cmp(&b.tokens_per_second));
         best.unwrap_or_else(|| stop("no batch was computed"))
     }
 
-    /// As a pod makes them, but that its batches are timed.
-    fn workers(
-        &self,
-        shape: &Shape,
-        folder: &Path,
-        length: usize,
-        spent: &Arc<Mutex<Spent>>,
-    ) -> Vec<OnGpu<Timed<Network>>> {
+    /// As a pod makes them.
+    fn workers(&self, shape: &Shape, folder: &Path, length: usize) -> Vec<OnGpu> {
         let config = shape.config();
         let overrides = Overrides { precision: Precision::Float16, ..Overrides::default() };
         let recipe =
@@ -285,7 +275,6 @@ impl<'a> Bench<'a> {
         let streams = Streams::new(&self.device).unwrap_or_else(|e| stop(&e.to_string()));
         let network = Network::on(&self.device, &streams, &self.environment, &graph, shape.hidden);
         let network = network.unwrap_or_else(|e| stop(e.message()));
-        let network = Timed::new(network, Events::open(), streams.compute().address(), spent.clone());
         let tokens = self.args.batches.iter().max().copied().unwrap_or(length);
         let size = slot_size(ROWS, tokens.max(length), length, recipe.pooling, shape.hidden);
         let size = size.expect("the pooling of a BERT is known");
