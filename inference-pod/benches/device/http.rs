@@ -1,6 +1,9 @@
 //! The same work asked of a pod over HTTP.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use hyper::body::Bytes;
 
@@ -61,18 +64,18 @@ fn bodies(seed: u64, connections: usize, inputs: usize, length: usize) -> Vec<By
 pub fn saturate(pod: &Pod, length: usize, time: Duration) -> Option<Served> {
     let inputs = (TOKENS / (THREADS * CONNECTIONS * length)).clamp(1, INPUTS);
     let bodies: Vec<_> = (1..=THREADS as u64).map(|seed| bodies(seed, CONNECTIONS, inputs, length)).collect();
-    let (pod_before, own_before) = (pod.cpu(), cpu("self"));
-    let (warm_up, all) = (time.div_f64(4.), time.mul_f64(1.25));
-    let requests: Option<usize> = thread::scope(|scope| {
-        let ask =
-            |bodies: &[Bytes]| closed::load(pod.address, bodies, CONNECTIONS, warm_up, time).latencies.len();
+    let (pod_before, own_before, began) = (pod.cpu(), cpu("self"), Instant::now());
+    let warm_up = time.div_f64(4.);
+    let rates: Option<f64> = thread::scope(|scope| {
+        let ask = |bodies: &[Bytes]| closed::load(pod.address, bodies, CONNECTIONS, warm_up, time).rate;
         let asking: Vec<_> = bodies.iter().map(|bodies| scope.spawn(move || ask(bodies))).collect();
         asking.into_iter().map(|thread| thread.join().ok()).sum()
     });
+    let all = began.elapsed().as_secs_f64();
     Some(Served {
-        tokens_per_second: (requests? * inputs * length) as f64 / time.as_secs_f64(),
-        pod_cores: (pod.cpu() - pod_before) / all.as_secs_f64(),
-        client_cores: (cpu("self") - own_before) / all.as_secs_f64(),
+        tokens_per_second: rates? * (inputs * length) as f64,
+        pod_cores: (pod.cpu() - pod_before) / all,
+        client_cores: (cpu("self") - own_before) / all,
     })
 }
 

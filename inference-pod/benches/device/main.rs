@@ -23,6 +23,9 @@ mod shape;
 #[path = "../serving/texts.rs"]
 mod texts;
 mod torch;
+#[allow(dead_code, reason = "the bench of a CPU takes the rest")]
+#[path = "../serving/window.rs"]
+mod window;
 
 use std::{
     env, fs,
@@ -229,8 +232,10 @@ impl<'a> Bench<'a> {
     fn over_http(&mut self, shape: &Shape, folder: &Path, mut rows: Vec<Row>) {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let more = ["--accelerator", "nvidia.com/gpu"];
-        let this = || env::current_exe().expect("it runs");
-        let program = self.args.pod.clone().unwrap_or_else(this);
+        let program = match &self.args.pod {
+            Some(named) => pod::find(named).unwrap_or_else(|why| stop(&why)),
+            None => env::current_exe().expect("it runs"),
+        };
         let start = || Pod::start(&program, folder, &self.args.onnxruntime, Precision::Float16, &more);
         // One that does not start said why by then. What the device did counts without it.
         let Ok(pod) = thread::scope(|scope| scope.spawn(start).join()) else {

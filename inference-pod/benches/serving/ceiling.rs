@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::Path,
-    sync::{Arc, Barrier},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -18,6 +18,7 @@ use ort::{environment::Environment, session::Session, value::Tensor};
 use super::{
     client::{percentile, sorted},
     process::cpu,
+    window::{Crew, Member, Piece, Window, warm_up},
 };
 
 /// Rows of a batch, of which the best counts.
@@ -66,36 +67,32 @@ impl Ceiling {
 
     /// Runs batches on all sessions at once, for so long.
     pub fn speed(&mut self, Batch { rows, length }: Batch, time: Duration) -> Speed {
-        let (barrier, before) = (Barrier::new(self.sessions.len()), cpu("self"));
-        let start = Instant::now();
-        let took: Vec<f64> = std::thread::scope(|scope| {
-            let threads: Vec<_> = self
-                .sessions
-                .iter_mut()
-                .map(|session| {
-                    let barrier = &barrier;
-                    scope.spawn(move || {
-                        barrier.wait();
-                        repeat(start + time, Duration::ZERO, || run(session, rows, length))
-                    })
-                })
-                .collect();
+        let before = cpu("self");
+        let window = after_warm_up(time);
+        let crew = Crew::new(window, self.sessions.len());
+        let runs: Vec<_> = std::thread::scope(|scope| {
+            let threads = self.sessions.iter_mut().map(|session| {
+                let member = crew.member();
+                scope.spawn(move || repeat(member, Duration::ZERO, || run(session, rows, length)))
+            });
+            let threads: Vec<_> = threads.collect();
             threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
         });
-        let (seconds, rows) = (start.elapsed().as_secs_f64(), (took.len() * rows) as f64);
         Speed {
-            rows_per_second: rows / seconds,
-            run: percentile(&sorted(took), 0.5),
-            cpu: (cpu("self") - before) / rows,
+            rows_per_second: window.rate(&runs) * rows as f64,
+            run: percentile(&sorted(runs.iter().map(Piece::took).collect()), 0.5),
+            cpu: (cpu("self") - before) / (runs.len() * rows) as f64,
         }
     }
 
     /// Runs single rows on one session, and is idle for so long before each.
     pub fn single(&mut self, length: usize, pause: Duration, time: Duration) -> Speed {
         let before = cpu("self");
-        let took = repeat(Instant::now() + time, pause, || run(&mut self.sessions[0], 1, length));
-        let cpu = (cpu("self") - before) / took.len() as f64;
-        let run = percentile(&sorted(took), 0.5);
+        let crew = Crew::new(after_warm_up(time), 1);
+        let session = &mut self.sessions[0];
+        let runs = repeat(crew.member(), pause, || run(session, 1, length));
+        let cpu = (cpu("self") - before) / runs.len() as f64;
+        let run = percentile(&sorted(runs.iter().map(Piece::took).collect()), 0.5);
         Speed { rows_per_second: run.recip(), run, cpu }
     }
 
@@ -129,20 +126,21 @@ impl Batch {
     }
 }
 
-/// How long each run took. There is a pause before each.
-fn repeat(end: Instant, pause: Duration, mut run: impl FnMut()) -> Vec<f64> {
-    let mut took = Vec::new();
-    loop {
+fn after_warm_up(time: Duration) -> Window {
+    Window::new(Instant::now() + warm_up(time), time)
+}
+
+/// Runs until all are through. There is a pause before each.
+fn repeat(mut member: Member<'_>, pause: Duration, mut run: impl FnMut()) -> Vec<Piece> {
+    while member.goes_on() {
         if !pause.is_zero() {
             std::thread::sleep(pause);
         }
-        let start = Instant::now();
-        if start >= end {
-            return took;
-        }
+        let from = Instant::now();
         run();
-        took.push(start.elapsed().as_secs_f64());
+        member.did(Piece { from, to: Instant::now() });
     }
+    member.pieces()
 }
 
 fn session(environment: &Environment, graph: &Exported, factors: &Arc<[Factor]>) -> ort::Result<Session> {

@@ -1,7 +1,7 @@
 //! A closed loop: so many connections, each of which sends its next request when it has the last one's answer.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -9,15 +9,18 @@ use std::{
 use futures::future::join_all;
 use hyper::{Method, StatusCode, body::Bytes};
 
-use super::client::{Client, EMBEDDINGS, READY, block_on, sorted};
+use super::{
+    client::{Client, EMBEDDINGS, READY, block_on, sorted},
+    window::{Crew, Piece, Window},
+};
 
 /// Between two looks at the pod's health.
 const PROBE: Duration = Duration::from_millis(20);
 
 /// What was measured.
 pub struct Measured {
-    /// How long was counted.
-    pub seconds: f64,
+    /// Requests a second, in the time that counts.
+    pub rate: f64,
     /// Of each request that ended in that time, in seconds, sorted.
     pub latencies: Vec<f64>,
     /// Requests that were answered in all, before and after too.
@@ -34,46 +37,45 @@ pub fn load(
     warm_up: Duration,
     counted: Duration,
 ) -> Measured {
-    let (latencies, health) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
-    let (next, answered) = (Cell::new(0), Cell::new(0));
-    let start = Instant::now() + warm_up;
-    let end = start + counted;
+    let window = Window::new(Instant::now() + warm_up, counted);
+    let (crew, next) = (Crew::new(window, connections), Cell::new(0));
     let asking = || async {
         let mut client = Client::open(address).await.expect("the pod listens");
-        while Instant::now() < end {
+        let mut member = crew.member();
+        while member.goes_on() {
             let body = bodies[next.replace(next.get() + 1) % bodies.len()].clone();
-            let took = ask(&mut client, Method::POST, EMBEDDINGS, body).await;
-            answered.set(answered.get() + 1);
-            // A request counts in full if it ends in the time that counts.
-            let now = Instant::now();
-            if start <= now && now < end {
-                latencies.borrow_mut().push(took);
-            }
+            member.did(ask(&mut client, Method::POST, EMBEDDINGS, body).await);
         }
+        member.pieces()
     };
     let probing = async {
         let mut client = Client::open(address).await.expect("the pod listens");
-        while Instant::now() < end {
+        let mut probes = Vec::new();
+        while Instant::now() < window.end() {
             tokio::time::sleep(PROBE).await;
-            let took = ask(&mut client, Method::GET, READY, Bytes::new()).await;
-            if start <= Instant::now() {
-                health.borrow_mut().push(took);
-            }
+            probes.push(ask(&mut client, Method::GET, READY, Bytes::new()).await);
         }
+        probes
     };
-    block_on(async { tokio::join!(join_all((0..connections).map(|_| asking())), probing) });
+    let all = async { tokio::join!(join_all((0..connections).map(|_| asking())), probing) };
+    let (asked, probes) = block_on(all);
+    let asked = asked.concat();
+    let times = |pieces: &[Piece]| {
+        let inside = pieces.iter().filter(|piece| window.has_end(piece));
+        sorted(inside.map(Piece::took).collect())
+    };
     Measured {
-        seconds: counted.as_secs_f64(),
-        latencies: sorted(latencies.into_inner()),
-        answered: answered.get(),
-        health: sorted(health.into_inner()),
+        rate: window.rate(&asked),
+        latencies: times(&asked),
+        answered: asked.len(),
+        health: times(&probes),
     }
 }
 
-/// Seconds until the whole answer is there.
-async fn ask(client: &mut Client, method: Method, path: &str, body: Bytes) -> f64 {
-    let start = Instant::now();
+/// Until the whole answer is there.
+async fn ask(client: &mut Client, method: Method, path: &str, body: Bytes) -> Piece {
+    let from = Instant::now();
     let (status, answer) = client.ask(method, path, body).await;
     assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&answer));
-    start.elapsed().as_secs_f64()
+    Piece { from, to: Instant::now() }
 }

@@ -13,6 +13,7 @@ use super::{
     process::cpu,
     report::{Arrivals, Open, Round, Row, Served},
     texts::{Body, Dice},
+    window::warm_up,
 };
 
 /// Lengths of a load at which the ceiling is measured.
@@ -129,11 +130,10 @@ impl Bench<'_> {
     fn serve(&self, load: &Load, pod: &Pod, bodies: &[Bytes]) -> Served {
         let time = self.time.mul_f64(load.times);
         let (pod_before, own_before) = (pod.cpu(), cpu("self"));
-        let measured = closed::load(pod.address, bodies, load.connections, time.div_f64(6.), time);
-        let rows = (measured.latencies.len() * load.inputs) as f64;
+        let measured = closed::load(pod.address, bodies, load.connections, warm_up(time), time);
         let all = (measured.answered * load.inputs) as f64;
         Served {
-            rows_per_second: rows / measured.seconds,
+            rows_per_second: measured.rate * load.inputs as f64,
             p50: percentile(&measured.latencies, 0.5),
             p95: percentile(&measured.latencies, 0.95),
             health: percentile(&measured.health, 0.99),
@@ -143,7 +143,7 @@ impl Bench<'_> {
     }
 
     fn open(&self, pod: &Pod, bodies: &[Bytes], rate: f64) -> Open {
-        let arrived = open::load(pod.address, bodies, rate, self.time.div_f64(6.), self.time);
+        let arrived = open::load(pod.address, bodies, rate, warm_up(self.time), self.time);
         Open {
             rate,
             p50: percentile(&arrived.latencies, 0.5),

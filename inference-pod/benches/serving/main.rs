@@ -15,6 +15,7 @@ mod pod;
 mod process;
 mod report;
 mod texts;
+mod window;
 
 use std::{
     fs,
@@ -72,6 +73,7 @@ const PRECISIONS: [Precision; 2] = [Precision::Float32, Precision::Int8];
 
 fn main() {
     let args = Args::parse();
+    let program = pod::find(&args.pod).unwrap_or_else(|why| stop(&why));
     let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.build");
     let (model, library) = (build.join("model"), build.join("onnxruntime/libonnxruntime.so"));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -81,7 +83,7 @@ fn main() {
         return table(&mut ceiling, Duration::from_secs_f64(args.seconds));
     }
     let tokeniser = fs::read(model.join("tokenizer.json")).expect("the model has it");
-    let start = |precision| Pod::start(&args.pod, &model, &library, precision, &[]);
+    let start = |precision| Pod::start(&program, &model, &library, precision, &[]);
     let starts =
         PRECISIONS.map(|precision| (0..args.rounds).map(|_| start(precision).start.as_secs_f64()).collect());
     let pods = PRECISIONS.map(start);
@@ -108,6 +110,11 @@ fn main() {
     for (file, text) in files.into_iter().filter_map(|(file, text)| Some((file?, text))) {
         fs::write(file, text).expect("the file can be written");
     }
+}
+
+fn stop(why: &str) -> ! {
+    eprintln!("serving: {why}");
+    std::process::exit(1)
 }
 
 fn table(ceiling: &mut Ceiling, time: Duration) {

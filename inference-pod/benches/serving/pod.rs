@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -35,10 +35,12 @@ impl Pod {
             .args(more)
             .stdout(Stdio::null())
             .spawn()
-            .expect("the pod starts");
+            .unwrap_or_else(|e| panic!("{} does not start: {e}", program.display()));
         let mut pod = Self { child, address, start: Duration::ZERO };
         while !ready(address) {
-            assert_eq!(pod.child.try_wait().expect("our own child"), None, "the pod ended");
+            if let Some(status) = pod.child.try_wait().expect("our own child") {
+                panic!("the pod {} ended before it was ready: {status}", program.display());
+            }
             assert!(start.elapsed() < Duration::from_secs(120), "the pod is not ready");
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -55,6 +57,19 @@ impl Pod {
     pub fn memory(&self) -> (f64, f64) {
         memory(self.child.id())
     }
+}
+
+/// Where a program is that was named on the command line. Cargo runs a bench in its package's folder, and who names a path means the
+/// folder that they are in: most likely the repository's.
+///
+/// # Errors
+/// If it is in neither.
+pub fn find(program: &Path) -> Result<PathBuf, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let (here, below) = (program.canonicalize(), root.join(program).canonicalize());
+    here.or(below).map_err(|e| {
+        format!("no pod at {}, from here or from the root of the repository: {e}", program.display())
+    })
 }
 
 impl Drop for Pod {
