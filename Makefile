@@ -34,8 +34,9 @@ e2e: images s3 cluster ## tests on a real Kubernetes
 	@scripts/images tests
 	$(cargo_test) $(e2e_tests) --no-run
 	@scripts/load
-	@# More of them at a time than there are cores: most of the time they wait.
-	$(cluster) exec -- $(cargo_test) --offline $(e2e_tests) -- --test-threads 6
+	@# More of them at a time than there are cores: most of the time they wait. What failed is the last that is printed of a
+	@# test, and no backtrace of it, which would be longer than all else.
+	$(cluster) exec -- env RUST_LIB_BACKTRACE=0 $(cargo_test) --offline $(e2e_tests) -- --test-threads 6
 
 clients: deps ## inference pod and gateway by the clients that users have
 	@# Not `cargo build`: that selects fewer features, and would compile much of what `unit` compiled once more.

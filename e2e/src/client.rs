@@ -15,8 +15,10 @@ use reqwest::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// For an answer, with room for a model that shares two cores with everything else.
-const TIMEOUT: Duration = Duration::from_secs(60);
+use crate::wait::await_that;
+
+/// For an answer, with room for a pod that starts, and for a model that shares two cores with everything else.
+const TIMEOUT: Duration = Duration::from_secs(240);
 
 /// A client all of whose requests go to one address.
 #[derive(Clone, Debug)]
@@ -122,6 +124,19 @@ impl Client {
     /// As [`Client::send`].
     pub async fn get(&self, url: &str) -> anyhow::Result<Answer> {
         self.send(Method::GET, url, None).await
+    }
+
+    /// `GET` of what a ready pod tells, again while there is none: such requests do not wait, and a pod is unready for a moment
+    /// where the machine is so busy that its probe took too long.
+    ///
+    /// # Errors
+    /// As [`Client::send`], or if the answer is no success.
+    pub async fn get_of_pod(&self, url: &str) -> anyhow::Result<Answer> {
+        let look = async || {
+            let answer = self.get(url).await?;
+            Ok((answer.status != StatusCode::SERVICE_UNAVAILABLE).then_some(answer))
+        };
+        await_that(&format!("a pod to answer {url}"), look).await?.success()
     }
 
     /// `POST` of JSON.

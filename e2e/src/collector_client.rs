@@ -19,8 +19,8 @@ impl CollectorClient {
         serde_json::from_value(answer.json()?).context("the collector's answer is another")
     }
 
-    /// Waits until spans of all these names have come, and one that is a part of the client's, which sends none itself;
-    /// gives what has by then. Programs send in their own time.
+    /// Waits until spans of all these names have come, and of each what it is a part of, up to the client's, which sends none
+    /// itself. Programs send in their own time.
     ///
     /// # Errors
     /// If they do not come, with those that did.
@@ -28,7 +28,7 @@ impl CollectorClient {
         let look = || async {
             let spans = self.spans(trace).await?;
             let is_whole = names.iter().all(|name| spans.iter().any(|span| span.name == *name))
-                && spans.iter().any(|span| span.parent.as_deref() == Some(client));
+                && spans.iter().all(|span| is_inside(span, client, &spans));
             Ok(is_whole.then_some(spans))
         };
         match await_that("spans", look).await {

@@ -3,10 +3,30 @@
 use std::{env, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context, bail};
-use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
+use tokio::{
+    io::AsyncWriteExt,
+    process::Command,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::wait::DEADLINE;
 
 /// How long a program may take: more than the limits that helm and kubectl are given as arguments.
 const LIMIT: Duration = Duration::from_secs(300);
+
+/// What kubectl says where it did not reach the API server, or that had no time: nothing was done, and it can be asked again.
+const NOT_REACHED: [&str; 7] = [
+    "TLS handshake timeout",
+    "connection refused",
+    "connection reset by peer",
+    "i/o timeout",
+    "too many requests",
+    "the server is currently unable to handle the request",
+    "failed to download openapi",
+];
+
+/// Before kubectl is asked again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs a program to its end and returns what it printed.
 ///
@@ -35,12 +55,31 @@ pub async fn run(program: &str, args: &[&str], stdin: &str) -> anyhow::Result<St
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The real kubectl.
+/// The real kubectl, again where it does not reach the API server.
 ///
 /// # Errors
 /// As [`run`].
 pub async fn kubectl(args: &[&str]) -> anyhow::Result<String> {
-    run("kubectl", args, "").await
+    kubectl_with(args, "").await
+}
+
+/// As [`kubectl`], with something to read.
+///
+/// # Errors
+/// As [`run`].
+pub async fn kubectl_with(args: &[&str], stdin: &str) -> anyhow::Result<String> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match run("kubectl", args, stdin).await {
+            Err(error) if Instant::now() < deadline && did_not_reach(&error) => sleep(PAUSE).await,
+            done => return done,
+        }
+    }
+}
+
+fn did_not_reach(error: &anyhow::Error) -> bool {
+    let said = error.to_string();
+    NOT_REACHED.iter().any(|words| said.contains(words))
 }
 
 /// The real helm.

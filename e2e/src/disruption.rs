@@ -6,16 +6,16 @@ use std::time::Duration;
 use anyhow::Context;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kembed_queue::report::INTERNAL_PORT;
-use kube::{Api, ResourceExt, api::ListParams, runtime::wait::await_condition};
+use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::json;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::{
     TempNamespace,
     command::{cluster, kubectl, run},
     container,
     installation::NAMESPACE,
-    wait::{DEADLINE, await_that},
+    wait::{self, await_that},
 };
 
 /// The table of what is cut in the network.
@@ -53,7 +53,12 @@ pub async fn delete(ns: &TempNamespace, name: &str) -> anyhow::Result<()> {
 pub async fn evict(ns: &TempNamespace, name: &str) -> anyhow::Result<()> {
     let old = ns.made_for::<Pod>(name).await?;
     let one = old.first().context("no pod")?;
-    ns.api::<Pod>().evict(one, &Default::default()).await.context("failed to evict a pod")?;
+    let pods = ns.api::<Pod>();
+    // As `kubectl drain` does: whoever counts which pods may go may be a moment behind, and says 429.
+    await_that("a pod to be evicted", async || {
+        pods.evict(one, &Default::default()).await.map(Some).context("failed to evict a pod")
+    })
+    .await?;
     gone(ns, &old[..1]).await?;
     as_many(ns, name, old.len()).await
 }
@@ -120,7 +125,7 @@ pub async fn kill_gateway(ns: &TempNamespace) -> anyhow::Result<()> {
     let gateway = pods.list(&gateways).await?.items.into_iter().next().context("no gateway")?;
     let before = container::kill(&gateway).await?;
     let again = |pod: Option<&Pod>| pod.is_some_and(|pod| container::restarts(pod) > before);
-    timeout(DEADLINE, await_condition(pods, &gateway.name_any(), again)).await??;
+    wait::await_object(pods, &gateway.name_any(), "the gateway to start again", again).await?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use crate::{
     client::Client,
     collector_client::CollectorClient,
-    command::{helm, kubectl, repository, run},
+    command::{helm, kubectl, kubectl_with, repository},
     hub_client::HubClient,
 };
 
@@ -94,7 +94,7 @@ async fn set_up() -> anyhow::Result<Addresses> {
         kubectl(&["apply", "--filename", &repository(&format!("e2e/manifests/{manifest}.yaml"))]).await?;
     }
     // Pods of the release must be such as the strictest of the Pod Security Standards allows.
-    run("kubectl", &["apply", "--filename=-"], RESTRICTED).await?;
+    kubectl_with(&["apply", "--filename=-"], RESTRICTED).await?;
     install(&[]).await?;
     for (namespace, name) in
         [(HUB_NAMESPACE, "deployment/hub"), (COLLECTOR_NAMESPACE, "deployment/collector")]
@@ -123,6 +123,6 @@ pub async fn install(settings: &[&str]) -> anyhow::Result<()> {
 
 async fn address(namespace: &str, service: &str) -> anyhow::Result<IpAddr> {
     let args = ["--namespace", namespace, "get", "service", service, "--output=jsonpath={.spec.clusterIP}"];
-    let text = run("kubectl", &args, "").await?;
+    let text = kubectl(&args).await?;
     text.parse().with_context(|| format!("Service {service} has no address but {text:?}"))
 }

@@ -12,7 +12,7 @@ use anyhow::{Context, ensure};
 use serde_json::json;
 use tokio::{task::JoinHandle, time::sleep};
 
-use crate::client::Client;
+use crate::{client::Client, wait::await_that};
 
 /// Clients of a load that only watches.
 const FEW: usize = 2;
@@ -83,6 +83,19 @@ impl Load {
     /// How many requests were answered so far.
     pub fn answered(&self) -> usize {
         self.answered.load(Ordering::Relaxed)
+    }
+
+    /// As [`Load::stop`], once more than so many were answered: so that what went on meanwhile was watched, however slow
+    /// answers come.
+    ///
+    /// # Errors
+    /// As [`Load::stop`].
+    pub async fn stop_after(self, answered: usize) -> anyhow::Result<usize> {
+        let enough = async || Ok((self.answered() > answered).then_some(()));
+        let waited = await_that("requests to go through", enough).await;
+        // Why they failed, if they did, says more.
+        let answered = self.stop().await?;
+        waited.map(|()| answered)
     }
 
     /// Ends when what is on its way is answered.

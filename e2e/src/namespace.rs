@@ -11,17 +11,18 @@ use kembed_crds::EmbeddingService;
 use kube::{
     Api, Resource, ResourceExt,
     api::{DeleteParams, ListParams, PostParams},
-    runtime::wait::{Condition, await_condition},
+    runtime::wait::Condition,
 };
+use reqwest::StatusCode;
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
 
 use crate::{
-    command::{kubectl, run},
-    installation::{Installation, installation},
-    report::report,
+    client::Answer,
+    command::{kubectl, kubectl_with, run},
+    installation::{Installation, NAMESPACE, installation},
+    report::{report, words},
     service::serves_with,
-    wait::{DEADLINE, await_that},
+    wait::{self, await_that},
 };
 
 /// A namespace that ends with its test.
@@ -52,12 +53,21 @@ where
     if failed {
         eprintln!("{}", report(&name).await);
     }
-    if !(failed && env::var_os("KEMBED_E2E_KEEP").is_some()) {
-        namespaces.delete(&name, &DeleteParams::default()).await.context("failed to delete the namespace")?;
+    if !(failed && env::var_os("KEMBED_E2E_KEEP").is_some())
+        && let Err(error) = namespaces.delete(&name, &DeleteParams::default()).await
+    {
+        // What it is that failed is the test's word, and nobody else's.
+        eprintln!("namespace {name} is left: {error}");
     }
     match result {
+        // The last that is printed, by who runs the test.
         Ok(result) => result,
-        Err(panicked) => resume_unwind(panicked.into_panic()),
+        Err(panicked) => {
+            let panicked = panicked.into_panic();
+            // Said when it happened, and by now far above.
+            eprintln!("Error: it panicked: {}", words(&*panicked));
+            resume_unwind(panicked)
+        }
     }
 }
 
@@ -86,7 +96,7 @@ impl TempNamespace {
     /// # Errors
     /// With what kubectl says.
     pub async fn apply(&self, object: impl ToString) -> anyhow::Result<()> {
-        run("kubectl", &["--namespace", &self.name, "apply", "--filename=-"], &object.to_string()).await?;
+        kubectl_with(&["--namespace", &self.name, "apply", "--filename=-"], &object.to_string()).await?;
         Ok(())
     }
 
@@ -101,7 +111,7 @@ impl TempNamespace {
     /// Watches an object until `condition` holds. `what` completes the sentence "waited too long for ...".
     ///
     /// # Errors
-    /// If it does not by the [`DEADLINE`].
+    /// As [`wait::await_object`].
     pub async fn await_object<K>(
         &self,
         name: &str,
@@ -112,9 +122,7 @@ impl TempNamespace {
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
         K: Clone + Debug + Send + DeserializeOwned + 'static,
     {
-        let seen = timeout(DEADLINE, await_condition(self.api::<K>(), name, condition)).await;
-        let seen = seen.with_context(|| format!("waited too long for {what}"))?;
-        seen.with_context(|| format!("failed to watch {name} while waiting for {what}"))
+        wait::await_object(self.api::<K>(), name, what, condition).await
     }
 
     /// Watches an EmbeddingService until `condition` holds.
@@ -145,19 +153,50 @@ impl TempNamespace {
         self.await_service(name, &format!("{name} to have {count} pods that its load asks for"), has).await
     }
 
+    /// Waits until every gateway knows of a service, asleep or not: at first they answer that there is none.
+    ///
+    /// # Errors
+    /// If one does not.
+    pub async fn await_known(&self, name: &str) -> anyhow::Result<()> {
+        let knows = |answer: &Answer| answer.status != StatusCode::NOT_FOUND;
+        self.await_gateways("each gateway to know of the service", name, "/v1/models", knows).await
+    }
+
+    /// Waits until each gateway that is ready answers a look at a service's path like this.
+    ///
+    /// # Errors
+    /// If one does not.
+    pub(crate) async fn await_gateways(
+        &self,
+        what: &str,
+        name: &str,
+        path: &str,
+        is_meant: impl Fn(&Answer) -> bool,
+    ) -> anyhow::Result<()> {
+        let url = format!("http://{name}.{}.svc:8080{path}", self.name);
+        await_that(what, async || {
+            // Looked for each time: one may have ended since.
+            let gateways = self.kembed.gateways().await?;
+            for gateway in &gateways {
+                if !is_meant(&gateway.get(&url).await?) {
+                    return Ok(None);
+                }
+            }
+            Ok((!gateways.is_empty()).then_some(()))
+        })
+        .await
+    }
+
     /// Waits until an EmbeddingService is ready with exactly so many pods and every gateway knows, which takes them a
-    /// moment.
+    /// moment. Not for one that goes to sleep soon: it might while they are asked.
     ///
     /// # Errors
     /// As [`TempNamespace::await_service`].
     pub async fn await_serving(&self, name: &str, pods: i32) -> anyhow::Result<EmbeddingService> {
         let what = format!("{name} to serve with {pods} pods");
         let service = self.await_service(name, &what, |service| serves_with(service, pods)).await?;
-        let url = format!("http://{name}.{}.svc:8080/v1/models", self.name);
-        for gateway in self.kembed.gateways().await? {
-            let answers = async || Ok(gateway.get(&url).await?.status.is_success().then_some(()));
-            await_that("each gateway to know the service", answers).await?;
-        }
+        let answers = |answer: &Answer| answer.status.is_success();
+        self.await_gateways("each gateway to know the service", name, "/v1/models", answers).await?;
         Ok(service)
     }
 
@@ -176,6 +215,26 @@ impl TempNamespace {
         Ok(list.iter().map(ResourceExt::name_any).collect())
     }
 
+    /// Waits until an event has these words, the first of them its reason; or until the controller says that it could not
+    /// publish one for this reason, which it tries once: the status says the same.
+    ///
+    /// # Errors
+    /// If neither comes about.
+    pub async fn await_event(&self, words: &str) -> anyhow::Result<()> {
+        let reason = words.split(':').next().unwrap_or_default();
+        let mut looks = 0;
+        await_that(&format!("an event to say {words:?}"), || {
+            looks += 1;
+            // Most come at once.
+            let is_late = looks % 50 == 0;
+            async move {
+                let is_told = self.events().await?.iter().any(|event| event.contains(words));
+                Ok((is_told || is_late && is_unpublished(reason).await).then_some(()))
+            }
+        })
+        .await
+    }
+
     /// What events say about this namespace, as `reason: note` lines.
     ///
     /// # Errors
@@ -187,4 +246,20 @@ impl TempNamespace {
         };
         Ok(list.into_iter().map(line).collect())
     }
+}
+
+/// Whether a controller, or the one that ran before in its place, failed to publish an event for this reason.
+async fn is_unpublished(reason: &str) -> bool {
+    let said = format!("\"reason\":\"{reason}\"");
+    for which in ["--previous=false", "--previous=true"] {
+        let args = ["logs", "--selector=app.kubernetes.io/component=controller", "--tail=-1", which];
+        // Most have no predecessor.
+        let log =
+            run("kubectl", &[&["--namespace", NAMESPACE][..], &args].concat(), "").await.unwrap_or_default();
+        let is_it = |line: &str| line.contains("failed to publish an event") && line.contains(&said);
+        if log.lines().any(is_it) {
+            return true;
+        }
+    }
+    false
 }

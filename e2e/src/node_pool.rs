@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     TempNamespace,
-    command::{cluster, kubectl, run},
+    command::{cluster, kubectl, kubectl_with},
     stub::fake_nodes,
 };
 
@@ -49,7 +49,7 @@ impl NodePool {
             Err(error) => Ok(Err(error)),
         };
         let ended = pool.end().await;
-        stop().await?;
+        let ended = ended.and(stop().await);
         match result {
             Ok(result) => result.and(ended),
             Err(panicked) => std::panic::resume_unwind(panicked),
@@ -133,7 +133,7 @@ impl NodePool {
 }
 
 async fn apply(object: &Value) -> anyhow::Result<()> {
-    run("kubectl", &["apply", "--filename=-"], &object.to_string()).await?;
+    kubectl_with(&["apply", "--filename=-"], &object.to_string()).await?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt, api::PostParams};
 use serde_json::{Value, json};
 
-use crate::namespace::TempNamespace;
+use crate::{namespace::TempNamespace, wait::await_that};
 
 /// An image whose only program is curl.
 const CURL: &str = "kembed.test/curl:dev";
@@ -16,7 +16,7 @@ impl TempNamespace {
     /// # Errors
     /// If the pod cannot run, or curl fails.
     pub async fn curl(&self, args: &[&str]) -> anyhow::Result<String> {
-        let args = [&["--silent", "--show-error", "--max-time", "60"], args].concat();
+        let args = [&["--silent", "--show-error", "--max-time", "240"], args].concat();
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"generateName": "curl-"},
             "spec": {
@@ -27,6 +27,8 @@ impl TempNamespace {
                     "name": "curl",
                     "image": CURL,
                     "args": args,
+                    // Without any it would hardly get to run beside pods that are busy.
+                    "resources": {"requests": {"cpu": "10m"}},
                     "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
                 }],
             },
@@ -38,16 +40,18 @@ impl TempNamespace {
         let ended = self
             .await_object(&name, "curl to end", |pod: Option<&Pod>| pod.and_then(ended_well).is_some())
             .await?;
-        let log = self
-            .api::<Pod>()
-            .logs(&name, &Default::default())
-            .await
-            .context("failed to read curl's output")?;
+        let pods = self.api::<Pod>();
+        // The kubelet has it, and may not have the time at once.
+        let log = await_that("curl's output", async || {
+            pods.logs(&name, &Default::default()).await.map(Some).context("failed to read curl's output")
+        })
+        .await?;
         ensure!(ended.as_ref().and_then(ended_well) == Some(true), "curl {args:?} failed: {log}");
         Ok(log)
     }
 
-    /// Asks one URL after the other from a pod of its own, with `POST` where there is a body, and gives the answers.
+    /// Asks one URL after the other from a pod of its own, with `POST` where there is a body, and gives the answers. All of it
+    /// again where no pod was ready for one that does not wait, as [`Client::get_of_pod`](crate::Client::get_of_pod).
     ///
     /// # Errors
     /// If one of them is no success, or no JSON.
@@ -60,7 +64,13 @@ impl TempNamespace {
             args.extend(["--fail-with-body", "--write-out", "\n", url]);
             args.extend(body.iter().flat_map(|body| ["--json", body]));
         }
-        let output = self.curl(&args).await?;
+        let output = await_that("a pod to answer", || async {
+            match self.curl(&args).await {
+                Err(error) if error.to_string().contains("returned error: 503") => Ok(None),
+                answered => answered.map(Some),
+            }
+        })
+        .await?;
         let lines = output.lines().filter(|line| !line.is_empty());
         let answers =
             lines.map(|line| serde_json::from_str(line).with_context(|| format!("no JSON: {line}")));

@@ -5,9 +5,7 @@ use kembed_crds::{
     conditions::{ConditionType, Reason},
 };
 
-use serde_json::json;
-
-use crate::{namespace::TempNamespace, service::condition, wait::await_that};
+use crate::{client::Answer, namespace::TempNamespace, service::condition, wait::await_that};
 
 impl TempNamespace {
     /// Takes the last pod of a service that scales away, and waits until all know.
@@ -22,27 +20,38 @@ impl TempNamespace {
                 && emb.status.as_ref().is_some_and(|status| status.replicas == 0)
         };
         self.await_service(name, "the service to sleep", asleep).await?;
-        let url = format!("http://{name}.{}.svc:8080/info", self.name);
-        for gateway in self.kembed.gateways().await? {
-            let refuses = async || Ok(gateway.get(&url).await?.body.contains("ScaledToZero").then_some(()));
-            await_that("each gateway to know that it sleeps", refuses).await?;
-        }
-        Ok(())
+        let refuses = |answer: &Answer| answer.body.contains("ScaledToZero");
+        self.await_gateways("each gateway to know that it sleeps", name, "/info", refuses).await
     }
 
-    /// Asks for a vector of a service that may be at zero. A gateway refuses that where the API server takes longer than a
-    /// moment to answer, as on a machine that does many things at once: then it is asked again.
+    /// Asks for a vector of a service that may be at zero.
     ///
     /// # Errors
     /// If another answer comes than a vector.
     pub async fn wake(&self, name: &str) -> anyhow::Result<()> {
-        let url = format!("http://{name}.{}.svc/v1/embeddings", self.name);
-        let body = json!({"model": name, "input": "hello"});
-        await_that("a gateway to find the API server fast enough", || async {
-            let answer = self.kembed.gateway.post(&url, body.clone()).await?;
-            let is_slow = answer.body.contains("ActivationUnavailable");
-            if is_slow { Ok(None) } else { answer.success().map(|_| Some(())) }
-        })
-        .await
+        let base = format!("http://{name}.{}.svc", self.name);
+        woken(async || self.kembed.gateway.embed(&base, name, &["hello"]).await).await?;
+        Ok(())
     }
+}
+
+/// What comes of asking a service that may be at zero. A gateway refuses that where the API server takes longer than a
+/// moment to answer, as on a machine that does many things at once: then it is asked again, as clients do.
+///
+/// # Errors
+/// Those of `ask` but that refusal.
+pub async fn woken<T, F>(mut ask: impl FnMut() -> F) -> anyhow::Result<T>
+where
+    F: Future<Output = anyhow::Result<T>>,
+{
+    await_that("a gateway to find the API server fast enough", || {
+        let asked = ask();
+        async {
+            match asked.await {
+                Err(error) if format!("{error:#}").contains("ActivationUnavailable") => Ok(None),
+                answered => answered.map(Some),
+            }
+        }
+    })
+    .await
 }
