@@ -4,10 +4,11 @@ argument names a folder for pictures of it."""
 import base64
 import json
 import pathlib
-import socket
+import re
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 
 URL = sys.argv[1]
@@ -22,7 +23,16 @@ class Browser:
         self.root = f"http://127.0.0.1:{port}"
         options = {"args": ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1100,900", *arguments]}
         wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
-        self.session = f"/session/{self.call('POST', '/session', {'capabilities': {'alwaysMatch': wanted}})['sessionId']}"
+        self.session = f"/session/{self.begin({'capabilities': {'alwaysMatch': wanted}})['sessionId']}"
+
+    def begin(self, wanted, tries=3):
+        """Starts Chromium, which its driver waits for a minute and no longer: on a busy machine it may come up the next time."""
+        try:
+            return self.call("POST", "/session", wanted)
+        except urllib.error.HTTPError as error:
+            if tries == 1:
+                raise AssertionError(error.read()) from error
+            return self.begin(wanted, tries - 1)
 
     def __enter__(self):
         return self
@@ -34,7 +44,7 @@ class Browser:
     def call(self, method, path, body=None):
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.root + path, data, {"content-type": "application/json"}, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=300) as answer:
             return json.load(answer)["value"]
 
     def post(self, path, body):
@@ -44,7 +54,7 @@ class Browser:
         return self.post("/execute/sync", {"script": script, "args": list(arguments)})
 
     def wait(self, script):
-        for _ in range(300):
+        for _ in range(3000):
             if found := self.run(script):
                 return found
             time.sleep(0.1)
@@ -92,15 +102,11 @@ def compare(browser):
     assert not messages, messages
 
 
-with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
-driver = subprocess.Popen(["chromedriver", f"--port={port}", "--log-level=SEVERE"], stdout=subprocess.DEVNULL)
+driver = subprocess.Popen(["chromedriver", "--port=0", "--log-level=SEVERE"], stdout=subprocess.PIPE, text=True)
 try:
-    for _ in range(300):
-        if not socket.socket().connect_ex(("127.0.0.1", port)):
-            break
-        time.sleep(0.1)
+    # It says at which of its choice it listens, and little more.
+    said = iter(driver.stdout.readline, "")
+    port = next(int(found[1]) for line in said if (found := re.search(r"successfully on port (\d+)", line)))
     for name, arguments in [("light", []), ("dark", ["--blink-settings=preferredColorScheme=0"])]:
         with Browser(port, *arguments) as browser:
             compare(browser)
