@@ -261,6 +261,7 @@ mod tests {
             let rounded = rounded_up(size);
             prop_assert!(rounded >= size && rounded < size + (size / 8).max(8));
             prop_assert_eq!(rounded_up(rounded), rounded);
+            prop_assert_eq!(rounded % 8, 0, "networks that turn positions take eight tokens as a row");
         }
     }
 

@@ -103,15 +103,13 @@ pub(super) fn build(
     let own = config.read::<Own>()?.checked()?;
     let words = "embeddings.tok_embeddings.weight";
     let prefix = encoder::prefix(graph.weights(), &["", "model."], words)?;
-    let dimension = own.hidden_size / own.num_attention_heads;
+    let heads = [own.hidden_size, own.num_attention_heads];
     let far = own.rope_parameters.full_attention.theta(own.global_rope_theta)?;
     let near = own.rope_parameters.sliding_attention.theta(own.local_rope_theta.unwrap_or(10_000.))?;
-    let far = (
-        rope::angles(graph, "far", far, dimension, positions),
-        View { mask: mask.clone(), bias: String::new() },
-    );
+    let far =
+        (rope::angles(graph, "far", far, heads, positions), View { mask: mask.clone(), bias: String::new() });
     let bias = window_bias(graph, ids, own.local_attention / 2);
-    let near = (rope::angles(graph, "near", near, dimension, positions), View { mask, bias });
+    let near = (rope::angles(graph, "near", near, heads, positions), View { mask, bias });
     let mut modern = Modern { own: &own, prefix, graph };
     modern.network(config.vocab_size, ids, &far, &near)
 }

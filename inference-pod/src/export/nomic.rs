@@ -105,7 +105,8 @@ pub(super) fn build(
     let words = "embeddings.word_embeddings.weight";
     let prefix = encoder::prefix(graph.weights(), &["", "nomic_bert.", "bert."], words)?;
     let theta = own.rope_parameters.theta(own.rotary_emb_base)?;
-    let angles = rope::angles(graph, "angles", theta, own.hidden_size / own.num_attention_heads, positions);
+    let heads = [own.hidden_size, own.num_attention_heads];
+    let angles = rope::angles(graph, "angles", theta, heads, positions);
     let view = View { mask, bias: String::new() };
     let mut nomic = Nomic { own: &own, prefix, graph };
     let mut x = nomic.embed(config.vocab_size, ids)?;

@@ -4,6 +4,7 @@
 use super::{
     Exported, bert, distilbert,
     graph::{Graph, ONNX, Value},
+    nomic,
     proto::{FLOAT, FLOAT16, INT32},
 };
 use crate::{
@@ -91,6 +92,7 @@ pub fn export(recipe: &Recipe, weights: &Weights) -> Result<Exported, ModelError
             bert::build(&mut graph, config, &ids, none, false)
         }
         "distilbert" => distilbert::build(&mut graph, config, &ids, none),
+        "nomic_bert" => nomic::build(&mut graph, config, &ids, none, recipe.max_tokens),
         other => Err(not_there(&format!("weights of model type {other:?}"))),
     }?;
     let vectors = match way {

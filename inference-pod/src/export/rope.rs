@@ -2,7 +2,10 @@
 
 use serde::Deserialize;
 
-use super::graph::{CONTRIB, Graph, Value};
+use super::{
+    graph::{CONTRIB, Graph, ONNX, Value},
+    proto::INT64,
+};
 use crate::model::ModelError;
 
 /// How angles are made, as newer configurations say it.
@@ -25,11 +28,24 @@ impl Parameters {
     }
 }
 
-/// The cosines and sines of all angles, and the position of the first token.
+/// The cosines and sines of all angles, and where tokens are.
 pub(super) struct Angles {
     table: Table,
-    from: Value,
+    places: Places,
 }
+
+/// Where tokens are.
+enum Places {
+    /// One after the other in each row, from this position on.
+    From(Value),
+    /// Packed, as [`EIGHT`] has it: the position of each, and the shapes that their vectors have meanwhile and after that.
+    Each { positions: Value, by_eight: Value, flat: Value },
+}
+
+/// Packed tokens are turned in rows of so many, which are none: the operator asks a GPU for a block for each row, and for each place
+/// in it, and there can be 65,535 of either, which is one less than tokens; and it wants no more places in a row than the
+/// table has positions. There are always a multiple of so many.
+const EIGHT: usize = 8;
 
 /// The cosines and sines of all angles: `[positions, dimension / 2]`.
 pub(super) struct Table {
@@ -37,16 +53,31 @@ pub(super) struct Table {
     pub(super) sin: Value,
 }
 
-/// Angles for heads of `dimension` numbers, for each of `positions`.
+/// Angles for so many heads of `hidden` numbers together, for each of `positions`.
 pub(super) fn angles(
     graph: &mut Graph<'_>,
     name: &str,
     theta: f64,
-    dimension: usize,
+    [hidden, heads]: [usize; 2],
     positions: usize,
 ) -> Angles {
-    let table = table(graph, name, theta, dimension, positions);
-    Angles { table, from: graph.integers(&format!("{name}.from"), &[1], &[0]) }
+    let packed = graph.packing().map(|packing| packing.positions.clone());
+    let positions = if packed.is_some() { positions.max(EIGHT) } else { positions };
+    let table = table(graph, name, theta, hidden / heads, positions);
+    let places = match packed {
+        None => Places::From(graph.integers(&format!("{name}.from"), &[1], &[0])),
+        Some(positions) => {
+            let mut shape =
+                |what: &str, dims: &[i64]| graph.integers(&format!("{name}.{what}"), &[dims.len()], dims);
+            let (eight, hidden) = (EIGHT as i64, hidden as i64);
+            let rows = shape("rows", &[-1, eight]);
+            let (by_eight, flat) = (shape("by_eight", &[-1, eight, hidden]), shape("flat", &[-1, hidden]));
+            let positions = graph.cast(&positions, INT64);
+            let positions = graph.node(ONNX, "Reshape", &[&positions, &rows], Vec::new());
+            Places::Each { positions, by_eight, flat }
+        }
+    };
+    Angles { table, places }
 }
 
 /// As [`angles`], for an operator that turns by itself.
@@ -72,10 +103,19 @@ fn angles_of(theta: f64, dimension: usize, positions: usize) -> impl Iterator<It
     (0..positions).flat_map(move |at| (0..dimension / 2).map(move |i| at as f32 * frequency(i)))
 }
 
-/// Turns `x`, which is `[batch, sequence, heads * dimension]`.
+const ROTARY: &str = "RotaryEmbedding";
+
+/// Turns `x`, which is `[batch, sequence, heads * dimension]`, or without a batch if tokens are packed.
 pub(super) fn turn(graph: &mut Graph<'_>, x: &str, angles: &Angles) -> Value {
-    let Angles { table: Table { cos, sin }, from } = angles;
-    graph.node(CONTRIB, "RotaryEmbedding", &[x, from, cos, sin], Vec::new())
+    let Angles { table: Table { cos, sin }, places } = angles;
+    match places {
+        Places::From(first) => graph.node(CONTRIB, ROTARY, &[x, first, cos, sin], Vec::new()),
+        Places::Each { positions, by_eight, flat } => {
+            let x = graph.node(ONNX, "Reshape", &[x, by_eight], Vec::new());
+            let x = graph.node(CONTRIB, ROTARY, &[&x, positions, cos, sin], Vec::new());
+            graph.node(ONNX, "Reshape", &[&x, flat], Vec::new())
+        }
+    }
 }
 
 #[cfg(test)]

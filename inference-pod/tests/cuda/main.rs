@@ -1,8 +1,10 @@
 //! The pipeline of a GPU, on a stand-in for its driver that leaves nothing to chance.
 
+mod attention;
 mod bench;
 mod fake;
 mod faults;
+mod golden;
 mod network;
 mod order;
 mod sensors;

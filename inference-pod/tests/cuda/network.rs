@@ -39,95 +39,13 @@ use kembed_queue::{
     wire::{Lane, Space},
 };
 use kembed_runtime::traces::Span;
-use ort::{
-    memory::MemoryInfo,
-    operator::{
-        ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
-    },
-    session::Session,
-    value::TensorElementType,
-};
+use ort::{memory::MemoryInfo, session::Session};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
-use super::{PATIENCE, fake::Fake, support};
-
-/// Two operators' names, the second of which is as long as the first.
-const REAL: &[u8] = b"PackedMultiHeadAttention";
-const OURS: &str = "PackedMultiHeadAttentionX";
-
-/// What ONNX Runtime has for GPUs alone, as its documentation has it.
-struct Attention;
-
-struct AttentionNode {
-    heads: usize,
-}
-
-impl Operator for Attention {
-    type Kernel<'attr> = AttentionNode;
-
-    fn name(&self) -> &str {
-        &OURS[1..]
-    }
-
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        let (float, int) = (TensorElementType::Float32, TensorElementType::Int32);
-        [float, float, float, float, int, int].map(OperatorInput::required)
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        [OperatorOutput::required(TensorElementType::Float32)]
-    }
-
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<AttentionNode> {
-        let heads = context.get::<i64>("num_heads").ok_or_else(|| ort::Error::new("no num_heads"))?;
-        Ok(AttentionNode { heads: heads as usize })
-    }
-}
-
-impl Kernel for AttentionNode {
-    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let input = |i| context.input(i).map(|input| input.expect("there are six inputs"));
-        let [q, k, v, bias, offsets, before] =
-            [input(0)?, input(1)?, input(2)?, input(3)?, input(4)?, input(5)?];
-        let (shape, q) = q.try_extract_tensor::<f32>()?;
-        let (tokens, hidden) = (shape[0] as usize, shape[1] as usize);
-        let (k, v) = (k.try_extract_tensor::<f32>()?.1, v.try_extract_tensor::<f32>()?.1);
-        let (bias, before) = (bias.try_extract_tensor::<f32>()?.1, before.try_extract_tensor::<i32>()?.1);
-        let (padded, offsets) = offsets.try_extract_tensor::<i32>()?;
-        let longest = padded[1] as usize;
-        let mut output = context.output(0, [tokens as i64, hidden as i64])?.expect("there is an output");
-        let output = output.try_extract_tensor_mut::<f32>()?.1;
-        let size = hidden / self.heads;
-        let at = |x: &[f32], which: usize, token: usize, i: usize| {
-            x[token * hidden + i] + bias[which * hidden + i]
-        };
-        for (row, place) in before.windows(2).enumerate() {
-            let (first, end) = (place[0] as usize, place[1] as usize);
-            assert!(end - first <= longest);
-            assert!((first..end).all(|token| offsets[token] as usize == row * longest + token - first));
-            for (token, head) in (first..end).flat_map(|token| (0..self.heads).map(move |head| (token, head)))
-            {
-                let numbers = head * size..(head + 1) * size;
-                let score = |other| {
-                    let dot = |i| at(q, 0, token, i) * at(k, 1, other, i);
-                    numbers.clone().map(dot).sum::<f32>() / (size as f32).sqrt()
-                };
-                let scores: Vec<f32> = (first..end).map(score).collect();
-                let largest = scores.iter().copied().fold(f32::MIN, f32::max);
-                let weights: Vec<f32> = scores.iter().map(|score| (score - largest).exp()).collect();
-                let sum: f32 = weights.iter().sum();
-                for i in numbers.clone() {
-                    let part = |(weight, other): (&f32, usize)| weight * at(v, 2, other, i);
-                    output[token * hidden + i] = weights.iter().zip(first..end).map(part).sum::<f32>() / sum;
-                }
-            }
-        }
-        Ok(())
-    }
-}
+use super::{PATIENCE, attention, fake::Fake, support};
 
 /// A network whose kernels are the CPU's: it must wait for what is copied in, for it computes at once.
-struct AtOnce {
+pub struct AtOnce {
     network: Network,
     wait: unsafe extern "C" fn(usize) -> i32,
     stream: usize,
@@ -143,37 +61,15 @@ impl Compute for AtOnce {
     }
 }
 
-fn session(graph: Exported) -> Session {
-    let mut onnx = graph.onnx;
-    let places: Vec<_> = onnx.windows(REAL.len()).enumerate().filter(|(_, bytes)| *bytes == REAL).collect();
-    let places: Vec<_> = places.into_iter().map(|(place, _)| place).collect();
-    assert!(!places.is_empty(), "the graph packs");
-    for place in places {
-        onnx[place..place + REAL.len()].copy_from_slice(&OURS.as_bytes()[1..]);
-    }
-    let environment = load_library(&support::onnxruntime()).expect("the library loads");
-    let domain = OperatorDomain::new("com.microsoft").and_then(|domain| domain.add(Attention));
-    let build = || -> ort::Result<Session> {
-        Session::builder(&environment)?
-            .with_intra_threads(1)?
-            .with_operators(domain?)?
-            .with_config_entry(
-                "session.model_external_initializers_file_folder_path",
-                graph.folder.to_string_lossy(),
-            )?
-            .commit_from_memory(&onnx)
-    };
-    build().expect("a good graph")
-}
-
 fn recipe(config: &str, pooling: Pooling) -> Recipe {
     let overrides = Overrides { pooling: Some(pooling), ..Overrides::default() };
     Recipe::read(Texts { config, ..Texts::default() }, &overrides).expect("a good recipe")
 }
 
-/// The network of the small model, on the stand-in's memory.
-fn at_once(fake: &Fake, streams: &Streams, graph: Exported) -> AtOnce {
-    let network = Network::new(session(graph), MemoryInfo::default(), 8).expect("it can be bound");
+/// A network that gives so many numbers for each row, on the stand-in's memory.
+pub fn at_once(fake: &Fake, streams: &Streams, graph: Exported, numbers: usize) -> AtOnce {
+    let session = attention::session(graph);
+    let network = Network::new(session, MemoryInfo::default(), numbers).expect("it can be bound");
     // SAFETY: that is its signature, as integers.
     let wait = *unsafe { fake.symbol("cuStreamSynchronize") };
     AtOnce { network, wait, stream: streams.compute().address() }
@@ -196,7 +92,7 @@ impl Both {
         let environment = load_library(&support::onnxruntime()).expect("the library loads");
         let on_cpu = Onnx::new(&environment, Graph::Made(exported), Output::Pooled(pooling), 0);
         let (device, streams) = fake.open();
-        let compute = at_once(fake, &streams, packed);
+        let compute = at_once(fake, &streams, packed, 8);
         let size = slot_size(8, 64, 16, pooling, 8).expect("it is known how");
         let workers = start(&device, streams, compute, Settings { slots: 2, size, patience: PATIENCE });
         let on_gpu = workers.expect("it starts").into_iter().map(|worker| OnGpu::new(worker, pooling, 8));
@@ -419,7 +315,7 @@ fn prepared(
     found.devices.truncate(2);
     prepare(&found, &plan, |_, streams| {
         let graph = packed::export(&recipe, &theirs).map_err(|e| Fault::Refused(e.to_string()))?;
-        Ok(at_once(fake, streams, graph))
+        Ok(at_once(fake, streams, graph, 8))
     })
 }
 

@@ -1,0 +1,187 @@
+//! Small models of each architecture, made by tests/golden/make.py, on the stand-in: their vectors are those of the reference
+//! implementation.
+
+use std::{fs, path::PathBuf};
+
+use inference_pod::{
+    backend::{Backend, onnx::load_library},
+    batch::Batcher,
+    cuda::{
+        network::{OnGpu, slot_size},
+        pipeline::{Settings, start},
+    },
+    engine::{Engine, Input, Request},
+    export::packed,
+    limits::Limits,
+    metrics::Metrics,
+    model::{ModelError, Overrides, Precision, Recipe, recipe::Texts, weights::Weights},
+    tokenise::Tokeniser,
+};
+use kembed_queue::{Budget, Rate};
+use ort::session::Session;
+use prometheus_client::registry::Registry;
+use serde::Deserialize;
+
+use super::{PATIENCE, fake::Fake, network::at_once, support};
+
+/// What two numbers of vectors may differ by, as on a CPU.
+const ALIKE: f32 = 1e-5;
+
+#[derive(Deserialize)]
+struct Golden {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    text: String,
+    vector: Vec<f32>,
+}
+
+/// A model of tests/golden.
+struct Model {
+    folder: PathBuf,
+    recipe: Recipe,
+    weights: Weights,
+}
+
+impl Model {
+    fn open(name: &str) -> Self {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+        let text = |file: &str| fs::read_to_string(folder.join(file)).ok();
+        let config = text("config.json").expect("there is one");
+        let (modules, tokenizer_config) = (text("modules.json"), text("tokenizer_config.json"));
+        let pooling = "1_Pooling/config.json";
+        let steps: Vec<_> = text(pooling).map(|text| (pooling.to_owned(), text)).into_iter().collect();
+        let texts = Texts {
+            config: &config,
+            modules: modules.as_deref(),
+            steps: &steps,
+            tokenizer_config: tokenizer_config.as_deref(),
+            ..Texts::default()
+        };
+        let recipe = Recipe::read(texts, &Overrides::default()).expect("a good recipe");
+        let weights = Weights::open(&[folder.join("model.safetensors")]).expect("good weights");
+        Self { folder, recipe, weights }
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        let text = fs::read_to_string(self.folder.join("golden.json")).expect("it can be read");
+        serde_json::from_str::<Golden>(&text).expect("a good file").cases
+    }
+
+    /// What a pod has of it, but that it runs on the stand-in.
+    fn engine(self, fake: &Fake, numbers: usize) -> Engine {
+        let Self { folder, recipe, weights } = self;
+        let graph = packed::export(&recipe, &weights).expect("a graph for GPUs");
+        let (device, streams) = fake.open();
+        let compute = at_once(fake, &streams, graph, numbers);
+        let batch = Budget { tokens: 1024, rows: 32 };
+        let (tokens, longest) = (batch.tokens as usize, recipe.max_tokens);
+        let size = slot_size(batch.rows, tokens, longest, recipe.pooling, numbers).expect("it is known how");
+        let workers = start(&device, streams, compute, Settings { slots: 2, size, patience: PATIENCE });
+        let backend = |worker| Box::new(OnGpu::new(worker, recipe.pooling, numbers)) as Box<dyn Backend>;
+        let backends = workers.expect("it starts").into_iter().map(backend).collect();
+        let limits = Limits { batch, ..Limits::new(1) };
+        let metrics = Metrics::new(&mut Registry::default());
+        let started = Batcher::start(backends, Rate::default(), limits, metrics.clone());
+        let tokenizer = fs::read(folder.join("tokenizer.json")).expect("it can be read");
+        let tokeniser = Tokeniser::new(&tokenizer, recipe.max_tokens, recipe.lower_case);
+        let (batcher, _) = started.expect("threads");
+        let tokeniser = tokeniser.expect("a good tokenizer");
+        Engine::new(recipe, tokeniser, batcher, numbers, limits, metrics).without_tokens()
+    }
+}
+
+#[track_caller]
+fn assert_alike(how: &str, case: &Case, vector: &[f32]) {
+    assert_eq!(vector.len(), case.vector.len());
+    let worst = vector.iter().zip(&case.vector).map(|(a, b)| (a - b).abs()).fold(0., f32::max);
+    assert!(worst < ALIKE, "{how}, {:?}: {worst}\n{vector:?}\n{:?}", case.text, case.vector);
+}
+
+async fn vectors(engine: &Engine, cases: &[&Case]) -> Vec<Vec<f32>> {
+    let inputs = cases.iter().map(|case| Input::Text(case.text.clone())).collect();
+    engine.embed(Request { inputs, ..Request::default() }).await.expect("it embeds").vectors
+}
+
+/// Alone, each with the one before it, and all together.
+async fn vectors_are_alike(name: &str) {
+    let fake = Fake::begin(31, 0);
+    let model = Model::open(name);
+    let cases = model.cases();
+    let cases: Vec<_> = cases.iter().collect();
+    let engine = model.engine(&fake, cases[0].vector.len());
+    for case in &cases {
+        assert_alike("alone", case, &vectors(&engine, &[case]).await[0]);
+    }
+    for both in cases.windows(2) {
+        let vectors = vectors(&engine, both).await;
+        both.iter().zip(&vectors).for_each(|(case, vector)| assert_alike("with another", case, vector));
+    }
+    let together = vectors(&engine, &cases).await;
+    cases.iter().zip(&together).for_each(|(case, vector)| assert_alike("together", case, vector));
+    drop(engine);
+    assert_eq!(fake.violations(), 0);
+}
+
+/// ONNX Runtime checks a graph before it looks for what runs its nodes. For CPUs it has all that a GPU is asked for, but for
+/// the attention: that is what must be missing, and nothing else be wrong.
+fn only_attention_is_missing(name: &str) {
+    let Model { recipe, weights, .. } = Model::open(name);
+    for precision in [Precision::Float32, Precision::Float16] {
+        let graph = packed::export(&Recipe { precision, ..recipe.clone() }, &weights);
+        let graph = graph.expect("a graph for GPUs");
+        let environment = load_library(&support::onnxruntime()).expect("the library loads");
+        let build = || -> ort::Result<Session> {
+            let folder = graph.folder.to_string_lossy();
+            Session::builder(&environment)?
+                .with_config_entry("session.model_external_initializers_file_folder_path", folder)?
+                .commit_from_memory(&graph.onnx)
+        };
+        let error = build().map(drop).expect_err("a CPU has no such attention").message().to_owned();
+        let missing = [
+            "implementation for PackedMultiHeadAttention",
+            "kernel for com.microsoft.PackedMultiHeadAttention",
+        ];
+        assert!(missing.iter().any(|words| error.contains(words)), "{name} in {precision:?}: {error}");
+    }
+}
+
+macro_rules! models {
+    ($($test:ident: $check:ident($folder:literal),)*) => {
+        $(#[tokio::test]
+        async fn $test() {
+            $check($folder).await;
+        })*
+
+        #[test]
+        fn onnxruntime_knows_the_operators_of_each_model_and_finds_the_types_right() {
+            [$($folder),*].into_iter().for_each(only_attention_is_missing);
+        }
+    };
+}
+
+models! {
+    bert: vectors_are_alike("bert"),
+    nomic_bert: vectors_are_alike("nomic_bert"),
+    roberta: vectors_are_alike("roberta"),
+    xlm_roberta: vectors_are_alike("xlm-roberta"),
+}
+
+#[test]
+fn what_has_no_operators_on_gpus_is_refused_by_name() {
+    for (name, word) in [
+        // It pools by the largest of each number.
+        ("distilbert", "pooling"),
+        ("bert-classifier", "classify"),
+        ("modernbert", "\"modernbert\""),
+        ("mpnet", "\"mpnet\""),
+        ("qwen3", "\"qwen3\""),
+    ] {
+        let Model { recipe, weights, .. } = Model::open(name);
+        let error = packed::export(&recipe, &weights).expect_err("there are none");
+        let ModelError::Unsupported(why) = &error else { panic!("{name}: {error}") };
+        assert!(why.contains(word) && why.contains("GPU"), "{name}: {why}");
+    }
+}
