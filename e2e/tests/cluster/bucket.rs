@@ -95,6 +95,8 @@ async fn with_bucket(ns: &TempNamespace) -> anyhow::Result<()> {
     ];
     let container = json!({
         "name": "minio", "image": "kembed.test/minio:dev",
+        // Without any it would hardly get to run beside pods that are busy.
+        "resources": {"requests": {"cpu": "50m"}},
         "args": ["server", "--quiet", "--certs-dir", "/certs", "--address", format!(":{PORT}"), "/data/drive"],
         "env": variables.map(|(name, value)| json!({"name": name, "value": value})),
         "ports": [{"name": "http", "containerPort": PORT}],
@@ -130,9 +132,10 @@ async fn fill(ns: &TempNamespace, folder: &str) -> anyhow::Result<()> {
         "--fail-with-body",
         "--silent",
         "--show-error",
-        // A server that says that it is ready may answer 503 yet.
+        // A server that says that it is ready may answer 503 yet, and the network may not know of it.
         "--retry",
         "9",
+        "--retry-all-errors",
         "--connect-to",
         &to,
         "--cacert",

@@ -66,12 +66,12 @@ async fn no_pod_is_added_while_the_last_one_ends_again_and_again() -> anyhow::Re
         };
         ns.await_service("minilm", "the reason why no pod is added", blocked).await?;
         stays(&ns, 2).await?;
-        let service = ns.api::<EmbeddingService>().get("minilm").await?;
-        let ready = service.status.as_ref().map(|status| status.ready_replicas);
-        ensure!(
-            ready == Some(1) && is_true(&service, ConditionType::Ready),
-            "it does not serve: {service:?}"
-        );
+        // A pod with little of a core is now and then too busy for its probe.
+        let serves = |emb: &EmbeddingService| {
+            let ready = emb.status.as_ref().map(|status| status.ready_replicas);
+            ready == Some(1) && is_true(emb, ConditionType::Ready)
+        };
+        ns.await_service("minilm", "the first pod to serve", serves).await?;
 
         // Whose model is back gets what it needs.
         ns.kembed.hub.create(&repo, Access::Public).await?;

@@ -28,9 +28,7 @@ pub(crate) async fn fails(
     let message = condition(&service, kind).map(|condition| condition.message.clone()).unwrap_or_default();
     ensure!(message.contains(words), "{kind:?} of {name} does not speak of {words:?}: {message:?}");
     // It is published after the status.
-    let told =
-        async || Ok(ns.events().await?.iter().any(|event| event.contains(reason.as_str())).then_some(()));
-    await_that(&format!("an event to say {reason:?}"), told).await?;
+    ns.await_event(reason.as_str()).await?;
     Ok(service)
 }
 
@@ -91,24 +89,15 @@ async fn a_gpu_that_no_node_has() -> anyhow::Result<()> {
         ns.apply(with(minilm("minilm"), gpu)).await?;
         let short = (ConditionType::CapacityAvailable, Reason::Unschedulable, "nvidia.com/gpu");
         fails(&ns, "minilm", short).await?;
-        // It does not wait, and a request for vectors waits for a node.
-        let refused = ns.kembed.gateway.get(&format!("http://minilm.{}/info", ns.name)).await?;
-        ensure!(refused.status == 503 && refused.body.contains("Unschedulable"), "{refused:?}");
-        let url = format!("http://minilm.{}/v1/embeddings", ns.name);
-        let waited = ns.kembed.gateway.post(&url, json!({"model": "minilm", "input": "hello"})).await?;
-        let error = &waited.json()?["error"];
-        ensure!(waited.status == 503 && error["code"] == "Unschedulable", "{waited:?}");
-        let says = |words| error["message"].as_str().is_some_and(|message| message.contains(words));
-        ensure!(says("nvidia.com/gpu") && says("waited 3."), "it does not name what is short: {error}");
-        let again = (waited.header("x-should-retry"), waited.header("retry-after"));
-        ensure!(again == (Some("true"), Some("5")), "whether to come again: {again:?}");
+        no_gpu_no_answer(&ns).await?;
 
         cluster(&["gpus", "1"]).await?;
         // A node has it now, and so the pod starts; but it can use CPUs only.
         let unusable = (ConditionType::AcceleratorVerified, Reason::AcceleratorUnavailable, "nvidia.com/gpu");
         let failed = fails(&ns, "minilm", unusable).await;
-        cluster(&["gpus", "0"]).await?;
+        let taken_back = cluster(&["gpus", "0"]).await;
         let service = failed?;
+        taken_back?;
         let capacity = condition(&service, ConditionType::CapacityAvailable);
         ensure!(
             capacity.is_some_and(|capacity| capacity.status == "True"),
@@ -117,6 +106,32 @@ async fn a_gpu_that_no_node_has() -> anyhow::Result<()> {
         Ok(())
     })
     .await
+}
+
+/// What does not wait is refused at once, and a request for vectors once it has waited for a node.
+async fn no_gpu_no_answer(ns: &TempNamespace) -> anyhow::Result<()> {
+    let (gateway, base) = (&ns.kembed.gateway, format!("http://minilm.{}", ns.name));
+    // A gateway hears of the reason a moment later than who looks at the status.
+    await_that("a gateway to refuse a look for this reason", async || {
+        let refused = gateway.get(&format!("{base}/info")).await?;
+        Ok((refused.status == 503 && refused.body.contains("Unschedulable")).then_some(()))
+    })
+    .await?;
+    let waited = await_that("a gateway to refuse who waited for this reason", async || {
+        let body = json!({"model": "minilm", "input": "hello"});
+        let waited = gateway.post(&format!("{base}/v1/embeddings"), body).await?;
+        ensure!(waited.status == 503, "{waited:?}");
+        Ok((waited.json()?["error"]["code"] == "Unschedulable").then_some(waited))
+    })
+    .await?;
+    let error = &waited.json()?["error"];
+    let message = error["message"].as_str().unwrap_or_default();
+    let told = message.split("waited ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<f64>().ok());
+    ensure!(message.contains("nvidia.com/gpu"), "it does not name what is short: {error}");
+    ensure!(told.is_some_and(|seconds| seconds >= 3.), "it does not say how long it waited: {error}");
+    let again = (waited.header("x-should-retry"), waited.header("retry-after"));
+    ensure!(again == (Some("true"), Some("5")), "whether to come again: {again:?}");
+    Ok(())
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use e2e::{
     golden::{self, assert_right},
     service::{minilm, with},
     with_temp_ns,
+    zero::woken,
 };
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
@@ -59,6 +60,8 @@ async fn proxy(ns: &TempNamespace) -> anyhow::Result<Client> {
     let container = json!({
         "name": "nginx", "image": "kembed.test/nginx:dev",
         "args": ["-e", "stderr", "-c", "/etc/proxy/nginx.conf"],
+        // Without any it would hardly get to run beside pods that are busy.
+        "resources": {"requests": {"cpu": "20m"}},
         "readinessProbe": {"httpGet": {"path": "/ready", "port": 8080}, "periodSeconds": 1},
         "volumeMounts": [{"name": "configuration", "mountPath": "/etc/proxy"}, {"name": "tmp", "mountPath": "/tmp"}],
         "securityContext": {"readOnlyRootFilesystem": true, "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
@@ -91,7 +94,8 @@ fn padded(text: &str, bytes: usize) -> Value {
 #[tokio::test]
 async fn requests_come_through_a_reverse_proxy_unchanged() -> anyhow::Result<()> {
     with_temp_ns(|ns| async move {
-        ns.apply(with(minilm("minilm"), json!({"scaling": {"minReplicas": 0}}))).await?;
+        // One pod and no more, whatever a long body makes of the load.
+        ns.apply(with(minilm("minilm"), json!({"scaling": {"minReplicas": 0, "maxReplicas": 1}}))).await?;
         ns.await_serving("minilm", 1).await?;
         let proxy = proxy(&ns).await?;
         let golden: Vec<_> = golden::all()?.into_iter().filter(|golden| !golden.text.is_empty()).collect();
@@ -114,8 +118,8 @@ async fn requests_come_through_a_reverse_proxy_unchanged() -> anyhow::Result<()>
         // Long, and of every pod at all times the same, unlike `/info`, which tells a pod's speed.
         let direct = format!("http://minilm.{}.svc", ns.name);
         same(
-            &proxy.get(&format!("{base}/openapi.json")).await?.success()?,
-            &ns.kembed.gateway.get(&format!("{direct}/openapi.json")).await?.success()?,
+            &proxy.get_of_pod(&format!("{base}/openapi.json")).await?,
+            &ns.kembed.gateway.get_of_pod(&format!("{direct}/openapi.json")).await?,
         )?;
         let refused = proxy.post(&format!("{HOST}/{}/none/v1/embeddings", ns.name), json!({})).await?;
         let told = (refused.json()?["error"]["code"].clone(), refused.header("x-should-retry"));
@@ -123,12 +127,13 @@ async fn requests_come_through_a_reverse_proxy_unchanged() -> anyhow::Result<()>
 
         // Longer than a proxy waits that was told nothing is not tried here; that it waits at all is.
         ns.to_zero("minilm").await?;
-        let woken = proxy.post(&url, json!({"model": "minilm", "input": first.text})).await?.success()?;
+        let body = json!({"model": "minilm", "input": first.text});
+        let answer = woken(async || proxy.post(&url, body.clone()).await?.success()).await?;
         ensure!(
-            woken.header("x-kembed-space").is_some() && woken.header("server-timing").is_some(),
-            "{woken:?}"
+            answer.header("x-kembed-space").is_some() && answer.header("server-timing").is_some(),
+            "{answer:?}"
         );
-        assert_right(first, vectors(&woken.body)?.first().context("no vector")?);
+        assert_right(first, vectors(&answer.body)?.first().context("no vector")?);
         Ok(())
     })
     .await

@@ -4,6 +4,7 @@ use anyhow::{Context, ensure};
 use e2e::{
     command::helm,
     installation::{NAMESPACE, RELEASE, installation},
+    wait::await_object,
 };
 use k8s_openapi::{
     api::{
@@ -19,8 +20,12 @@ async fn everything_is_ready() -> anyhow::Result<()> {
     let kembed = installation().await?;
     let deployments = Api::<Deployment>::namespaced(kembed.kube.clone(), NAMESPACE);
     for (name, replicas) in [("kembed-controller", 1), ("kembed-gateway", 2)] {
-        let status = deployments.get(name).await?.status.context("a Deployment without a status")?;
-        ensure!(status.ready_replicas == Some(replicas), "{name} is not ready: {status:?}");
+        // Helm has waited for them; where a machine does many things at once they may be unready for a moment.
+        let ready = |deployment: Option<&Deployment>| {
+            let status = deployment.and_then(|deployment| deployment.status.as_ref());
+            status.is_some_and(|status| status.ready_replicas == Some(replicas))
+        };
+        await_object(deployments.clone(), name, &format!("{name} to be ready"), ready).await?;
     }
     let crds = Api::<CustomResourceDefinition>::all(kembed.kube.clone());
     let crd = crds.get("embeddingservices.kembed.dev").await?;

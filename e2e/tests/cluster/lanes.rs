@@ -6,6 +6,7 @@ use e2e::{
     client::{Answer, vectors},
     service::{minilm, with},
     with_temp_ns,
+    zero::woken,
 };
 use futures::{StreamExt, stream::FuturesUnordered};
 use serde_json::{Value, json};
@@ -32,28 +33,37 @@ async fn interactive_requests_are_answered_before_bulk_ones() -> anyhow::Result<
     with_temp_ns(|ns| async move {
         ns.apply(with(minilm("minilm"), json!({"scaling": {"minReplicas": 0, "maxReplicas": 1}}))).await?;
         ns.await_serving("minilm", 1).await?;
-        ns.to_zero("minilm").await?;
-        let lanes = (0..BULK + INTERACTIVE).map(|i| if i < BULK { "bulk" } else { "interactive" });
-        let ns = &ns;
-        let asked = lanes.enumerate().map(|(number, lane)| async move {
-            let (body, texts) = match lane {
-                "bulk" => (many(number), TEXTS),
-                _ => (json!({"model": "any", "input": format!("number {number}")}), 1),
-            };
-            let answer = ask(ns, ("x-kembed-lane", lane), body).await?.success()?;
-            ensure!(vectors(&answer.body)?.len() == texts, "{lane} {number} has other vectors");
-            anyhow::Ok(lane)
-        });
-        let mut answered: FuturesUnordered<_> = asked.collect();
-        let mut order = Vec::new();
-        while let Some(lane) = answered.next().await {
-            order.push(lane?);
-        }
+        // Once more from zero if one was refused: who sends again comes later than the others.
+        let order = woken(async || {
+            ns.to_zero("minilm").await?;
+            all(&ns).await
+        })
+        .await?;
         let last = order.iter().rposition(|&lane| lane == "interactive").context("no interactive one")?;
         ensure!(last < order.len() / 2, "an interactive request waited for bulk ones: {order:?}");
         Ok(())
     })
     .await
+}
+
+/// Asks for all at the same time, and tells in which order their lanes are answered.
+async fn all(ns: &TempNamespace) -> anyhow::Result<Vec<&'static str>> {
+    let lanes = (0..BULK + INTERACTIVE).map(|i| if i < BULK { "bulk" } else { "interactive" });
+    let asked = lanes.enumerate().map(|(number, lane)| async move {
+        let (body, texts) = match lane {
+            "bulk" => (many(number), TEXTS),
+            _ => (json!({"model": "any", "input": format!("number {number}")}), 1),
+        };
+        let answer = ask(ns, ("x-kembed-lane", lane), body).await?.success()?;
+        ensure!(vectors(&answer.body)?.len() == texts, "{lane} {number} has other vectors");
+        anyhow::Ok(lane)
+    });
+    let mut answered: FuturesUnordered<_> = asked.collect();
+    let mut order = Vec::new();
+    while let Some(lane) = answered.next().await {
+        order.push(lane?);
+    }
+    Ok(order)
 }
 
 #[tokio::test]
@@ -62,7 +72,7 @@ async fn who_will_not_wait_for_a_pod_hears_so_in_time() -> anyhow::Result<()> {
         ns.apply(with(minilm("minilm"), json!({"scaling": {"minReplicas": 0}}))).await?;
         ns.await_serving("minilm", 1).await?;
         let one = || json!({"model": "any", "input": "hello"});
-        let patient = ask(&ns, ("x-kembed-deadline-ms", "30000"), one()).await?.success()?;
+        let patient = ask(&ns, ("x-kembed-deadline-ms", "200000"), one()).await?.success()?;
         ensure!(vectors(&patient.body)?.len() == 1, "{patient:?}");
         let wrong = ask(&ns, ("x-kembed-deadline-ms", "soon"), one()).await?;
         ensure!(wrong.status == 400, "{wrong:?}");

@@ -109,15 +109,14 @@ async fn people_get_the_page_and_machines_the_description() -> anyhow::Result<()
         for base in
             [format!("http://minilm.{}.svc", ns.name), format!("http://kembed.example/{}/minilm", ns.name)]
         {
-            let page = ns.kembed.gateway.get(&format!("{base}/ui")).await?.success()?;
+            let page = ns.kembed.gateway.get_of_pod(&format!("{base}/ui")).await?;
             ensure!(page.header("content-type") == Some("text/html; charset=utf-8"), "{page:?}");
             for asked in ["fetch(\"v1/embeddings\"", "fetch(\"info\""] {
                 ensure!(page.body.contains(asked), "the page does not ask {asked}");
             }
-            let described =
-                ns.kembed.gateway.get(&format!("{base}/openapi.json")).await?.success()?.json()?;
+            let described = ns.kembed.gateway.get_of_pod(&format!("{base}/openapi.json")).await?.json()?;
             ensure!(described["paths"]["/v1/embeddings"]["post"].is_object(), "{described}");
-            let info = ns.kembed.gateway.get(&format!("{base}/info")).await?.success()?.json()?;
+            let info = ns.kembed.gateway.get_of_pod(&format!("{base}/info")).await?.json()?;
             ensure!(info["model_id"] == format!("hf://{MODEL}"), "{info}");
         }
         Ok(())

@@ -7,6 +7,7 @@ use e2e::{
     command::{kubectl, repository},
     golden::{self, Golden, assert_right, cosine},
     service::{RERANKER, condition, minilm, of_model, with},
+    wait::await_that,
     with_temp_ns,
 };
 use kembed_crds::{
@@ -123,7 +124,7 @@ async fn plain_gets_answer_one_vector() -> anyhow::Result<()> {
             let vector: Vec<f64> = serde_json::from_value(answer["vector"].clone()).context("no vector")?;
             assert_right(golden, &vector);
         }
-        let models = ns.kembed.gateway.get(&format!("{base}/v1/models")).await?.success()?.json()?;
+        let models = ns.kembed.gateway.get_of_pod(&format!("{base}/v1/models")).await?.json()?;
         ensure!(models["data"].as_array().is_some_and(|models| models.len() == 1), "not one model: {models}");
         Ok(())
     })
@@ -136,7 +137,7 @@ async fn eight_bits_are_enough() -> anyhow::Result<()> {
         ns.apply(with(minilm("rounded"), json!({"model": {"precision": "Int8"}}))).await?;
         ns.await_serving("rounded", 1).await?;
         let (gateway, base) = (&ns.kembed.gateway, format!("http://rounded.{}.svc", ns.name));
-        let info = gateway.get(&format!("{base}/info")).await?.success()?.json()?;
+        let info = gateway.get_of_pod(&format!("{base}/info")).await?.json()?;
         ensure!(info["model_dtype"] == "int8", "it does not say that it rounds: {info}");
         let golden = some_golden()?;
         let texts: Vec<_> = golden.iter().map(|golden| golden.text.as_str()).collect();
@@ -201,10 +202,12 @@ async fn a_ready_service_says_what_it_serves() -> anyhow::Result<()> {
         let head = ns.kembed.hub.requests("/api/models/sentence-transformers/all-MiniLM-L6-v2").await?;
         ensure!(!head.is_empty(), "the model did not come from the hub");
 
-        let table = ns.kubectl(&["get", "emb"]).await?;
-        let row = table.lines().nth(1).context("no row")?;
-        ensure!(row.contains("True") && row.contains("Serving"), "kubectl get emb does not tell: {table}");
-        Ok(())
+        await_that("kubectl get emb to tell that it serves", async || {
+            let table = ns.kubectl(&["get", "emb"]).await?;
+            let row = table.lines().nth(1).context("no row")?;
+            Ok((row.contains("True") && row.contains("Serving")).then_some(()))
+        })
+        .await
     })
     .await
 }

@@ -5,7 +5,6 @@ use e2e::{
     TempNamespace, disruption,
     load::{Load, Manner},
     service::minilm,
-    wait::await_that,
     with_temp_ns,
 };
 
@@ -39,9 +38,8 @@ async fn under_load(
     let load = Load::of(Manner::of(CLIENTS), &ns.kembed.gateway, &base);
     let ended = event.await;
     // However long the answers take: each client has asked before it and goes on after it.
-    let (during, enough) = (load.answered(), || async { Ok((load.answered() > 2 * CLIENTS).then_some(())) });
-    await_that("requests to go through", enough).await.with_context(|| format!("after {what}"))?;
-    let answered = load.stop().await.with_context(|| format!("during {what}"))?;
+    let during = load.answered();
+    let answered = load.stop_after(2 * CLIENTS).await.with_context(|| format!("during {what}"))?;
     ended.with_context(|| format!("during {what}"))?;
     eprintln!("during {what}: {during} requests, and {} more, all answered", answered - during);
     Ok(())

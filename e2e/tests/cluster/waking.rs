@@ -8,30 +8,34 @@ use e2e::{
     client::vectors,
     golden::{self, assert_right},
     service::{minilm, with},
+    wait::await_that,
     with_temp_ns,
+    zero::woken,
 };
 use futures::future::try_join_all;
-use reqwest::Method;
+use kembed_crds::EmbeddingService;
+use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 #[tokio::test]
 async fn a_request_at_zero_brings_a_pod_and_a_look_does_not() -> anyhow::Result<()> {
     with_temp_ns(|ns| async move {
-        ns.apply(with(minilm("minilm"), json!({"scaling": {"minReplicas": 0}}))).await?;
+        ns.apply(with(minilm("minilm"), json!({"scaling": {"minReplicas": 0, "maxReplicas": 1}}))).await?;
         ns.await_serving("minilm", 1).await?;
         let base = format!("http://minilm.{}.svc", ns.name);
         for round in 1..=3 {
             ns.to_zero("minilm").await?;
             look(&ns, &base).await?;
-            let took = vector(&ns, &base).await?;
-            eprintln!("from zero to a vector, round {round}: {took:.2} s");
+            let began = Instant::now();
+            ns.wake("minilm").await?;
+            eprintln!("from zero to a vector, round {round}: {:.2} s", began.elapsed().as_secs_f64());
         }
-        let woken = ns.await_serving("minilm", 1).await?;
-        let scaling = woken.status.and_then(|status| status.scaling).context("status.scaling says why")?;
-        ensure!(scaling.reason == "Activated", "{scaling:?}");
-        let events = ns.events().await?;
-        ensure!(events.iter().any(|event| event.starts_with("Activated: ")), "{events:?}");
-        Ok(())
+        let says_why = |emb: &EmbeddingService| {
+            let scaling = emb.status.as_ref().and_then(|status| status.scaling.as_ref());
+            scaling.is_some_and(|scaling| scaling.reason == "Activated")
+        };
+        ns.await_service("minilm", "status.scaling to say why it woke", says_why).await?;
+        ns.await_event("Activated: ").await
     })
     .await
 }
@@ -47,19 +51,18 @@ async fn who_asks_at_zero_waits_and_is_answered() -> anyhow::Result<()> {
         // One that knows nothing of kembed, by the name that pods use.
         ns.to_zero("minilm").await?;
         let body = json!({"model": "minilm", "input": golden.text}).to_string();
-        let answer =
-            ns.curl(&["--fail-with-body", "--json", &body, &format!("{base}/v1/embeddings")]).await?;
+        let url = format!("{base}/v1/embeddings");
+        let answer = woken(async || ns.curl(&["--fail-with-body", "--json", &body, &url]).await).await?;
         assert_right(&golden, vectors(&answer)?.first().context("no vector")?);
 
         // Many at once, at whichever gateway they get to.
         ns.to_zero("minilm").await?;
         let gateways = ns.kembed.gateways().await?;
         let own = format!("http://minilm.{}.svc:8080", ns.name);
-        let asked = gateways.iter().cycle().take(20).map(|gateway| {
-            let texts = [golden.text.as_str()];
-            let own = &own;
-            async move { gateway.embed(own, "minilm", &texts).await }
-        });
+        let (text, own) = (golden.text.as_str(), own.as_str());
+        let ask =
+            |gateway| woken(move || async move { e2e::Client::embed(gateway, own, "minilm", &[text]).await });
+        let asked = gateways.iter().cycle().take(20).map(ask);
         for vectors in try_join_all(asked).await.context("one of those who waited")? {
             assert_right(&golden, vectors.first().context("no vector")?);
         }
@@ -77,7 +80,11 @@ async fn the_load_is_for_the_controller_alone() -> anyhow::Result<()> {
         for gateway in ns.kembed.gateways().await? {
             let url = "http://gateway:8082/internal/load";
             ensure!(gateway.get(url).await?.status == 401, "a caller without a token was let in");
-            let refused = gateway.send_as(token.trim(), Method::GET, url).await?;
+            let refused = await_that("the API server to say whose token it is", async || {
+                let answer = gateway.send_as(token.trim(), Method::GET, url).await?;
+                Ok((answer.status != StatusCode::SERVICE_UNAVAILABLE).then_some(answer))
+            })
+            .await?;
             ensure!(refused.status == 403, "a stranger's token was answered with {refused:?}");
         }
         Ok(())
@@ -95,11 +102,4 @@ async fn look(ns: &TempNamespace, base: &str) -> anyhow::Result<()> {
     let replicas = ns.kubectl(&["get", "emb/minilm", "--output=jsonpath={.spec.replicas}"]).await?;
     ensure!(replicas == "0", "looking at it made replicas {replicas}");
     Ok(())
-}
-
-/// Asks once, and waits; tells how many seconds that took.
-async fn vector(ns: &TempNamespace, base: &str) -> anyhow::Result<f64> {
-    let began = Instant::now();
-    ns.kembed.gateway.embed(base, "minilm", &["hello"]).await?;
-    Ok(began.elapsed().as_secs_f64())
 }
