@@ -21,12 +21,15 @@ const MANY: usize = 40;
 async fn nodes_come_with_the_load_and_go_with_it() -> anyhow::Result<()> {
     with_temp_ns(|ns| async move {
         NodePool::with(&ns, async |pool| {
-            let scaling =
+            let mut scaling =
                 json!({"minReplicas": 0, "maxReplicas": 3, "queueDepth": 4, "scaleToZeroAfter": "5s"});
+            // Tuned, it may find that it should wait longer before it sleeps.
+            scaling["tuning"] = json!("Off");
             ns.apply(with(with(minilm("minilm"), json!({"scaling": scaling})), pool.spec())).await?;
             // Its first pod waits for a node, proves the model, and is asked once, so that its speed is known.
-            ns.await_serving("minilm", 1).await?;
-            ns.kembed.gateway.embed(&base(&ns), "minilm", &["hello"]).await?;
+            ns.await_count("minilm", 1).await?;
+            ns.await_known("minilm").await?;
+            ns.wake("minilm").await?;
             ns.to_zero("minilm").await?;
             await_nodes(&pool, 0).await?;
 

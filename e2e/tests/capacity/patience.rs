@@ -13,7 +13,7 @@ use kembed_crds::{
     conditions::{ConditionType, Reason},
 };
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::{join, time::timeout};
 
 use super::await_nodes;
 
@@ -30,18 +30,20 @@ async fn who_gives_up_still_gets_a_node_and_a_pod() -> anyhow::Result<()> {
             // It would be at zero again after a second in which nobody asks.
             let scaling = json!({"scaling": {"minReplicas": 0, "scaleToZeroAfter": "1s"}});
             ns.apply(with(with(minilm("minilm"), scaling), pool.spec())).await?;
-            ns.await_serving("minilm", 1).await?;
+            ns.await_count("minilm", 1).await?;
+            ns.await_known("minilm").await?;
             ns.to_zero("minilm").await?;
             await_nodes(&pool, 0).await?;
             pool.buy_after(NODE).await?;
 
             let began = Instant::now();
-            let asked = timeout(CLIENT, ns.wake("minilm")).await;
-            ensure!(asked.is_err(), "there is no node, and it was answered: {asked:?}");
             let ordered = |emb: &EmbeddingService| {
                 emb.spec.replicas == 1 && is_false(emb, ConditionType::CapacityAvailable, Reason::NodeOrdered)
             };
-            ns.await_service("minilm", "a node to be on its way", ordered).await?;
+            let on_its_way = ns.await_service("minilm", "a node to be on its way", ordered);
+            let (asked, on_its_way) = join!(timeout(CLIENT, ns.wake("minilm")), on_its_way);
+            ensure!(asked.is_err(), "there is no node, and it was answered: {asked:?}");
+            on_its_way?;
             // Nobody asks any more, and still a pod comes, when there is a node.
             ns.await_count("minilm", 1).await?;
             let took = began.elapsed();

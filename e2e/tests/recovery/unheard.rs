@@ -8,6 +8,7 @@ use e2e::{
     leader::leader,
     load::{Load, Manner},
     service::{minilm, with},
+    wait::await_that,
     with_temp_ns,
 };
 use kembed_crds::EmbeddingService;
@@ -25,8 +26,11 @@ async fn a_leader_that_hears_no_gateway_takes_no_pod_away_and_adds_none() -> any
     with_temp_ns(|ns| async move {
         let scaling = json!({"minReplicas": 0, "maxReplicas": 3, "scaleToZeroAfter": "1s"});
         ns.apply(with(minilm("minilm"), json!({"scaling": scaling}))).await?;
-        ns.await_serving("minilm", 1).await?;
+        ns.await_count("minilm", 1).await?;
+        ns.await_known("minilm").await?;
         let load = load(&ns);
+        // It may have gone to sleep until then.
+        await_that("a first answer", async || Ok((load.answered() > 0).then_some(()))).await?;
         let leader = leader(&ns).await?;
         disruption::gateways_unheard(&leader, async {
             await_told(&ns, "the leader to know nothing", |reason| reason == "LoadUnknown").await?;
@@ -46,7 +50,7 @@ async fn a_leader_that_hears_no_gateway_takes_no_pod_away_and_adds_none() -> any
 
 /// Few requests: enough to be active.
 fn load(ns: &TempNamespace) -> Load {
-    let manner = Manner { pause: Duration::from_secs(1), ..Manner::of(1) };
+    let manner = Manner { pause: Duration::from_secs(1), retries: 5, ..Manner::of(1) };
     Load::of(manner, &ns.kembed.gateway, &format!("http://minilm.{}.svc", ns.name))
 }
 
