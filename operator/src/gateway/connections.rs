@@ -412,7 +412,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_sent_is_known_of_each_failure() {
-        let (listener, address) = pod().await;
+        // An address at which nobody takes the port once it is free.
+        let listener = TcpListener::bind("127.0.0.9:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
         let connections = Connections::default();
         let serve = async {
             let (mut stream, _) = listener.accept().await.expect("a client");

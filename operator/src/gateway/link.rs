@@ -18,13 +18,24 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Time for a connection to come about and for its other end to answer once: in the same cluster it takes a millisecond.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How often the other end is asked whether it is there, and how long it has to say so: a gateway whose node dies is
-/// noticed within two seconds. One whose process dies is noticed at once.
+/// How often the other end is asked whether it is there.
 const PING: Duration = Duration::from_secs(1);
-const PING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long another gateway is waited for before it is taken for dead.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For a connection to come about and for its other end to answer once: in the same cluster it takes a millisecond.
+    pub opening: Duration,
+    /// For the other end to say that it is there when it is asked.
+    pub silence: Duration,
+}
+
+impl Default for Patience {
+    /// A gateway whose node dies is noticed within two seconds. One whose process dies is noticed at once.
+    fn default() -> Self {
+        Self { opening: Duration::from_secs(1), silence: Duration::from_secs(1) }
+    }
+}
 
 /// Pause before it is tried again.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -74,7 +85,7 @@ enum OpenError {
     Connect(#[source] io::Error),
     #[error("failed to speak HTTP/2")]
     Speak(#[source] hyper::Error),
-    #[error("no answer within {OPEN_TIMEOUT:?}")]
+    #[error("no answer in time")]
     TimedOut,
     #[error("a thread that was to connect is gone")]
     Gone(#[source] JoinError),
@@ -102,11 +113,15 @@ impl Link {
     }
 
     /// Connects from each of these runtimes, of which there is at least one. What is given back beside ends with its connection.
-    async fn open(address: SocketAddr, from: &[Handle]) -> Result<(Self, Vec<JoinHandle<()>>), OpenError> {
+    async fn open(
+        address: SocketAddr,
+        from: &[Handle],
+        silence: Duration,
+    ) -> Result<(Self, Vec<JoinHandle<()>>), OpenError> {
         // If one fails, the others are dropped, and so closed.
         let mut opening = JoinSet::new();
         for runtime in from {
-            opening.spawn_on(Line::open(address), runtime);
+            opening.spawn_on(Line::open(address, silence), runtime);
         }
         let (mut lines, mut drivers) = (Vec::new(), Vec::new());
         while let Some(opened) = opening.join_next().await {
@@ -120,14 +135,14 @@ impl Link {
 
 impl Line {
     /// Connects from the runtime that this is called on.
-    async fn open(address: SocketAddr) -> Result<(Self, JoinHandle<()>), OpenError> {
+    async fn open(address: SocketAddr, silence: Duration) -> Result<(Self, JoinHandle<()>), OpenError> {
         let stream = TcpStream::connect(address).await.map_err(OpenError::Connect)?;
         // Without it, it is only slower.
         let _ = stream.set_nodelay(true);
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(PING)
-            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_timeout(silence)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -158,13 +173,14 @@ impl Line {
 pub async fn keep(
     address: SocketAddr,
     from: Vec<Handle>,
+    patience: Patience,
     ended: CancellationToken,
     tell: impl Fn(Option<Link>),
 ) {
     let keep = async {
         loop {
-            match timeout(OPEN_TIMEOUT, Link::open(address, &from)).await.unwrap_or(Err(OpenError::TimedOut))
-            {
+            let opened = timeout(patience.opening, Link::open(address, &from, patience.silence)).await;
+            match opened.unwrap_or(Err(OpenError::TimedOut)) {
                 Ok((link, drivers)) => {
                     tell(Some(link));
                     // None panics, and if one did, its connection would be gone too.
@@ -194,6 +210,9 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+
+    /// However busy the machine is.
+    const FOREVER: Duration = Duration::from_secs(3600);
 
     /// A gateway that answers with the port that a request's connection comes from.
     async fn gateway() -> SocketAddr {
@@ -225,7 +244,7 @@ mod tests {
         let address = gateway().await;
         let crew = Crew::of(NonZeroUsize::new(2).expect("more than none")).expect("threads");
         let threads: Vec<_> = crew.runtimes().cloned().collect();
-        let (link, _drivers) = Link::open(address, &threads).await.expect("it listens");
+        let (link, _drivers) = Link::open(address, &threads, FOREVER).await.expect("it listens");
         let mut ports = Vec::new();
         for thread in [&threads[0], &threads[1], &threads[0]] {
             ports.push(thread.spawn(port(link.clone())).await.expect("a thread"));
@@ -239,7 +258,7 @@ mod tests {
     async fn it_is_closed_when_one_of_them_is() {
         let address = gateway().await;
         let threads = vec![Handle::current(), Handle::current()];
-        let (link, drivers) = Link::open(address, &threads).await.expect("it listens");
+        let (link, drivers) = Link::open(address, &threads, FOREVER).await.expect("it listens");
         assert!(!link.is_closed());
         drivers[1].abort();
         let _ = select_all(drivers).await;

@@ -32,6 +32,7 @@ pub struct Peers {
     draining: CancellationToken,
     /// Threads that serve clients, each of which has connections of its own to the others.
     threads: Vec<Handle>,
+    patience: link::Patience,
     roster: RwLock<Roster>,
     changed: watch::Sender<()>,
     metrics: Metrics,
@@ -107,7 +108,13 @@ impl Peers {
     /// The only gateway there will be.
     pub fn alone(draining: CancellationToken, metrics: Metrics) -> Self {
         let (roster, changed) = (RwLock::default(), watch::Sender::new(()));
-        Self { me: None, draining, threads: Vec::new(), roster, changed, metrics }
+        let patience = link::Patience::default();
+        Self { me: None, draining, threads: Vec::new(), patience, roster, changed, metrics }
+    }
+
+    /// Waits so long for the others.
+    pub fn with_patience(self, patience: link::Patience) -> Self {
+        Self { patience, ..self }
     }
 
     /// Has the threads of this crew connect to the others, each by itself. Else it is whoever brings the news that there are
@@ -215,7 +222,7 @@ impl Peers {
             [] => vec![Handle::current()],
             threads => threads.to_vec(),
         };
-        tokio::spawn(link::keep(address, threads, ended, tell));
+        tokio::spawn(link::keep(address, threads, self.patience, ended, tell));
     }
 
     /// A connection opened, closed or did not come about.

@@ -37,10 +37,18 @@ fn numbers(count: usize) -> impl Iterator<Item = String> {
 
 #[tokio::test]
 async fn a_pod_never_has_more_than_it_gave_credit_for() {
-    let pod = StubPod::start(3).await;
+    let pod = StubPod::gated(3).await;
     pod.stub.takes.store(1, Ordering::SeqCst);
     let bench = before(&[&pod]).await;
-    let answers = at_once(&bench, numbers(100)).await;
+    let asking = tokio::spawn({
+        let bench = bench.clone();
+        async move { at_once(&bench, numbers(100)).await }
+    });
+    // The first answer tells its credit.
+    pod.stub.gate.add_permits(1);
+    eventually(|| pod.in_hand() == 3).await;
+    pod.open();
+    let answers = asking.await.expect("no panic");
     assert!(answers.iter().all(|answer| answer.status == 200));
     assert_eq!(pod.stub.most.load(Ordering::SeqCst), 3);
     assert!(bench.metrics().contains("kembed_gateway_attempts_total{outcome=\"answered\"} 100\n"));

@@ -1,12 +1,16 @@
 //! What a client is told when no pod answers.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use axum::{Router, body::Body, routing::get as answer};
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, channel::mpsc, stream};
 use http_body_util::BodyExt;
 use operator::gateway::{availability::Service, directory::Update};
+use tokio::time::timeout;
 
 use crate::support::*;
 
@@ -54,21 +58,19 @@ async fn a_request_that_was_sent_is_not_sent_again() {
 #[tokio::test]
 async fn an_answer_that_breaks_off_is_seen_to_break_off() {
     let bench = Bench::start().await;
-    let parts = || {
-        let parts = stream::iter([Ok(Bytes::from("part")), Err(std::io::Error::other("broken"))]);
-        // The head and the first part are on their way before the failure.
-        Body::from_stream(parts.then(async |part| {
-            tokio::task::yield_now().await;
-            part
-        }))
-    };
-    bench.add(
-        service("team/minilm"),
-        &[pod_with(Router::new().route("/", answer(async move || parts()))).await],
-    );
-    let response = bench.send(get("minilm.team", "/")).await;
+    let (sender, parts) = mpsc::unbounded::<std::io::Result<Bytes>>();
+    let parts = Arc::new(Mutex::new(Some(parts)));
+    let pod = async move || Body::from_stream(parts.lock().expect("no panic").take().expect("one request"));
+    bench.add(service("team/minilm"), &[pod_with(Router::new().route("/", answer(pod))).await]);
+    sender.unbounded_send(Ok(Bytes::from("part"))).expect("a pod");
+    let mut response = bench.send(get("minilm.team", "/")).await;
     assert_eq!(response.status(), 200);
-    assert!(response.into_body().collect().await.is_err());
+    let part = timeout(PATIENCE, response.frame()).await.expect("a part in time").expect("a part");
+    assert_eq!(part.expect("no error").into_data().expect("data"), "part");
+    // The first part has arrived before the failure.
+    sender.unbounded_send(Err(std::io::Error::other("broken"))).expect("a pod");
+    let rest = timeout(PATIENCE, response.into_body().collect()).await.expect("an end");
+    assert!(rest.is_err());
 }
 
 #[tokio::test]
@@ -88,12 +90,20 @@ async fn a_pod_that_is_too_slow() {
 async fn a_pod_that_does_not_finish_its_answer() {
     let bench = Bench::start().await;
     let parts = || stream::iter([Ok::<_, std::io::Error>(Bytes::from("part"))]).chain(stream::pending());
-    let endless = Router::new().fallback(async move || Body::from_stream(parts()));
-    let hasty = Service { request_timeout: Some(Duration::from_millis(200)), ..service("team/minilm") };
-    bench.add(hasty, &[pod_with(endless).await]);
-    let body = bench.send(get("minilm.team", "/")).await.into_body();
-    let read = tokio::time::timeout(PATIENCE, body.collect()).await.expect("an end");
-    assert!(read.is_err());
+    let pod = pod_with(Router::new().fallback(async move || Body::from_stream(parts()))).await;
+    // Where the machine is too slow for the head of the answer to come in that time, it gets more.
+    for ms in [200, 2000, 20_000] {
+        let hasty = Service { request_timeout: Some(Duration::from_millis(ms)), ..service("team/minilm") };
+        bench.add(hasty, &[pod]);
+        let response = bench.send(get("minilm.team", "/")).await;
+        if response.status() == 200 {
+            let read = timeout(PATIENCE, response.into_body().collect()).await.expect("an end");
+            assert!(read.is_err());
+            return;
+        }
+        assert_eq!(response.status(), 504);
+    }
+    panic!("no head of an answer comes");
 }
 
 #[tokio::test]
@@ -179,6 +189,6 @@ async fn a_client_that_leaves_is_counted_and_its_pod_is_told() {
             () = async { arrivals.recv().await.expect("an arrival") } => (),
         }
     }
-    tokio::time::timeout(PATIENCE, leaves.recv()).await.expect("the pod heard of it");
+    timeout(PATIENCE, leaves.recv()).await.expect("the pod heard of it");
     eventually(|| bench.metrics().contains("requests_total{route=\"host\",code=\"cancelled\"} 1\n")).await;
 }

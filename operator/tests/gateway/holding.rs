@@ -246,7 +246,7 @@ async fn a_pod_serves_as_soon_as_it_says_that_it_is_ready() {
 
 #[tokio::test]
 async fn when_the_gateway_ends_who_waits_is_served_or_sent_elsewhere() {
-    let drain = Drain { delay: Duration::ZERO, timeout: Duration::from_secs(2) };
+    let drain = Drain { delay: Duration::ZERO, timeout: Duration::from_secs(5) };
     let bench = Arc::new(Bench::start_with(Setup { drain, ..Setup::default() }).await);
     bench.add(asleep(), &[]);
     bench.add(Service { replicas: 0, scales: true, ..service("team/e5") }, &[]);

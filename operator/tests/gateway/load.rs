@@ -261,35 +261,52 @@ async fn how_fast_a_pod_is_is_told_until_it_is_gone() {
     panic!("it is still told");
 }
 
-/// Between two lines lies a second: one that comes for somebody who waits at zero does not wait for it.
+/// Between two lines lies a second: one that comes for somebody who waits at zero does not wait for it. Where the machine is
+/// that slow, its turn may come before somebody does: then it is tried again.
 #[tokio::test]
 async fn somebody_who_waits_at_zero_is_told_of_at_once() {
+    let mut tries = 0;
+    while !wake_one().await {
+        tries += 1;
+        assert!(tries < 30, "it waits for its turn");
+    }
+}
+
+/// Whether the line that tells of somebody who waits at zero came before its turn.
+async fn wake_one() -> bool {
     let port = port().await;
     let mut asleep = service("team/minilm");
     (asleep.replicas, asleep.scales) = (0, true);
     port.bench.add(asleep.clone(), &[]);
     let mut lines = port.lines().await;
-    let first = lines.next().await;
+    let mut before = lines.next().await;
     for path in ["/", "/health", "/info", "/v1/models", "/metrics"] {
         assert_eq!(port.bench.ask(get("minilm.team", path)).await.status, 503);
     }
     let answer = port.bench.ask(post("minilm.team", "/v1/embeddings", "{}"));
     let wake = async {
-        let told = lines.next().await;
-        assert!(told.at - first.at < 1_000_000, "it waited for its turn: {} and {}", first.at, told.at);
+        let told = loop {
+            let told = lines.next().await;
+            if told.services.contains_key("team/minilm") {
+                break told;
+            }
+            before = told;
+        };
         let minilm = &told.services["team/minilm"];
         assert!(minilm.wanted.is_some());
         assert_eq!((minilm.counts.arrived, minilm.level.waiting.total()), (1, 1), "looking does not count");
         asleep.replicas = 1;
         port.bench.add(asleep, &[telling_pod("a").await]);
+        told.at - before.at < 1_000_000
     };
-    assert_eq!(tokio::join!(answer, wake).0.status, 200);
+    let (answer, was_early) = tokio::join!(answer, wake);
+    assert_eq!(answer.status, 200);
     loop {
         let mut report = lines.next().await;
         let over = |told: &ServiceReport| told.wanted.is_none() && told.counts.answered == 1;
         if let Some(told) = report.services.remove("team/minilm").filter(over) {
             assert_eq!((told.counts.waits.interactive.total(), told.level), (1, Level::default()));
-            break;
+            return was_early;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use axum::{Json, Router, http::StatusCode, routing::get as answer};
@@ -33,12 +33,20 @@ fn info(digest: &str) -> Info {
     }
 }
 
-/// A pod of a space, which fails the first `failures` times that it is asked.
-async fn pod_of(digest: &'static str, called: &'static str, failures: usize) -> std::net::SocketAddr {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let tell = async move || {
-        let failed = asked.fetch_add(1, Ordering::Relaxed) < failures;
-        if failed { Err(StatusCode::SERVICE_UNAVAILABLE) } else { Ok(Json(info(digest))) }
+/// A pod of a space.
+async fn pod_of(digest: &'static str, called: &'static str) -> std::net::SocketAddr {
+    pod_that_tells(digest, called, Arc::new(AtomicBool::new(true))).await
+}
+
+/// A pod of a space, which tells it once it can.
+async fn pod_that_tells(
+    digest: &'static str,
+    called: &'static str,
+    can: Arc<AtomicBool>,
+) -> std::net::SocketAddr {
+    let tell = async move || match can.load(Ordering::SeqCst) {
+        true => Ok(Json(info(digest))),
+        false => Err(StatusCode::SERVICE_UNAVAILABLE),
     };
     pod_with(Router::new().route("/info", answer(tell)).fallback(async move || called)).await
 }
@@ -73,7 +81,7 @@ fn all_told(bench: &Bench) -> bool {
 #[tokio::test]
 async fn a_pod_with_another_space_gets_nothing() {
     let bench = probing().await;
-    let (right, wrong) = (pod_of(SPACE, "right", 0).await, pod_of("sha256:two", "wrong", 0).await);
+    let (right, wrong) = (pod_of(SPACE, "right").await, pod_of("sha256:two", "wrong").await);
     let of = name("team/minilm");
     learn(&bench, service("team/minilm"), vec![pod(&of, "right", right), pod(&of, "wrong", wrong)]);
     eventually(|| all_told(&bench)).await;
@@ -102,7 +110,7 @@ async fn a_pod_that_computes_wrong_vectors_gets_nothing() {
         Json(Info { devices: vec![wrong], ..info(SPACE) })
     };
     let wrong = pod_with(Router::new().route("/info", answer(tell)).fallback(async || "wrong")).await;
-    let (of, right) = (name("team/minilm"), pod_of(SPACE, "right", 0).await);
+    let (of, right) = (name("team/minilm"), pod_of(SPACE, "right").await);
     learn(&bench, service("team/minilm"), vec![pod(&of, "right", right), pod(&of, "wrong", wrong)]);
     // It is asked again because its first answer was not taken.
     eventually(|| asked.load(Ordering::Relaxed) > 1 && answering(&bench) == 1).await;
@@ -116,7 +124,7 @@ async fn a_pod_that_computes_wrong_vectors_gets_nothing() {
 #[tokio::test]
 async fn how_fast_a_pod_is_is_known_before_it_is_asked_for_anything() {
     let bench = probing().await;
-    let right = pod_of(SPACE, "right", 0).await;
+    let right = pod_of(SPACE, "right").await;
     learn(&bench, service("team/minilm"), vec![pod(&name("team/minilm"), "right", right)]);
     eventually(|| all_told(&bench)).await;
     let (report, _) = bench.gateway.load().report(0, |_| false);
@@ -126,9 +134,11 @@ async fn how_fast_a_pod_is_is_known_before_it_is_asked_for_anything() {
 #[tokio::test]
 async fn a_pod_that_cannot_tell_at_first_is_asked_again() {
     let bench = probing().await;
-    let late = pod_of(SPACE, "late", 2).await;
+    let can = Arc::new(AtomicBool::new(false));
+    let late = pod_that_tells(SPACE, "late", can.clone()).await;
     learn(&bench, service("team/minilm"), vec![pod(&name("team/minilm"), "late", late)]);
     assert_eq!(bench.ask(get("minilm.team", "/")).await.status, 503);
+    can.store(true, Ordering::SeqCst);
     eventually(|| answering(&bench) == 1).await;
     assert_eq!(bench.ask(get("minilm.team", "/")).await.body, "late");
 }
@@ -137,10 +147,10 @@ async fn a_pod_that_cannot_tell_at_first_is_asked_again() {
 async fn a_pod_that_starts_again_is_asked_again() {
     let bench = probing().await;
     let of = name("team/minilm");
-    let first = pod(&of, "a", pod_of(SPACE, "first", 0).await);
+    let first = pod(&of, "a", pod_of(SPACE, "first").await);
     learn(&bench, service("team/minilm"), vec![first.clone()]);
     eventually(|| answering(&bench) == 1).await;
-    let address = Some(pod_of("sha256:two", "second", 0).await);
+    let address = Some(pod_of("sha256:two", "second").await);
     let second = Pod { life: Life { restarts: 1, ..first.life.clone() }, address, ..first };
     bench.knowledge.update(|directory| directory.update_pods(Update::Put(second)));
     assert_eq!(bench.ask(get("minilm.team", "/")).await.status, 503);
@@ -152,7 +162,7 @@ async fn a_pod_that_starts_again_is_asked_again() {
 async fn a_pod_that_told_before_the_space_was_recorded_answers_at_once_after() {
     let bench = probing().await;
     let unrecorded = Service { digest: None, ..service("team/minilm") };
-    learn(&bench, unrecorded, vec![pod(&name("team/minilm"), "a", pod_of(SPACE, "a", 0).await)]);
+    learn(&bench, unrecorded, vec![pod(&name("team/minilm"), "a", pod_of(SPACE, "a").await)]);
     eventually(|| all_told(&bench)).await;
     assert_eq!(bench.ask(get("minilm.team", "/")).await.status, 503);
     bench.knowledge.update(|directory| directory.update_services(Update::Put(service("team/minilm"))));

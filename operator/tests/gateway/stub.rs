@@ -27,7 +27,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::support::listener;
+use crate::support::nobody;
 
 /// Tokens that the gateway takes a short text for.
 pub const SHORT: u64 = 2;
@@ -90,7 +90,9 @@ impl StubPod {
     }
 
     pub async fn with(load: Option<PodLoad>, permits: usize) -> Self {
-        let (listener, address) = listener().await;
+        // Its own also while it is dead.
+        let address = nobody();
+        let listener = TcpListener::bind(address).await.expect("a free port");
         Self::on(listener, address, load, permits)
     }
 

@@ -27,6 +27,7 @@ use operator::gateway::{
     forward,
     internal::{self, Internal},
     knowledge::Knowledge,
+    link,
     metrics::Metrics,
     name::ServiceName,
     peers::Peers,
@@ -52,7 +53,7 @@ pub const SPACE: &str = "sha256:one";
 pub const CONTROLLER: &str = "system:serviceaccount:kembed:kembed-controller";
 
 /// Longer than anything here takes on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What can be set about a gateway.
 pub struct Setup {
@@ -62,6 +63,8 @@ pub struct Setup {
     pub access_log: bool,
     /// Name of a gateway that is one of several.
     pub name: Option<String>,
+    /// With the others.
+    pub trust: link::Patience,
 }
 
 impl Default for Setup {
@@ -77,6 +80,7 @@ impl Default for Setup {
             patience: Patience::default(),
             access_log: false,
             name: None,
+            trust: link::Patience { opening: PATIENCE, silence: PATIENCE },
         }
     }
 }
@@ -107,14 +111,15 @@ impl Bench {
         Self::start_with(Setup::default()).await
     }
 
-    pub async fn start_with(Setup { limits, drain, patience, access_log, name }: Setup) -> Self {
+    pub async fn start_with(setup: Setup) -> Self {
+        let Setup { limits, drain, patience, access_log, name, trust } = setup;
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry).with_access_log(access_log);
         let (knowledge, shutdown) = (Arc::new(Knowledge::new(metrics.clone())), CancellationToken::new());
         registry.register_collector(Box::new(KeyUsage::new(knowledge.clone())));
         let activation = Activation::assumed();
         let peers = Arc::new(match name {
-            Some(name) => Peers::new(name, shutdown.clone(), metrics.clone()),
+            Some(name) => Peers::new(name, shutdown.clone(), metrics.clone()).with_patience(trust),
             None => Peers::alone(shutdown.clone(), metrics.clone()),
         });
         let gateway =
@@ -309,7 +314,7 @@ async fn tell(called: &'static str, request: PodRequest) -> impl IntoResponse {
     }))
 }
 
-/// An address where nobody listens, and nobody will but who was given it: ports that the system chooses are on another
+/// An address where nobody listens, and nobody will but who is given it: ports that the system chooses are on another
 /// address of this machine, and are higher.
 pub fn nobody() -> SocketAddr {
     static GIVEN: AtomicU16 = AtomicU16::new(0);

