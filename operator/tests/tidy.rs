@@ -24,6 +24,7 @@ const PURE: &[&str] = &[
     "operator/src/autoscaler/writing.rs",
     "operator/src/controller/accelerator.rs",
     "operator/src/controller/build/*",
+    "operator/src/controller/deployed.rs",
     "operator/src/controller/fields.rs",
     "operator/src/controller/lease.rs",
     "operator/src/controller/memory.rs",

@@ -22,6 +22,7 @@ use serde_json::json;
 
 use super::{
     build::Objects,
+    deployed::Deployed,
     fields,
     memory::{Key, Memory, Need, Print},
     pods::Hindrance,
@@ -92,7 +93,7 @@ pub struct Applier<'a> {
     /// What was applied last.
     pub memory: &'a Mutex<Memory>,
     /// The Deployments of all services, as they were seen last, without their specs.
-    pub deployments: &'a Store<Deployment>,
+    pub deployments: &'a Store<Deployed>,
 }
 
 impl Applier<'_> {
@@ -101,7 +102,7 @@ impl Applier<'_> {
     ///
     /// # Errors
     /// The first object that could not be applied; those before it are.
-    pub async fn apply(&self, objects: &Objects) -> Result<Arc<Deployment>, ApplyError> {
+    pub async fn apply(&self, objects: &Objects) -> Result<Arc<Deployed>, ApplyError> {
         self.keep(&objects.service).await?;
         self.keep(&objects.pod_disruption_budget).await?;
         if let Some(policy) = &objects.network_policy {
@@ -114,15 +115,17 @@ impl Applier<'_> {
     }
 
     /// An object that is watched.
-    async fn deployment(&self, built: &Deployment) -> Result<Arc<Deployment>, ApplyError> {
+    async fn deployment(&self, built: &Deployment) -> Result<Arc<Deployed>, ApplyError> {
         let (key, print) = (self.key::<Deployment>(), Print::of(built, self.service));
-        let seen = self.deployments.get(&ObjectRef::from_obj(built));
-        let stands = |seen: &Arc<Deployment>| self.memory().stands(&key, print, built.meta(), seen.meta());
+        let name = built.name_any();
+        let seen =
+            self.deployments.get(&ObjectRef::new(&name).within(&built.namespace().unwrap_or_default()));
+        let stands = |seen: &Arc<Deployed>| self.memory().stands(&key, print, built.meta(), seen.meta());
         if let Some(seen) = seen.filter(stands) {
             return Ok(seen);
         }
-        let found = self.find::<Deployment>(&built.name_any()).await?;
-        self.put(built, found, (key, print)).await.map(Arc::new)
+        let found = self.find::<Deployment>(&name).await?;
+        self.put(built, found, (key, print)).await.map(|deployment| Arc::new(deployment.into()))
     }
 
     /// An object that is not watched.
@@ -350,7 +353,7 @@ mod tests {
         client: Client,
         service: EmbeddingService,
         memory: Mutex<Memory>,
-        deployments: Writer<Deployment>,
+        deployments: Writer<Deployed>,
     }
 
     impl World {
@@ -377,11 +380,11 @@ mod tests {
         }
 
         /// The watch tells of the Deployment, as it is stored but for this.
-        fn see(&mut self, change: impl FnOnce(&mut Deployment)) {
+        fn see(&mut self, change: impl FnOnce(&mut Deployed)) {
             let stored = self.api.stored().objects.clone();
             let found =
                 stored.into_iter().find(|(path, _)| path.contains("/deployments/")).expect("it was made");
-            let mut deployment: Deployment = serde_json::from_value(found.1).expect("a Deployment");
+            let mut deployment: Deployed = serde_json::from_value(found.1).expect("a Deployment");
             change(&mut deployment);
             self.deployments.apply_watcher_event(&watcher::Event::Apply(deployment));
         }
@@ -393,7 +396,7 @@ mod tests {
         assert_eq!(world.apply().await, (8, 4), "each of four is looked for and created");
         // The watch has not told of the Deployment yet.
         assert_eq!(world.apply().await, (2, 1));
-        world.see(|deployment| deployment.spec = None);
+        world.see(|_| ());
         assert_eq!(world.apply().await, (0, 0));
         world.service.spec.replicas = 5;
         assert_eq!(world.apply().await, (2, 1), "the Deployment alone has the count");

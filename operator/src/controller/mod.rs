@@ -4,6 +4,7 @@ mod accelerator;
 mod apply;
 mod build;
 mod config;
+mod deployed;
 mod events;
 mod fence;
 mod fields;
@@ -17,6 +18,7 @@ pub(crate) mod pods;
 mod reconcile;
 mod status;
 mod validate;
+mod watches;
 
 use std::{
     net::SocketAddr,
@@ -28,18 +30,17 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
-use kembed_crds::{EmbeddingService, MANAGED_BY, MANAGED_BY_LABEL};
+use k8s_openapi::api::core::v1::Pod;
+use kembed_crds::EmbeddingService;
 use kembed_runtime::health;
 use kube::{
-    Api, Client,
+    Client,
     client::ClientBuilder,
     runtime::{
-        Controller, WatchStreamExt,
+        Controller,
         controller::{self, Action, Config as ControllerConfig},
         events::{Recorder, Reporter},
-        reflector::{self, ObjectRef, Store},
-        watcher,
+        reflector::{ObjectRef, Store},
     },
 };
 use prometheus_client::registry::Registry;
@@ -147,26 +148,12 @@ async fn control(
     args: &ControllerArgs,
     shutdown: CancellationToken,
 ) {
-    let (pods, writer) = reflector::store();
+    let (services, service_changes) = watches::services(client.clone());
+    let (pods, pod_changes) = watches::pods(client.clone());
+    let (deployments, deployment_changes) = watches::deployments(client.clone());
     let sightings = Sightings::default();
     let noted = sightings.clone();
-    let ours = watcher::Config::default().labels(&observe::pod_selector());
-    let pod_changes = watcher(Api::<Pod>::all(client.clone()), ours)
-        .backoff(Pauses::new())
-        .modify(|pod| pod.metadata.managed_fields = None) // half of a pod's size, and never read
-        .reflect(writer)
-        .touched_objects()
-        .inspect_ok(move |pod| noted.note(pod, Instant::now()));
-    let (deployments, writer) = reflector::store();
-    let managed = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
-    let deployment_changes = watcher(Api::<Deployment>::all(client.clone()), managed)
-        .backoff(Pauses::new())
-        .modify(|deployment| {
-            // What it is to be is compared by its generation.
-            (deployment.metadata.managed_fields, deployment.spec) = (None, None);
-        })
-        .reflect(writer)
-        .touched_objects();
+    let pod_changes = pod_changes.inspect_ok(move |pod| noted.note(pod, Instant::now()));
     let reporter = Reporter { controller: FIELD_MANAGER.into(), instance: Some(args.identity.clone()) };
     let recorder = Recorder::new(client.clone(), reporter);
     let whereabouts =
@@ -183,19 +170,11 @@ async fn control(
         infos: Infos::new(),
         metrics,
     });
-    let services = Api::<EmbeddingService>::all(client.clone());
-    let controller = Controller::new(services, watcher::Config::default());
-    let forget = forget(context.clone(), controller.store(), sightings.clone());
-    let writer = Writer {
-        client: client.clone(),
-        recorder,
-        decisions,
-        metrics: scaling,
-        services: controller.store(),
-    };
+    let forget = forget(context.clone(), services.clone(), sightings.clone());
+    let writer = Writer { client, recorder, decisions, metrics: scaling, services: services.clone() };
     let autoscaler = Autoscaler { writer, pods, sightings };
     let autoscaling = autoscaler::run(autoscaler, whereabouts, Dialer::new(args.gateway_token.clone()));
-    let reconciling = controller
+    let reconciling = Controller::for_stream(service_changes, services)
         .with_config(ControllerConfig::default().concurrency(args.concurrency).debounce(DEBOUNCE))
         .trigger_backoff(Pauses::new())
         .owns_stream(deployment_changes)

@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::{Event, Pod},
-};
-use kembed_crds::{EmbeddingService, MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL, conditions::Reason};
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kembed_crds::{EmbeddingService, MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL};
 use kube::{
     Api, Client, ResourceExt,
     api::ListParams,
@@ -14,9 +11,10 @@ use kube::{
 };
 
 use super::{
+    deployed::Deployed,
     info::Infos,
-    pods::{self, Hindrance, PodState},
-    status::{DeploymentCounts, ObservedPod},
+    pods::{self, PodState},
+    status::ObservedPod,
 };
 
 /// Events of one pod that are read; the kubelet repeats itself.
@@ -89,29 +87,9 @@ async fn events_about(client: &Client, pod: &Pod) -> Vec<Event> {
 }
 
 /// The Deployment that was made for a service before, as it was seen last.
-pub fn deployment(deployments: &Store<Deployment>, object: &EmbeddingService) -> Option<Arc<Deployment>> {
+pub fn deployment(deployments: &Store<Deployed>, object: &EmbeddingService) -> Option<Arc<Deployed>> {
     let (namespace, name) = (object.metadata.namespace.as_deref()?, object.metadata.name.as_deref()?);
     let found = deployments.get(&ObjectRef::new(name).within(namespace))?;
     let owner = object.metadata.uid.as_deref()?;
     found.owner_references().iter().any(|reference| reference.uid == owner).then_some(found)
-}
-
-/// The counts of a Deployment.
-pub fn counts(deployment: &Deployment) -> DeploymentCounts {
-    let status = deployment.status.clone().unwrap_or_default();
-    DeploymentCounts {
-        current: status.observed_generation >= deployment.metadata.generation,
-        replicas: status.replicas.unwrap_or(0),
-        updated: status.updated_replicas.unwrap_or(0),
-        ready: status.ready_replicas.unwrap_or(0),
-    }
-}
-
-/// Why a Deployment could not create its pods, as when a quota is exceeded.
-pub fn replica_failure(deployment: &Deployment) -> Option<Hindrance> {
-    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
-    let failure = conditions
-        .iter()
-        .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")?;
-    Some(Hindrance::new(Reason::PodRejected, failure.message.clone().unwrap_or_default()))
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kembed_crds::{EmbeddingService, EmbeddingServiceStatus, conditions::Reason};
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -18,6 +18,7 @@ use super::{
     apply::{Applier, ApplyError, FIELD_MANAGER},
     build::{self, NoImage},
     config::Config,
+    deployed::Deployed,
     events,
     info::Infos,
     memory::Memory,
@@ -47,7 +48,7 @@ pub struct Context {
     /// The pods of all services.
     pub pods: Store<Pod>,
     /// Their Deployments, without their specs.
-    pub deployments: Store<Deployment>,
+    pub deployments: Store<Deployed>,
     /// What was applied last.
     pub memory: Mutex<Memory>,
     /// What the pods have said.
@@ -113,8 +114,8 @@ async fn run(object: &EmbeddingService, context: &Context) -> Result<(Action, Op
         target: latency.map(|latency| latency.target.to_string()),
         accelerator: object.spec.accelerator.is_some(),
         pinned_digest: object.spec.model.digest.clone(),
-        hindrance: hindrance.clone().or_else(|| deployment.as_deref().and_then(observe::replica_failure)),
-        deployment: deployment.as_deref().map(observe::counts).unwrap_or_default(),
+        hindrance: hindrance.clone().or_else(|| deployment.as_deref().and_then(Deployed::replica_failure)),
+        deployment: deployment.as_deref().map(Deployed::counts).unwrap_or_default(),
         name,
         namespace,
         pods,
@@ -148,7 +149,7 @@ impl From<ApplyError> for MakeError {
     }
 }
 
-async fn make(object: &EmbeddingService, context: &Context) -> Result<Arc<Deployment>, MakeError> {
+async fn make(object: &EmbeddingService, context: &Context) -> Result<Arc<Deployed>, MakeError> {
     let objects = build::build(&validate(object)?, &context.config)?;
     let applier = Applier {
         client: &context.client,
