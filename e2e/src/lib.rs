@@ -5,6 +5,7 @@
 //! installation itself, and so run alone, afterwards, in this order. All need `KUBECONFIG`, `kubectl` and `helm`, and a
 //! network in which addresses of pods and Services answer; `make e2e` sees to that.
 
+pub mod audit;
 pub mod client;
 pub mod collector;
 pub mod collector_client;

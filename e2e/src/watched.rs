@@ -13,14 +13,12 @@ use kube::{Api, api::ListParams};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
-    client::Client, command::cluster, installation::NAMESPACE, namespace::TempNamespace, process::Process,
+    audit::ACCOUNT, client::Client, command::cluster, installation::NAMESPACE, namespace::TempNamespace,
+    process::Process,
 };
 
 /// Between two looks at it.
 const PERIOD: Duration = Duration::from_secs(1);
-
-/// As it is called by the API server.
-const ACCOUNT: &str = "system:serviceaccount:kembed-system:kembed-controller";
 
 /// Above the rows.
 pub const HEAD: &str = "| | seconds | status writes a second: mean | most | reads a second | writes a second | a look: mean | CPU, of a core | most memory |\n|---|---|---|---|---|---|---|---|---|";

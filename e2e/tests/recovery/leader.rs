@@ -4,15 +4,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use e2e::{
-    TempNamespace, container, disruption,
+    TempNamespace, audit, container, disruption,
     installation::{NAMESPACE, install},
     leader::leader,
-    service::{minilm, with},
+    service::{is_false, minilm, with},
     wait::await_that,
     with_temp_ns,
 };
-use k8s_openapi::api::core::v1::Pod;
-use kembed_crds::EmbeddingService;
+use k8s_openapi::{
+    api::{core::v1::Pod, policy::v1::PodDisruptionBudget},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+use kembed_crds::{
+    EmbeddingService,
+    conditions::{ConditionType, Reason},
+};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 use tokio::time::sleep;
@@ -85,6 +91,40 @@ async fn stopped(ns: &TempNamespace) -> anyhow::Result<()> {
     let service = ns.api::<EmbeddingService>().get("minilm").await?;
     ensure!(service.spec.replicas == 2, "the count is {}", service.spec.replicas);
     Ok(())
+}
+
+/// Of a service at rest: what somebody has changed before is made right, and nothing else is written.
+#[tokio::test]
+async fn who_leads_next_writes_what_others_changed_and_nothing_else() -> anyhow::Result<()> {
+    let _alone = ALONE.lock().await;
+    with_temp_ns(|ns| async move {
+        ns.apply(with(minilm("minilm"), json!({"replicas": 0}))).await?;
+        let settled =
+            |service: &EmbeddingService| is_false(service, ConditionType::Progressing, Reason::Settled);
+        ns.await_service("minilm", "it to have settled", settled).await?;
+        let before = audit::changes(&ns.name, "minilm").await?;
+        // Who leads now does not look at it for minutes, for it watches no budgets.
+        let edit = r#"{"spec": {"maxUnavailable": 3}}"#;
+        ns.kubectl(&["patch", "poddisruptionbudget/minilm", "--type=merge", "--patch", edit]).await?;
+        disruption::roll_controllers().await?;
+        let as_built = |budget: Option<&PodDisruptionBudget>| {
+            let spec = budget.and_then(|budget| budget.spec.as_ref());
+            spec.is_some_and(|spec| spec.max_unavailable == Some(IntOrString::Int(1)))
+        };
+        ns.await_object("minilm", "the budget to be as it was", as_built).await?;
+        // Of the objects of a service the Deployment comes last: by the time that another service has one, it was looked at.
+        ns.apply(with(minilm("after"), json!({"replicas": 0}))).await?;
+        ns.await_service("after", "it to have settled", settled).await?;
+
+        let after = audit::changes(&ns.name, "minilm").await?;
+        let count = |of: &[String], kind: &str| of.iter().filter(|changed| *changed == kind).count();
+        let budget = "poddisruptionbudgets";
+        ensure!(count(&after, budget) > count(&before, budget), "the audit log does not tell of the budget");
+        let others = |of: &[String]| of.len() - count(of, budget);
+        ensure!(others(&after) == others(&before), "written before: {before:?}, and in all: {after:?}");
+        Ok(())
+    })
+    .await
 }
 
 /// The other controller leads once the Lease has run out: it wakes the service for who waits, and does what the spec asks for.

@@ -3,6 +3,7 @@
 
 use std::{
     fmt::Debug,
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -18,7 +19,7 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     build::Objects,
@@ -30,6 +31,10 @@ use super::{
 
 /// Name under which the controller owns fields.
 pub const FIELD_MANAGER: &str = "kembed-controller";
+
+/// Annotation that tells what an object was built like when it was written last: what is not to be so any more cannot be told
+/// by looking at it. A count is left out: what annotates a Deployment is written to its ReplicaSets too.
+const STAMP: &str = "kembed.dev/applied";
 
 /// Why an object is not as built.
 #[derive(Debug, thiserror::Error)]
@@ -124,8 +129,12 @@ impl Applier<'_> {
         if let Some(seen) = seen.filter(stands) {
             return Ok(seen);
         }
-        let found = self.find::<Deployment>(&name).await?;
-        self.put(built, found, (key, print)).await.map(|deployment| Arc::new(deployment.into()))
+        let known = self.memory().knows(&key);
+        let deployment = match self.find::<Deployment>(&name).await? {
+            Some(found) if !known && self.recognises(&found, built, (&key, print)) => found,
+            found => self.put(built, found.as_ref(), (key, print)).await?,
+        };
+        Ok(Arc::new(deployment.into()))
     }
 
     /// An object that is not watched.
@@ -136,40 +145,58 @@ impl Applier<'_> {
             return Ok(());
         }
         let found = self.find::<K>(&built.name_any()).await?;
-        let unchanged = |found: &ObjectMeta| self.memory().is_unchanged(&key, found, Instant::now());
-        if need == Need::Look && found.as_ref().is_some_and(unchanged) {
+        let stands = |found: &K| match need {
+            Need::Look => self.memory().is_unchanged(&key, found.meta(), Instant::now()),
+            Need::Compare => self.recognises(found, built, (&key, print)),
+            Need::Nothing | Need::Apply => false,
+        };
+        if found.as_ref().is_some_and(stands) {
             return Ok(());
         }
-        self.put(built, found, (key, print)).await.map(drop)
+        self.put(built, found.as_ref(), (key, print)).await.map(drop)
     }
 
     /// What is there of that name.
-    async fn find<K: Kept>(&self, name: &str) -> Result<Option<ObjectMeta>, ApplyError> {
-        let found = self.api::<K>().get_metadata_opt(name).await;
-        Ok(found.map_err(|error| classify::<K>(name, error))?.map(|found| found.metadata))
+    async fn find<K: Kept>(&self, name: &str) -> Result<Option<K>, ApplyError> {
+        self.api::<K>().get_opt(name).await.map_err(|error| classify::<K>(name, error))
+    }
+
+    /// Whether what was found is ours and as built, so that to apply it would change nothing. If so it is remembered as if
+    /// it had been applied: a new leader finds most objects so.
+    fn recognises<K: Kept>(&self, found: &K, built: &K, (key, print): (&Key, Print)) -> bool {
+        let (meta, json) = (found.meta(), serde_json::to_value(built).unwrap_or_default());
+        let same = self.owns(meta)
+            && meta.annotations.as_ref().and_then(|found| found.get(STAMP)) == Some(&stamp(json.clone()))
+            && serde_json::to_value(found)
+                .is_ok_and(|found| fields::keeps(meta, FIELD_MANAGER, &found, &json));
+        if same {
+            self.memory().applied(key.clone(), print, meta, Instant::now());
+        }
+        same
     }
 
     /// Creates it if nothing was found of its name, and applies it if what was found is ours.
     async fn put<K: Kept>(
         &self,
         built: &K,
-        found: Option<ObjectMeta>,
+        found: Option<&K>,
         (key, print): (Key, Print),
     ) -> Result<K, ApplyError> {
         let name = built.name_any();
         let api = self.api::<K>();
-        let put = match found {
+        let mut ours = built.clone();
+        ours.annotations_mut().insert(STAMP.into(), stamp(serde_json::to_value(built).unwrap_or_default()));
+        let put = match found.map(K::meta) {
             None => {
                 // Created, not applied: if somebody makes one in this moment, this is refused rather than merged into it.
                 let params =
                     PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-                api.create(&params, built).await
+                api.create(&params, &ours).await
             }
-            Some(found) if self.owns(&found) => {
-                self.adopt::<K>(&name, &found).await?;
+            Some(found) if self.owns(found) => {
+                self.adopt::<K>(&name, found).await?;
                 // With its uid, so that an object of somebody else that has taken its place is not touched either.
-                let mut ours = built.clone();
-                ours.meta_mut().uid = found.uid;
+                ours.meta_mut().uid = found.uid.clone();
                 let params = PatchParams::apply(FIELD_MANAGER).force();
                 api.patch(&name, &params, &Patch::Apply(&ours)).await
             }
@@ -209,6 +236,16 @@ impl Applier<'_> {
     }
 }
 
+/// Tells an object that was built from what was built otherwise. A release that hashes otherwise applies everything once.
+fn stamp(mut built: Value) -> String {
+    if let Some(spec) = built.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.remove("replicas");
+    }
+    let mut hasher = DefaultHasher::new();
+    built.to_string().hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
 /// A kind of object that is made for services.
 trait Kept:
     Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned
@@ -244,212 +281,4 @@ fn namespace_terminates(status: &Status) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{collections::BTreeMap, convert::Infallible};
-
-    use http::{Method, Request, Response, StatusCode};
-    use http_body_util::BodyExt;
-    use k8s_openapi::api::core::v1::ConfigMap;
-    use kembed_crds::EmbeddingService;
-    use kube::{
-        client::Body,
-        runtime::{
-            reflector::{self, store::Writer},
-            watcher,
-        },
-    };
-    use serde_json::Value;
-    use tower::service_fn;
-
-    use super::*;
-    use crate::controller::{
-        build,
-        config::tests::config,
-        validate::{tests::object, validate},
-    };
-
-    fn refusal(status: serde_json::Value) -> ApplyError {
-        let status: Status = serde_json::from_value(status).expect("a status");
-        classify::<ConfigMap>("minilm-space", kube::Error::Api(Box::new(status)))
-    }
-
-    #[test]
-    fn a_quota_is_told_from_a_namespace_that_ends() {
-        let quota = refusal(serde_json::json!({"code": 403, "message": "exceeded quota"}));
-        let hindrance = quota.hindrance().expect("a user has to act");
-        assert_eq!(hindrance.reason, Reason::PodRejected);
-        assert_eq!(hindrance.message, "the API server refused ConfigMap minilm-space: exceeded quota");
-        let ending = refusal(serde_json::json!({"code": 403, "message": "is being terminated",
-            "details": {"causes": [{"reason": "NamespaceTerminating"}]}}));
-        assert!(matches!(ending, ApplyError::NamespaceTerminating { .. }));
-        assert_eq!(ending.hindrance(), None);
-    }
-
-    #[test]
-    fn a_conflict_is_worth_another_try() {
-        assert!(matches!(refusal(serde_json::json!({"code": 409})), ApplyError::Failed { .. }));
-    }
-
-    /// An API server.
-    #[derive(Clone, Default)]
-    struct Api(Arc<Mutex<Stored>>);
-
-    #[derive(Default)]
-    struct Stored {
-        /// By path.
-        objects: BTreeMap<String, Value>,
-        /// Of the requests that came.
-        asked: Vec<Method>,
-    }
-
-    impl Api {
-        fn stored(&self) -> MutexGuard<'_, Stored> {
-            self.0.lock().expect("no panic")
-        }
-
-        async fn answer(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
-            let (head, body) = request.into_parts();
-            let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-            let mut stored = self.stored();
-            stored.asked.push(head.method.clone());
-            let mut path = head.uri.path().to_owned();
-            let (status, answer) = if head.method == Method::GET {
-                let found = stored.objects.get(&path).cloned();
-                found.map_or(
-                    (404, json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404})),
-                    |found| (200, found),
-                )
-            } else if head.headers["content-type"] == "application/merge-patch+json" {
-                let patch: Value = serde_json::from_slice(&body).expect("an object");
-                let object = stored.objects.get_mut(&path).expect("it is there");
-                object["metadata"]["managedFields"] = patch["metadata"]["managedFields"].clone();
-                (200, object.clone())
-            } else {
-                let mut object: Value = serde_json::from_slice(&body).expect("an object");
-                if head.method == Method::POST {
-                    path = format!("{path}/{}", object["metadata"]["name"].as_str().expect("a name"));
-                }
-                let next = stored.asked.len().to_string();
-                object["metadata"]["uid"] = path.clone().into();
-                object["metadata"]["resourceVersion"] = next.into();
-                object["metadata"]["generation"] = 1.into();
-                stored.objects.insert(path, object.clone());
-                (200, object)
-            };
-            let mut response = Response::new(Body::from(answer.to_string().into_bytes()));
-            *response.status_mut() = StatusCode::from_u16(status).expect("a status");
-            Ok(response)
-        }
-
-        /// How many requests came since the last time, and how many of them were writes.
-        fn asked(&self) -> (usize, usize) {
-            let methods = std::mem::take(&mut self.stored().asked);
-            (methods.len(), methods.iter().filter(|method| **method != Method::GET).count())
-        }
-    }
-
-    struct World {
-        api: Api,
-        client: Client,
-        service: EmbeddingService,
-        memory: Mutex<Memory>,
-        deployments: Writer<Deployed>,
-    }
-
-    impl World {
-        fn new() -> Self {
-            let api = Api::default();
-            let answers = api.clone();
-            let client = Client::new(service_fn(move |request| answers.clone().answer(request)), "search");
-            let (_, deployments) = reflector::store();
-            Self { api, client, service: object(json!({})), memory: Mutex::default(), deployments }
-        }
-
-        /// Applies the objects of the service, and says how many requests and writes that took.
-        async fn apply(&self) -> (usize, usize) {
-            let objects =
-                build::build(&validate(&self.service).expect("valid"), &config()).expect("there are images");
-            let applier = Applier {
-                client: &self.client,
-                service: &self.service.metadata,
-                memory: &self.memory,
-                deployments: &self.deployments.as_reader(),
-            };
-            applier.apply(&objects).await.expect("an API server that works");
-            self.api.asked()
-        }
-
-        /// The watch tells of the Deployment, as it is stored but for this.
-        fn see(&mut self, change: impl FnOnce(&mut Deployed)) {
-            let stored = self.api.stored().objects.clone();
-            let found =
-                stored.into_iter().find(|(path, _)| path.contains("/deployments/")).expect("it was made");
-            let mut deployment: Deployed = serde_json::from_value(found.1).expect("a Deployment");
-            change(&mut deployment);
-            self.deployments.apply_watcher_event(&watcher::Event::Apply(deployment));
-        }
-    }
-
-    #[tokio::test]
-    async fn what_has_not_changed_costs_no_request() {
-        let mut world = World::new();
-        assert_eq!(world.apply().await, (8, 4), "each of four is looked for and created");
-        // The watch has not told of the Deployment yet.
-        assert_eq!(world.apply().await, (2, 1));
-        world.see(|_| ());
-        assert_eq!(world.apply().await, (0, 0));
-        world.service.spec.replicas = 5;
-        assert_eq!(world.apply().await, (2, 1), "the Deployment alone has the count");
-    }
-
-    #[tokio::test]
-    async fn what_others_changed_is_made_right() {
-        let mut world = World::new();
-        world.apply().await;
-        world.see(|_| ());
-        world.api.asked();
-        assert_eq!(world.apply().await, (0, 0));
-        world.see(|deployment| deployment.metadata.generation = Some(2));
-        assert_eq!(world.apply().await, (2, 1), "somebody edited it");
-        world.see(|deployment| deployment.metadata.labels = None);
-        assert_eq!(world.apply().await, (2, 1), "somebody took its labels");
-        // Who annotates the service has everything looked at, also what is not watched.
-        world.see(|_| ());
-        world.service.metadata.annotations = Some([("look".to_owned(), "again".to_owned())].into());
-        assert_eq!(world.apply().await, (8, 4));
-    }
-
-    /// Once, what a user took out of a spec stayed in the Deployment for ever, for it had been created with it.
-    #[tokio::test]
-    async fn what_was_created_can_be_taken_away_later() {
-        let mut world = World::new();
-        world.apply().await;
-        let created = json!([{"manager": FIELD_MANAGER, "operation": "Update", "apiVersion": "apps/v1",
-            "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:replicas": {}}}}]);
-        let own = |object: &mut Value| object["metadata"]["managedFields"] = created.clone();
-        world.api.stored().objects.values_mut().for_each(own);
-        world.see(|_| ());
-        world.service.spec.replicas = 5;
-        assert_eq!(world.apply().await, (3, 2), "it is looked for, made ours, and applied");
-    }
-
-    #[tokio::test]
-    async fn an_object_of_somebody_else_is_not_written_to_though_ours_was_there() {
-        let world = World::new();
-        world.apply().await;
-        let disown = |object: &mut Value| object["metadata"]["ownerReferences"] = json!([]);
-        world.api.stored().objects.values_mut().for_each(disown);
-        world.api.asked();
-        let objects =
-            build::build(&validate(&world.service).expect("valid"), &config()).expect("there are images");
-        let (memory, deployments) = (Mutex::default(), world.deployments.as_reader());
-        let applier = Applier {
-            client: &world.client,
-            service: &world.service.metadata,
-            memory: &memory,
-            deployments: &deployments,
-        };
-        assert!(matches!(applier.apply(&objects).await, Err(ApplyError::NotOurs { .. })));
-        assert_eq!(world.api.asked().1, 0);
-    }
-}
+mod tests;

@@ -41,6 +41,8 @@ pub struct Print(u64);
 pub enum Need {
     /// It is as it should be.
     Nothing,
+    /// To be compared: this process has not applied it yet, and the one before may have.
+    Compare,
     /// To be looked at: it was right some minutes ago.
     Look,
     /// To be applied.
@@ -63,11 +65,17 @@ impl Print {
 impl Memory {
     /// What an object needs that should be so.
     pub fn need(&self, key: &Key, print: Print, now: Instant) -> Need {
-        match self.0.get(key).filter(|applied| applied.print == print) {
+        match self.0.get(key) {
+            None => Need::Compare,
+            Some(applied) if applied.print != print => Need::Apply,
             Some(applied) if now.saturating_duration_since(applied.checked) < TRUSTED => Need::Nothing,
             Some(_) => Need::Look,
-            None => Need::Apply,
         }
+    }
+
+    /// Whether an object was applied by this process, or found to be as it should be.
+    pub fn knows(&self, key: &Key) -> bool {
+        self.0.contains_key(key)
     }
 
     /// Whether an object that was read is still as it was applied; if so it is trusted again.
@@ -91,7 +99,7 @@ impl Memory {
             && built.owner_references == seen.owner_references
     }
 
-    /// An object was applied, and this came of it.
+    /// An object was applied, or found to be so, and this came of it.
     pub fn applied(&mut self, key: Key, print: Print, result: &ObjectMeta, now: Instant) {
         let applied = Applied {
             print,
@@ -136,9 +144,9 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_applied_or_is_to_be_other_is_applied() {
+    fn what_is_to_be_other_is_applied_and_what_is_not_known_is_compared() {
         let (memory, now) = applied();
-        assert_eq!(memory.need(&("other".into(), "Service"), print("a"), now), Need::Apply);
+        assert_eq!(memory.need(&("other".into(), "Service"), print("a"), now), Need::Compare);
         assert_eq!(memory.need(&key(), print("b"), now), Need::Apply);
         assert_eq!(memory.need(&key(), print("a"), now), Need::Nothing);
         let annotated = Print::of(&"a", &meta(json!({"annotations": {"look": "again"}})));
@@ -192,6 +200,7 @@ mod tests {
         memory.retain(&BTreeSet::from(["u".into()]));
         assert_eq!(memory.need(&key(), print("a"), now), Need::Nothing);
         memory.retain(&BTreeSet::new());
-        assert_eq!(memory.need(&key(), print("a"), now), Need::Apply);
+        assert_eq!(memory.need(&key(), print("a"), now), Need::Compare);
+        assert!(!memory.knows(&key()));
     }
 }

@@ -14,6 +14,8 @@ use kube::{
     runtime::{controller::Action, events::Recorder, reflector::Store},
 };
 
+use tokio::time::timeout;
+
 use super::{
     apply::{Applier, ApplyError, FIELD_MANAGER},
     build::{self, NoImage},
@@ -38,6 +40,9 @@ const WATCHFUL: Duration = Duration::from_secs(2);
 /// How often a service is looked at while something stands in the way that sends no news when it goes: another's object
 /// of its name, or what made the API server refuse ours.
 const HINDERED: Duration = Duration::from_secs(10);
+
+/// The longest that a service waits until all pods are known.
+const LISTED: Duration = Duration::from_secs(10);
 
 /// What every reconciliation uses.
 pub struct Context {
@@ -67,6 +72,9 @@ pub enum Error {
     /// An object could not be applied.
     #[error(transparent)]
     Apply(ApplyError),
+    /// This process has just begun to lead.
+    #[error("the pods of the cluster are not known yet")]
+    PodsUnknown,
     /// The status could not be written.
     #[error("failed to write the status")]
     Status(#[source] Box<kube::Error>),
@@ -92,6 +100,11 @@ pub async fn reconcile(object: Arc<EmbeddingService>, context: Arc<Context>) -> 
 }
 
 async fn run(object: &EmbeddingService, context: &Context) -> Result<(Action, Option<Hindrance>), Error> {
+    // Else a service that serves would be told as one without pods.
+    let listed = timeout(LISTED, context.pods.wait_until_ready()).await;
+    if !matches!(listed, Ok(Ok(()))) {
+        return Err(Error::PodsUnknown);
+    }
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let (deployment, hindrance) = match make(object, context).await {
         Ok(deployment) => (Some(deployment), None),
