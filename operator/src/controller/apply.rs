@@ -89,6 +89,15 @@ impl ApplyError {
     }
 }
 
+/// The Deployment of a service, as built.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// As it was seen last.
+    pub deployment: Arc<Deployed>,
+    /// Since when it is to be so.
+    pub since: Instant,
+}
+
 /// Applies the objects of one service.
 pub struct Applier<'a> {
     /// Behind the fence.
@@ -107,7 +116,7 @@ impl Applier<'_> {
     ///
     /// # Errors
     /// The first object that could not be applied; those before it are.
-    pub async fn apply(&self, objects: &Objects) -> Result<Arc<Deployed>, ApplyError> {
+    pub async fn apply(&self, objects: &Objects) -> Result<Made, ApplyError> {
         self.keep(&objects.service).await?;
         self.keep(&objects.pod_disruption_budget).await?;
         if let Some(policy) = &objects.network_policy {
@@ -116,7 +125,9 @@ impl Applier<'_> {
         if let Some(space) = &objects.space {
             self.keep(space).await?;
         }
-        self.deployment(&objects.deployment).await
+        let deployment = self.deployment(&objects.deployment).await?;
+        let since = self.memory().since(&self.key::<Deployment>()).unwrap_or_else(Instant::now);
+        Ok(Made { deployment, since })
     }
 
     /// An object that is watched.

@@ -30,6 +30,7 @@ struct Applied {
     version: Option<String>,
     generation: Option<i64>,
     checked: Instant,
+    since: Instant,
 }
 
 /// Tells what was to be applied from anything else.
@@ -99,9 +100,16 @@ impl Memory {
             && built.owner_references == seen.owner_references
     }
 
+    /// Since when an object is to be as it is, also if it had to be applied again.
+    pub fn since(&self, key: &Key) -> Option<Instant> {
+        self.0.get(key).map(|applied| applied.since)
+    }
+
     /// An object was applied, or found to be so, and this came of it.
     pub fn applied(&mut self, key: Key, print: Print, result: &ObjectMeta, now: Instant) {
+        let before = self.0.get(&key).filter(|before| before.print == print);
         let applied = Applied {
+            since: before.map_or(now, |before| before.since),
             print,
             uid: result.uid.clone(),
             version: result.resource_version.clone(),
@@ -192,6 +200,17 @@ mod tests {
             assert!(!stands(foreign.clone()), "{foreign}");
         }
         assert!(!memory.stands(&key(), print("b"), &built, &seen(json!({}))));
+    }
+
+    /// Somebody who undoes it again and again does not make it new.
+    #[test]
+    fn it_is_to_be_so_since_it_was_first_applied_so() {
+        let (mut memory, start) = applied();
+        let later = start + Duration::from_secs(1);
+        memory.applied(key(), print("a"), &ObjectMeta::default(), later);
+        assert_eq!(memory.since(&key()), Some(start));
+        memory.applied(key(), print("b"), &ObjectMeta::default(), later);
+        assert_eq!(memory.since(&key()), Some(later));
     }
 
     #[test]

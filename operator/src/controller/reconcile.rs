@@ -17,7 +17,7 @@ use kube::{
 use tokio::time::timeout;
 
 use super::{
-    apply::{Applier, ApplyError, FIELD_MANAGER},
+    apply::{Applier, ApplyError, FIELD_MANAGER, Made},
     build::{self, NoImage},
     config::Config,
     deployed::Deployed,
@@ -27,7 +27,7 @@ use super::{
     metrics::{Metrics, Outcome},
     observe,
     pods::{Hindrance, PodState},
-    status::{self, Observed, ObservedPod},
+    status::{self, DeploymentCounts, Observed, ObservedPod},
     validate::{InvalidSpec, validate},
 };
 use crate::autoscaler::decisions::Decisions;
@@ -40,6 +40,10 @@ const WATCHFUL: Duration = Duration::from_secs(2);
 /// How often a service is looked at while something stands in the way that sends no news when it goes: another's object
 /// of its name, or what made the API server refuse ours.
 const HINDERED: Duration = Duration::from_secs(10);
+
+/// How long after a change its status may wait for the first that comes of it: that a Deployment was written is known to
+/// nobody else yet, and half a moment later its pods are there. Two writes become one.
+const JOINED: Duration = Duration::from_millis(300);
 
 /// The longest that a service waits until all pods are known.
 const LISTED: Duration = Duration::from_secs(10);
@@ -107,7 +111,10 @@ async fn run(object: &EmbeddingService, context: &Context) -> Result<(Action, Op
     }
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let (deployment, hindrance) = match make(object, context).await {
-        Ok(deployment) => (Some(deployment), None),
+        Ok(made) if is_news(made.deployment.counts(), object.spec.replicas, made.since.elapsed()) => {
+            return Ok((Action::requeue(JOINED), None));
+        }
+        Ok(made) => (Some(made.deployment), None),
         // What was made before still runs.
         Err(MakeError::Hindered(hindrance)) => {
             (observe::deployment(&context.deployments, object), Some(hindrance))
@@ -162,7 +169,7 @@ impl From<ApplyError> for MakeError {
     }
 }
 
-async fn make(object: &EmbeddingService, context: &Context) -> Result<Arc<Deployed>, MakeError> {
+async fn make(object: &EmbeddingService, context: &Context) -> Result<Made, MakeError> {
     let objects = build::build(&validate(object)?, &context.config)?;
     let applier = Applier {
         client: &context.client,
@@ -171,6 +178,11 @@ async fn make(object: &EmbeddingService, context: &Context) -> Result<Arc<Deploy
         deployments: &context.deployments,
     };
     Ok(applier.apply(&objects).await?)
+}
+
+/// Whether a Deployment was changed only just now, and nothing has come of it yet.
+fn is_news(counts: DeploymentCounts, wanted: i32, age: Duration) -> bool {
+    age < JOINED && (!counts.current || counts.replicas != wanted)
 }
 
 /// Writes the status if it changed; says whether a vector space was recorded just now.
@@ -243,6 +255,15 @@ fn next(pods: &[ObservedPod], newly_recorded: bool, hindered: bool) -> Action {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_status_waits_for_what_comes_of_a_change_and_not_for_long() {
+        let counts =
+            |current, replicas| DeploymentCounts { current, replicas, ..DeploymentCounts::default() };
+        assert!(is_news(counts(false, 1), 1, Duration::ZERO) && is_news(counts(true, 0), 1, Duration::ZERO));
+        assert!(!is_news(counts(true, 1), 1, Duration::ZERO));
+        assert!(!is_news(counts(false, 0), 1, JOINED));
+    }
 
     #[test]
     fn what_sends_no_news_is_looked_at_more_often() {
