@@ -38,6 +38,16 @@ pub struct Batch {
     length: usize,
 }
 
+/// What a core does before it runs a row.
+#[derive(Clone, Copy)]
+pub enum Before {
+    Nothing,
+    /// It is idle for so long.
+    Idle(Duration),
+    /// It waits for so long, and is busy with that.
+    Busy(Duration),
+}
+
 /// How fast rows of one length run.
 #[derive(Clone, Copy)]
 pub struct Speed {
@@ -73,7 +83,7 @@ impl Ceiling {
         let runs: Vec<_> = std::thread::scope(|scope| {
             let threads = self.sessions.iter_mut().map(|session| {
                 let member = crew.member();
-                scope.spawn(move || repeat(member, Duration::ZERO, || run(session, rows, length)))
+                scope.spawn(move || repeat(member, Before::Nothing, || run(session, rows, length)))
             });
             let threads: Vec<_> = threads.collect();
             threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
@@ -85,8 +95,8 @@ impl Ceiling {
         }
     }
 
-    /// Runs single rows on one session, and is idle for so long before each.
-    pub fn single(&mut self, length: usize, pause: Duration, time: Duration) -> Speed {
+    /// Runs single rows on one session.
+    pub fn single(&mut self, length: usize, pause: Before, time: Duration) -> Speed {
         let before = cpu("self");
         let crew = Crew::new(after_warm_up(time), 1);
         let session = &mut self.sessions[0];
@@ -130,12 +140,25 @@ fn after_warm_up(time: Duration) -> Window {
     Window::new(Instant::now() + warm_up(time), time)
 }
 
-/// Runs until all are through. There is a pause before each.
-fn repeat(mut member: Member<'_>, pause: Duration, mut run: impl FnMut()) -> Vec<Piece> {
-    while member.goes_on() {
-        if !pause.is_zero() {
-            std::thread::sleep(pause);
+impl Before {
+    fn wait(self) {
+        match self {
+            Self::Nothing => {}
+            Self::Idle(pause) => std::thread::sleep(pause),
+            Self::Busy(pause) => {
+                let end = Instant::now() + pause;
+                while Instant::now() < end {
+                    std::hint::spin_loop();
+                }
+            }
         }
+    }
+}
+
+/// Runs until all are through.
+fn repeat(mut member: Member<'_>, pause: Before, mut run: impl FnMut()) -> Vec<Piece> {
+    while member.goes_on() {
+        pause.wait();
         let from = Instant::now();
         run();
         member.did(Piece { from, to: Instant::now() });

@@ -6,12 +6,12 @@ use hyper::body::Bytes;
 use inference_pod::tokenise::Tokeniser;
 
 use super::{
-    ceiling::{Batch, Ceiling, Speed},
+    ceiling::{Batch, Before, Ceiling, Speed},
     client::percentile,
     closed, open,
     pod::Pod,
     process::cpu,
-    report::{Arrivals, Open, Round, Row, Served},
+    report::{AfterPause, Arrivals, Open, Round, Row, Served},
     texts::{Body, Dice},
     window::warm_up,
 };
@@ -118,12 +118,15 @@ impl Bench<'_> {
         Round { bare, after_pause: None, arrivals: arrivals.collect(), float, int8 }
     }
 
-    /// While a pod answers, a core is idle. A bare run after such a pause tells what that alone costs.
+    /// While a pod answers, a core is idle. A bare run after such a pause tells what that alone costs, and one after a busy pause
+    /// what of that a pod could win that does not let the core go idle.
     fn one_at_a_time(&mut self, load: &Load, bodies: &[Bytes], length: usize) -> Round {
-        let bare: Speed = self.ceiling.single(length, Duration::ZERO, self.time);
+        let bare: Speed = self.ceiling.single(length, Before::Nothing, self.time);
         let [float, int8] = self.pods.each_ref().map(|pod| self.serve(load, pod, bodies));
         let pause = Duration::from_secs_f64((float.p50 - bare.run).max(0.));
-        let after_pause = Some(self.ceiling.single(length, pause, self.time).run);
+        let mut after = |pause| self.ceiling.single(length, pause, self.time).run;
+        let after_pause =
+            Some(AfterPause { idle: after(Before::Idle(pause)), busy: after(Before::Busy(pause)) });
         Round { bare, after_pause, float, int8, arrivals: Vec::new() }
     }
 

@@ -151,7 +151,7 @@ fn lines_of_latency(row: &Row) -> Vec<Line> {
     let mut lines = Vec::new();
     if let Some(after_pause) = row.after_pause() {
         lines.push(line("bare run".into(), "one", vec![row.median(|r| r.bare.run)]));
-        lines.push(line("bare run after a pause".into(), "one", vec![after_pause]));
+        lines.push(line("bare run after a pause".into(), "one", vec![after_pause.idle]));
     }
     let float = vec![row.median(|r| r.float.p50), row.median(|r| r.float.p95)];
     let int8 = vec![row.median(|r| r.int8.p50), row.median(|r| r.int8.p95)];

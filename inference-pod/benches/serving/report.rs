@@ -24,11 +24,18 @@ pub struct Row {
 /// One measurement: bare, and the pods right after it.
 pub struct Round {
     pub bare: Speed,
-    /// Seconds of a bare run that a pause went before. Of such a load the latency is what is compared, and not the rate.
-    pub after_pause: Option<f64>,
+    /// Of a bare run that a pause went before. Of such a load the latency is what is compared, and not the rate.
+    pub after_pause: Option<AfterPause>,
     pub float: Served,
     pub int8: Served,
     pub arrivals: Vec<Arrivals>,
+}
+
+/// Seconds of a bare run after a pause in which its core was idle, and after one in which it was kept busy.
+#[derive(Clone, Copy)]
+pub struct AfterPause {
+    pub idle: f64,
+    pub busy: f64,
 }
 
 /// What a pod did. All times are in seconds.
@@ -68,10 +75,11 @@ impl Row {
         median(self.rounds.iter().map(of).collect())
     }
 
-    /// Of a bare run after a pause, in seconds.
-    pub fn after_pause(&self) -> Option<f64> {
-        let runs: Option<Vec<_>> = self.rounds.iter().map(|r| r.after_pause).collect();
-        runs.map(median)
+    /// Of bare runs after a pause.
+    pub fn after_pause(&self) -> Option<AfterPause> {
+        let runs: Vec<_> = self.rounds.iter().map(|r| r.after_pause).collect::<Option<_>>()?;
+        let of = |kind: fn(&AfterPause) -> f64| median(runs.iter().map(kind).collect());
+        Some(AfterPause { idle: of(|run| run.idle), busy: of(|run| run.busy) })
     }
 
     /// What of the ceiling is reached.
@@ -120,7 +128,7 @@ impl Row {
             100. * self.ratio(),
             100. * self.ratio_by_cpu(),
             after_pause.map(|_| ms(self.median(|r| r.bare.run))).unwrap_or_default(),
-            after_pause.map(ms).unwrap_or_default(),
+            after_pause.map(|run| format!("{} / {}", ms(run.idle), ms(run.busy))).unwrap_or_default(),
             ms(self.median(|r| r.float.p50)),
             ms(self.median(|r| r.float.p95)),
             ms(self.median(|r| r.float.health)),
@@ -164,7 +172,8 @@ impl Row {
         let rounds = self.rounds.iter().map(|r| {
             json!({
                 "bareRowsPerSecond": r.bare.rows_per_second, "bareRunSeconds": r.bare.run,
-                "bareRunAfterPauseSeconds": r.after_pause, "bareCpuSeconds": r.bare.cpu,
+                "bareRunAfterPauseSeconds": r.after_pause.map(|run| run.idle),
+                "bareRunAfterBusyPauseSeconds": r.after_pause.map(|run| run.busy), "bareCpuSeconds": r.bare.cpu,
                 "float32": r.float.json(), "int8": r.int8.json(),
                 "arrivals": r.arrivals.iter().map(Arrivals::json).collect::<Vec<_>>(),
             })
@@ -205,7 +214,7 @@ impl Report {
             lines.map(|line| line + "\n").collect::<String>()
         };
         format!(
-            "| load | bare, texts/s | pod, texts/s | ratio | ratio by CPU time | bare run, ms | bare run after a pause, ms | p50 / p95, ms | health p99, ms | client's CPU a text, ms |\n\
+            "| load | bare, texts/s | pod, texts/s | ratio | ratio by CPU time | bare run, ms | after an idle / busy pause, ms | p50 / p95, ms | health p99, ms | client's CPU a text, ms |\n\
              |---|---|---|---|---|---|---|---|---|---|\n{}\n\n\
              {} threads, medians of {} rounds. A pause is as long as the pod's p50 is over a bare run. {} The weights are {:.0} MiB.\n\n\
              | load | float32, texts/s | int8, texts/s | times float32 | by CPU time | p50 / p95 in int8, ms |\n\
