@@ -1,220 +1,39 @@
 //! The one way of a request: checked, tokenised, queued, run, finished. Every API is a way in to here.
 
 mod classify;
+mod error;
 mod every_token;
+mod request;
 mod tokenising;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
-use kembed_queue::{Refusal, credit::PodLoad, wire::Lane};
+use kembed_queue::{credit::PodLoad, wire::Lane};
 use kembed_runtime::traces::Span;
 use tokio::sync::Semaphore;
 
 use self::tokenising::is_short;
 pub use self::{
     classify::{Classify, Sequence, Texts},
+    error::EmbedError,
     every_token::TokenVectors,
+    request::{Embeddings, Input, Request, Terms},
 };
 use crate::{
     backend::RunError,
-    batch::{Batcher, Ran, SubmitError, row::Row},
+    batch::{Batcher, Ran, row::Row},
     effort::Effort,
-    in_hand::{Busy, Held, InHand},
+    in_hand::{Held, InHand},
     limits::Limits,
     metrics::Metrics,
     model::{Numbers, Recipe, prompts::InputType},
     pooling::Pooling,
-    tokenise::{Cut, Token, TokeniseError, Tokeniser},
+    tokenise::{Token, TokeniseError, Tokeniser},
     vector,
 };
 
 /// Bytes that a number of a vector takes: four, and up to twelve when it is written.
 const WRITTEN: usize = 16;
-
-/// One text to embed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// Words, which are tokenised.
-    Text(String),
-    /// Token ids, which are taken as they are.
-    Tokens(Vec<u32>),
-}
-
-/// What a client asks for.
-#[derive(Clone, Debug, Default)]
-pub struct Request {
-    /// What to embed.
-    pub inputs: Vec<Input>,
-    /// What the inputs are.
-    pub input_type: InputType,
-    /// The prompt before each text, whatever the inputs are.
-    pub prompt_name: Option<String>,
-    /// What becomes of a text that is too long.
-    pub cut: Cut,
-    /// Numbers to keep of each vector.
-    pub dimensions: Option<usize>,
-    /// Whether vectors are brought to length one; else as the model has it.
-    pub normalize: Option<bool>,
-}
-
-impl Input {
-    /// Bytes to tokenise.
-    fn size(&self) -> usize {
-        match self {
-            Self::Text(text) => text.len(),
-            Self::Tokens(_) => 0,
-        }
-    }
-}
-
-impl Request {
-    /// Refuses empty texts. A model has a vector for them, but a client that sends one has lost its text on the way:
-    /// APIs that say so use this.
-    ///
-    /// # Errors
-    /// If there is an empty text.
-    pub fn without_empty_texts(self) -> Result<Self, EmbedError> {
-        let is_empty = |input: &Input| matches!(input, Input::Text(text) if text.is_empty());
-        match self.inputs.iter().position(is_empty) {
-            Some(i) => Err(EmbedError::Empty(i)),
-            None => Ok(self),
-        }
-    }
-}
-
-/// What a client says beside its request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Terms {
-    /// Who goes first.
-    pub lane: Lane,
-    /// When nobody waits for the answer any more. The pod's own limit holds in any case.
-    pub deadline: Option<Instant>,
-}
-
-impl From<Lane> for Terms {
-    fn from(lane: Lane) -> Self {
-        Self { lane, deadline: None }
-    }
-}
-
-/// What it gets.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Embeddings {
-    /// One for each input, in order.
-    pub vectors: Vec<Vec<f32>>,
-    /// Tokens that counted, special ones included.
-    pub tokens: usize,
-}
-
-/// Why it gets none. No message holds any of the input.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum EmbedError {
-    /// There is nothing to embed.
-    #[error("there is no input")]
-    NoInput,
-    /// An input has nothing in it.
-    #[error("input {0} is empty")]
-    Empty(usize),
-    /// There are more inputs than one request may have.
-    #[error("{inputs} inputs are more than the {limit} that one request may have")]
-    TooMany {
-        /// How many there are.
-        inputs: usize,
-        /// How many there may be.
-        limit: usize,
-    },
-    /// A token id that the model does not know.
-    #[error("input {input} has token id {id}, and this model's ids are smaller than {vocabulary}")]
-    UnknownToken {
-        /// Which input.
-        input: usize,
-        /// Which id.
-        id: u32,
-        /// Ids there are.
-        vocabulary: usize,
-    },
-    /// More token ids than the model can take.
-    #[error("input {input} has {tokens} tokens, and this model takes {limit}")]
-    TooLong {
-        /// Which input.
-        input: usize,
-        /// How many it has.
-        tokens: usize,
-        /// How many it may have.
-        limit: usize,
-    },
-    /// A prompt that the model does not have.
-    #[error("this model has no prompt of that name, but {known}")]
-    UnknownPrompt {
-        /// The names that it has.
-        known: String,
-    },
-    /// A number of dimensions that a vector cannot be cut to.
-    #[error("a vector of this model can be cut to 1 to {limit} dimensions, not to {asked}")]
-    Dimensions {
-        /// Asked for.
-        asked: usize,
-        /// How many a whole vector has.
-        limit: usize,
-    },
-    /// More tokens than one answer may have the vectors of.
-    #[error("the inputs have {tokens} tokens, and one answer holds the vectors of {limit} at most")]
-    TooManyTokens {
-        /// How many there are.
-        tokens: usize,
-        /// How many there may be.
-        limit: usize,
-    },
-    /// The model does not do what was asked for.
-    #[error("model is not {0} model")]
-    OtherModel(&'static str),
-    /// A text that the tokenizer cannot take.
-    #[error(transparent)]
-    Tokenise(#[from] TokeniseError),
-    /// The pod has as much in hand as it takes on.
-    #[error(transparent)]
-    Busy(#[from] Busy),
-    /// There is never room in the queue for so much.
-    #[error(transparent)]
-    TooLarge(Refusal),
-    /// There is no room in the queue now.
-    #[error("{refusal}")]
-    Full {
-        /// What waits.
-        refusal: Refusal,
-        /// How long what waits will take, once that is known.
-        wait: Option<Duration>,
-    },
-    /// It could not come in time.
-    #[error("what waits before this request takes so long that its deadline would pass")]
-    Hopeless {
-        /// How long that takes.
-        wait: Duration,
-    },
-    /// It did not come in time.
-    #[error("the answer was not ready in time")]
-    TooLate,
-    /// The pod is going down.
-    #[error("the pod is stopping")]
-    Stopped,
-    /// The network failed.
-    #[error("the network failed")]
-    Failed,
-}
-
-impl From<SubmitError> for EmbedError {
-    fn from(error: SubmitError) -> Self {
-        match error {
-            SubmitError::TooLarge(refusal) => Self::TooLarge(refusal),
-            SubmitError::Full { refusal, wait } => Self::Full { refusal, wait },
-            SubmitError::TooLate { wait } => Self::Hopeless { wait },
-            SubmitError::Stopped => Self::Stopped,
-        }
-    }
-}
 
 /// A model that is ready to serve.
 pub struct Engine {

@@ -1,0 +1,114 @@
+//! Why a request is not answered with what was asked for.
+
+use std::time::Duration;
+
+use kembed_queue::Refusal;
+
+use crate::{batch::SubmitError, in_hand::Busy, tokenise::TokeniseError};
+
+/// Why a client gets no vectors. No message holds any of the input.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum EmbedError {
+    /// There is nothing to embed.
+    #[error("there is no input")]
+    NoInput,
+    /// An input has nothing in it.
+    #[error("input {0} is empty")]
+    Empty(usize),
+    /// There are more inputs than one request may have.
+    #[error("{inputs} inputs are more than the {limit} that one request may have")]
+    TooMany {
+        /// How many there are.
+        inputs: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// A token id that the model does not know.
+    #[error("input {input} has token id {id}, and this model's ids are smaller than {vocabulary}")]
+    UnknownToken {
+        /// Which input.
+        input: usize,
+        /// Which id.
+        id: u32,
+        /// Ids there are.
+        vocabulary: usize,
+    },
+    /// More token ids than the model can take.
+    #[error("input {input} has {tokens} tokens, and this model takes {limit}")]
+    TooLong {
+        /// Which input.
+        input: usize,
+        /// How many it has.
+        tokens: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// A prompt that the model does not have.
+    #[error("this model has no prompt of that name, but {known}")]
+    UnknownPrompt {
+        /// The names that it has.
+        known: String,
+    },
+    /// A number of dimensions that a vector cannot be cut to.
+    #[error("a vector of this model can be cut to 1 to {limit} dimensions, not to {asked}")]
+    Dimensions {
+        /// Asked for.
+        asked: usize,
+        /// How many a whole vector has.
+        limit: usize,
+    },
+    /// More tokens than one answer may have the vectors of.
+    #[error("the inputs have {tokens} tokens, and one answer holds the vectors of {limit} at most")]
+    TooManyTokens {
+        /// How many there are.
+        tokens: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// The model does not do what was asked for.
+    #[error("model is not {0} model")]
+    OtherModel(&'static str),
+    /// A text that the tokenizer cannot take.
+    #[error(transparent)]
+    Tokenise(#[from] TokeniseError),
+    /// The pod has as much in hand as it takes on.
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    /// There is never room in the queue for so much.
+    #[error(transparent)]
+    TooLarge(Refusal),
+    /// There is no room in the queue now.
+    #[error("{refusal}")]
+    Full {
+        /// What waits.
+        refusal: Refusal,
+        /// How long what waits will take, once that is known.
+        wait: Option<Duration>,
+    },
+    /// It could not come in time.
+    #[error("what waits before this request takes so long that its deadline would pass")]
+    Hopeless {
+        /// How long that takes.
+        wait: Duration,
+    },
+    /// It did not come in time.
+    #[error("the answer was not ready in time")]
+    TooLate,
+    /// The pod is going down.
+    #[error("the pod is stopping")]
+    Stopped,
+    /// The network failed.
+    #[error("the network failed")]
+    Failed,
+}
+
+impl From<SubmitError> for EmbedError {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::TooLarge(refusal) => Self::TooLarge(refusal),
+            SubmitError::Full { refusal, wait } => Self::Full { refusal, wait },
+            SubmitError::TooLate { wait } => Self::Hopeless { wait },
+            SubmitError::Stopped => Self::Stopped,
+        }
+    }
+}
