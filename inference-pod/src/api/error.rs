@@ -148,9 +148,7 @@ impl Reason {
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
         }
     }
-}
 
-impl Reason {
     /// One of a few words, for metrics: as OpenAI's clients are told.
     pub(super) fn code(self) -> &'static str {
         self.status_and_code().1

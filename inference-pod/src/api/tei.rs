@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     ApiError,
@@ -107,14 +107,20 @@ struct Piece {
     stop: Option<usize>,
 }
 
-/// `POST /tokenize`
-pub(super) async fn tokenize(State(pod): State<Arc<Pod>>, body: Body) -> Result<Response, ApiError> {
+/// Takes a request in hand that is about tokens, and makes room for its answer.
+async fn about_tokens<T: DeserializeOwned>(pod: &Pod, body: Body) -> Result<(T, &Serving, Held), ApiError> {
     let serving = pod.serving().map_err(ApiError::not_ready)?;
     let mut held = serving.engine.admit()?;
     let bytes = read(body, pod.limits.body.min(TOKENS_BODY), &mut held).await?;
     held.grow(bytes.len() * PER_BYTE).map_err(EmbedError::from)?;
-    let Tokenize { inputs, add_special_tokens, prompt_name } =
-        aside(bytes.len(), || parse(&bytes)).map_err(ApiError::bad_request)?;
+    let asked = aside(bytes.len(), || parse(&bytes)).map_err(ApiError::bad_request)?;
+    Ok((asked, serving, held))
+}
+
+/// `POST /tokenize`
+pub(super) async fn tokenize(State(pod): State<Arc<Pod>>, body: Body) -> Result<Response, ApiError> {
+    let (asked, serving, held) = about_tokens(&pod, body).await?;
+    let Tokenize { inputs, add_special_tokens, prompt_name } = asked;
     let special = add_special_tokens.unwrap_or(true);
     let tokens = serving.engine.tokens(inputs.into(), prompt_name.as_deref(), special).await?;
     let pieces: Vec<Vec<Piece>> =
@@ -130,12 +136,7 @@ fn piece(token: Token) -> Piece {
 
 /// `POST /decode`
 pub(super) async fn decode(State(pod): State<Arc<Pod>>, body: Body) -> Result<Response, ApiError> {
-    let serving = pod.serving().map_err(ApiError::not_ready)?;
-    let mut held = serving.engine.admit()?;
-    let bytes = read(body, pod.limits.body.min(TOKENS_BODY), &mut held).await?;
-    held.grow(bytes.len() * PER_BYTE).map_err(EmbedError::from)?;
-    let Decode { ids, skip_special_tokens } =
-        aside(bytes.len(), || parse(&bytes)).map_err(ApiError::bad_request)?;
+    let (Decode { ids, skip_special_tokens }, serving, held) = about_tokens(&pod, body).await?;
     let texts = serving.engine.texts(ids.into(), skip_special_tokens.unwrap_or(true)).await?;
     json(&pod, &texts, held)
 }

@@ -115,10 +115,7 @@ impl From<EmbedAll> for Request {
 }
 
 impl Similarity {
-    /// The request whose first vector is to be compared with the others.
-    ///
-    /// # Errors
-    /// If there are no others.
+    /// The request whose first vector is to be compared with the others. `None` if there are no others.
     pub(super) fn request(self) -> Option<Request> {
         let Compared { source_sentence, sentences } = self.inputs.0;
         if sentences.is_empty() {

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::Ended;
 
-/// Waits for the first panic or the last end.
+/// Waits for the first thread that could not go on, or the last that was done.
 pub(super) struct Ending {
     inner: Mutex<Inner>,
 }

@@ -186,9 +186,7 @@ impl Batcher {
         }
         Ok(receiver)
     }
-}
 
-impl Batcher {
     /// Tokens of a lane that wait or run.
     pub fn in_hand(&self, lane: Lane) -> u64 {
         let state = self.shared.lock();
@@ -245,6 +243,12 @@ impl State {
         self.forget(&taken.dropped);
         taken.batch.iter().for_each(|entry| self.running[entry.lane as usize] += u64::from(entry.tokens));
         taken.batch
+    }
+
+    /// A batch has run: those who wait for each of its inputs.
+    fn land(&mut self, batch: &[Entry<Arc<Row>>]) -> Vec<Vec<Waiter>> {
+        batch.iter().for_each(|entry| self.running[entry.lane as usize] -= u64::from(entry.tokens));
+        batch.iter().map(|entry| self.flights.land(&entry.item)).collect()
     }
 
     fn purge(&mut self, now: Instant) {

@@ -96,9 +96,22 @@ fn serve(
     if let Some(tokens) = too_large {
         state.allowance.shrink(tokens, start + took);
     }
-    batch.iter().for_each(|entry| state.running[entry.lane as usize] -= u64::from(entry.tokens));
-    let waiters: Vec<_> = batch.iter().map(|entry| state.flights.land(&entry.item)).collect();
+    let waiters = state.land(batch);
     drop(state);
+    let error = answer(waiters, results, (start, took))?;
+    tracing::error!(%error, inputs = batch.len(), "a batch failed, or part of it");
+    match error {
+        RunError::Lost(why) => Some(why),
+        RunError::Failed(_) | RunError::OutOfMemory(_) => None,
+    }
+}
+
+/// Gives each result to those who wait for it. Tells the last failure, if there was one.
+fn answer(
+    waiters: Vec<Vec<Waiter>>,
+    results: Vec<Result<Vec<f32>, RunError>>,
+    (start, took): (Instant, Duration),
+) -> Option<RunError> {
     let mut failed = None;
     for (waiters, result) in waiters.into_iter().zip(results) {
         waiters.iter().for_each(|waiter| waiter.reply.ran(start, start + took));
@@ -110,12 +123,7 @@ fn serve(
             }
         }
     }
-    let error = failed?;
-    tracing::error!(%error, inputs = batch.len(), "a batch failed, or part of it");
-    match error {
-        RunError::Lost(why) => Some(why),
-        RunError::Failed(_) | RunError::OutOfMemory(_) => None,
-    }
+    failed
 }
 
 fn measure(
