@@ -258,12 +258,27 @@ impl Made {
             Network::Safetensors(_) => Graph::Made(export(&self.recipe, &self.weights()?)?),
             Network::Onnx(_) => Graph::Shipped(self.network.paths[0].clone()),
         };
-        let output = match self.recipe.labels {
+        let backend = Onnx::new(&self.environment, graph, self.output(), self.filler())?;
+        Ok(Headed::new(backend, self.layers()?))
+    }
+
+    /// What its graph for CPUs gives.
+    fn output(&self) -> Output {
+        match self.recipe.labels {
             None => Output::Pooled(self.recipe.pooling),
             Some(_) => Output::Scores,
-        };
-        let backend = Onnx::new(&self.environment, graph, output, self.filler())?;
-        Ok(Headed::new(backend, self.layers()?))
+        }
+    }
+
+    /// Refuses numbers of other labels than the model names.
+    fn check_labels(&self, numbers: usize) -> Result<(), ModelError> {
+        match &self.recipe.labels {
+            Some(labels) if labels.len() != numbers => {
+                let what = format!("it names {} labels, and the network has {numbers}", labels.len());
+                Err(ModelError::invalid(files::CONFIG, what))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The weights of the network, if it is not a graph.
@@ -304,13 +319,8 @@ impl Made {
                 rate.observe(row.ids.len() as u64, took);
             }
         }
-        match &self.recipe.labels {
-            Some(labels) if labels.len() != dimension => {
-                let what = format!("it names {} labels, and the network has {dimension}", labels.len());
-                Err(ModelError::invalid(files::CONFIG, what).into())
-            }
-            _ => Ok((backend, Warm { dimension, rate }, self)),
-        }
+        self.check_labels(dimension)?;
+        Ok((backend, Warm { dimension, rate }, self))
     }
 
     /// A longest input and a short one, and a pair for a model that may be given such.

@@ -276,17 +276,17 @@ impl<'a> Bench<'a> {
         let recipe =
             Recipe::read(Texts { config: &config, ..Texts::default() }, &overrides).expect("a good file");
         let weights = Weights::open(&[folder.join("model.safetensors")]).expect("good weights");
-        let graph = packed::export(&recipe, &weights).expect("a BERT can be packed");
+        let (graph, form) = packed::export(&recipe, &weights).expect("a BERT can be packed");
         let streams = Streams::new(&self.device).unwrap_or_else(|e| stop(&e.to_string()));
         let network = Network::on(&self.device, &streams, &self.environment, &graph, shape.hidden);
         let network = network.unwrap_or_else(|e| stop(e.message()));
         let tokens = self.args.batches.iter().max().copied().unwrap_or(length);
-        let size = slot_size(ROWS, tokens.max(length), length, recipe.pooling, shape.hidden);
+        let size = slot_size(ROWS, tokens.max(length), length, form, shape.hidden);
         let size = size.expect("the pooling of a BERT is known");
         let workers =
             start(&self.device, streams, network, Settings { slots: SLOTS, size, patience: PATIENCE });
         let workers = workers.unwrap_or_else(|e| stop(&e.to_string()));
-        workers.into_iter().map(|worker| OnGpu::new(worker, recipe.pooling, shape.hidden)).collect()
+        workers.into_iter().map(|worker| OnGpu::new(worker, form, shape.hidden)).collect()
     }
 }
 

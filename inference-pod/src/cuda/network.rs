@@ -19,8 +19,10 @@ use super::{
 use crate::{
     backend::{Backend, RunError, Took},
     batch::row::{Row, Wanted},
-    export::{Exported, packed::VECTORS},
-    pooling::Pooling,
+    export::{
+        Exported,
+        packed::{Form, VECTORS},
+    },
 };
 
 /// A session, and what it is told at each run.
@@ -90,14 +92,14 @@ impl Compute for Network {
 /// A network on a GPU, for one of the threads that give it batches.
 pub struct OnGpu<C: Compute = Network> {
     worker: Worker<C>,
-    pooling: Pooling,
+    form: Form,
     dimension: usize,
 }
 
 impl<C: Compute<Batch = Arc<Packed>>> OnGpu<C> {
-    /// Gives batches to a worker of a device, whose network pools so, to vectors of so many numbers.
-    pub fn new(worker: Worker<C>, pooling: Pooling, dimension: usize) -> Self {
-        Self { worker, pooling, dimension }
+    /// Gives batches to a worker of a device, whose network is told so much of them, and gives vectors of so many numbers.
+    pub fn new(worker: Worker<C>, form: impl Into<Form>, dimension: usize) -> Self {
+        Self { worker, form: form.into(), dimension }
     }
 
     /// Sets how long a batch may take from now on.
@@ -112,7 +114,7 @@ pub fn slot_size(
     rows: usize,
     tokens: usize,
     longest: usize,
-    pooling: Pooling,
+    form: impl Into<Form>,
     dimension: usize,
 ) -> Option<Size> {
     // Nothing takes more than one row of the longest, which makes all others be padded to it, and short ones.
@@ -120,7 +122,7 @@ pub fn slot_size(
     let short = (tokens - longest).checked_div(rows.saturating_sub(1)).unwrap_or_default().max(1);
     let lengths: Vec<_> =
         [longest].into_iter().chain(std::iter::repeat_n(short, rows.saturating_sub(1))).collect();
-    let packed = Packed::new(&lengths, pooling)?;
+    let packed = Packed::new(&lengths, form)?;
     // Other batches may need more rows to fill them: an eighth of the tokens, in rows of one or of the longest.
     let filled = 2 * (tokens / 8 + longest) * size_of::<i32>();
     Some(Size { input_bytes: packed.bytes + filled, output_floats: rows * dimension })
@@ -132,12 +134,12 @@ impl<C: Compute<Batch = Arc<Packed>>> Backend for OnGpu<C> {
     }
 
     fn run(&mut self, batch: &[&Row]) -> Result<Vec<Vec<f32>>, RunError> {
-        if batch.iter().any(|row| row.wanted != Wanted::One || !row.types.is_empty()) {
-            return Err(RunError::Failed("on a GPU a row has one vector, and no types".into()));
+        if batch.iter().any(|row| row.wanted != Wanted::One) {
+            return Err(RunError::Failed("on a GPU a row has one vector".into()));
         }
         let lengths: Vec<_> = batch.iter().map(|row| row.ids.len()).collect();
         let no_way = || RunError::Failed("on a GPU there is no such pooling".into());
-        let packed = Arc::new(Packed::new(&lengths, self.pooling).ok_or_else(no_way)?);
+        let packed = Arc::new(Packed::new(&lengths, self.form).ok_or_else(no_way)?);
         let dimension = self.dimension;
         let size = Size { input_bytes: packed.bytes, output_floats: packed.rows * dimension };
         let fill = |memory: &mut [u8]| packed.write(batch, memory);
@@ -165,6 +167,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::pooling::Pooling;
 
     proptest! {
         #[test]
@@ -177,9 +180,10 @@ mod tests {
             let lengths: Vec<_> = lengths.iter().map(|&length| same.unwrap_or(length)).collect();
             let (rows, tokens) = (lengths.len() + more_rows, lengths.iter().sum::<usize>() + more_tokens);
             let longest = lengths.iter().max().copied().unwrap_or_default() + more_longest;
-            for pooling in [Pooling::Mean, Pooling::Cls] {
-                let size = slot_size(rows, tokens, longest, pooling, 4).expect("it is known how");
-                let packed = Packed::new(&lengths, pooling).expect("it is known how");
+            for (pooling, types) in [(Pooling::Mean, false), (Pooling::Cls, true)] {
+                let form = Form { pooling, types };
+                let size = slot_size(rows, tokens, longest, form, 4).expect("it is known how");
+                let packed = Packed::new(&lengths, form).expect("it is known how");
                 prop_assert!(packed.bytes <= size.input_bytes, "{} in {}", packed.bytes, size.input_bytes);
                 prop_assert!(packed.rows * 4 <= size.output_floats);
             }

@@ -5,7 +5,7 @@
 
 use crate::{
     batch::row::Row,
-    export::packed::{Way, inputs},
+    export::packed::{Form, Way, inputs},
     pooling::Pooling,
 };
 
@@ -43,7 +43,7 @@ pub struct Packed {
     lengths: Vec<usize>,
     /// Of a row.
     longest: usize,
-    pooling: Pooling,
+    form: Form,
     /// What the graph takes, in the order in which it lies in memory.
     pub tensors: Vec<Tensor>,
     /// That all of them take.
@@ -51,9 +51,11 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// The shape of a batch of rows of these lengths, of which none is zero. `None` if it is not known how to pool so.
-    pub fn new(rows: &[usize], pooling: Pooling) -> Option<Self> {
-        let way = Way::of(pooling)?;
+    /// The shape of a batch of rows of these lengths, of which none is zero, for a graph that is told so much of them. `None` if
+    /// it is not known how to pool so.
+    pub fn new(rows: &[usize], form: impl Into<Form>) -> Option<Self> {
+        let form = form.into();
+        let way = Way::of(form.pooling)?;
         let longest = rows.iter().copied().max().unwrap_or(1);
         let tokens: usize = rows.iter().sum();
         let mut missing = rounded_up(tokens) - tokens;
@@ -68,7 +70,7 @@ impl Packed {
             rows: rows.len(),
             lengths,
             longest: rounded_up(longest),
-            pooling,
+            form,
             tensors: Vec::new(),
             bytes: 0,
         };
@@ -85,6 +87,9 @@ impl Packed {
         let (rows, sequences, tokens, longest) = (self.rows, self.lengths.len(), self.tokens(), self.longest);
         self.add(inputs::IDS, Element::Int32, &[tokens]);
         self.add(inputs::POSITIONS, Element::Int32, &[tokens]);
+        if self.form.types {
+            self.add(inputs::TYPES, Element::Int32, &[tokens]);
+        }
         self.add(inputs::OFFSETS, Element::Int32, &[sequences, longest]);
         self.add(inputs::BEFORE, Element::Int32, &[sequences + 1]);
         match way {
@@ -134,6 +139,13 @@ impl Packed {
                 // Any word fills as well as any other.
                 lengths.skip(self.rows).for_each(|length| (0..length).for_each(|_| put(0)));
             }
+            inputs::TYPES => {
+                for row in rows {
+                    let types = row.types.iter().copied().chain(std::iter::repeat(0));
+                    types.take(row.ids.len()).for_each(|kind| put(kind as i32));
+                }
+                lengths.skip(self.rows).for_each(|length| (0..length).for_each(|_| put(0)));
+            }
             inputs::POSITIONS => lengths.for_each(|length| (0..length).for_each(|at| put(at as i32))),
             inputs::OFFSETS => {
                 let place = |(i, at): (usize, usize)| (i * self.longest + at) as i32;
@@ -148,7 +160,7 @@ impl Packed {
             }
             inputs::BEFORE => before.chain([self.tokens()]).for_each(|tokens| put(tokens as i32)),
             inputs::PICKS => {
-                let last = matches!(self.pooling, Pooling::LastToken);
+                let last = matches!(self.form.pooling, Pooling::LastToken);
                 let pick = |(before, length): (usize, usize)| if last { before + length - 1 } else { before };
                 before.zip(lengths).take(self.rows).map(pick).for_each(|token| put(token as i32));
             }
@@ -158,7 +170,7 @@ impl Packed {
                 (0..).zip(lengths).for_each(|(i, length)| (0..length).for_each(|_| put(row(i))));
             }
             _ => lengths.for_each(|length| {
-                (0..length).for_each(|at| put(share(self.pooling, at, length).to_bits() as i32));
+                (0..length).for_each(|at| put(share(self.form.pooling, at, length).to_bits() as i32));
             }),
         }
     }
@@ -197,7 +209,11 @@ mod tests {
     }
 
     fn rows() -> impl Strategy<Value = Vec<Row>> {
-        let row = proptest::collection::vec(1u32..1000, 1..40).prop_map(Row::new);
+        // Of some the last tokens are a second text.
+        let row = (proptest::collection::vec(1u32..1000, 1..40), 0..50usize).prop_map(|(ids, first)| {
+            let types = (0..ids.len()).map(|at| u32::from(at >= first)).collect();
+            Row::typed(ids, types)
+        });
         proptest::collection::vec(row, 1..30)
     }
 
@@ -206,15 +222,20 @@ mod tests {
         fn each_row_is_found_again(rows in rows()) {
             let rows: Vec<_> = rows.iter().collect();
             let lengths: Vec<_> = rows.iter().map(|row| row.ids.len()).collect();
-            let packed = Packed::new(&lengths, Pooling::Mean).expect("it is known how");
+            let form = Form { pooling: Pooling::Mean, types: true };
+            let packed = Packed::new(&lengths, form).expect("it is known how");
             let mut memory = vec![0xee; packed.bytes];
             packed.write(&rows, &mut memory);
             let read = |name| read(&packed, &memory, name);
+            let types = read(inputs::TYPES);
+            prop_assert_eq!(types.len(), packed.tokens());
             let (ids, positions, before) = (read(inputs::IDS), read(inputs::POSITIONS), read(inputs::BEFORE));
             prop_assert_eq!(before.last(), Some(&(packed.tokens() as i32)));
             for (row, place) in rows.iter().zip(before.windows(2)) {
                 let place = place[0] as usize..place[1] as usize;
                 prop_assert!(row.ids.iter().map(|&id| id as i32).eq(ids[place.clone()].iter().copied()));
+                let expected = row.types.iter().copied().chain(std::iter::repeat(0)).map(|kind| kind as i32);
+                prop_assert!(types[place.clone()].iter().copied().eq(expected.take(place.len())));
                 prop_assert!(positions[place.clone()].iter().copied().eq(0..place.len() as i32));
             }
             let mut offsets = read(inputs::OFFSETS);

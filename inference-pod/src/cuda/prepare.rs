@@ -20,8 +20,8 @@ use super::{
 use crate::{
     backend::{Backend, RunError},
     batch::row::Row,
+    export::packed::Form,
     model::Precision,
-    pooling::Pooling,
 };
 
 /// Batches that a device has in hand: one is computed, one is ready behind it, and one is answered and filled anew.
@@ -58,14 +58,16 @@ pub fn tolerance(precision: Precision) -> f64 {
 pub struct Known {
     /// What is run.
     pub row: Row,
-    /// As pooled, by the same weights in 32-bit floats.
+    /// As pooled, or a number for each label, by the same weights in 32-bit floats.
     pub vector: Vec<f32>,
 }
 
 /// What a network is.
 pub struct Plan<'a> {
-    /// How it pools.
-    pub pooling: Pooling,
+    /// What it is told of each batch.
+    pub form: Form,
+    /// Whether it gives numbers of labels.
+    pub classifies: bool,
     /// Tokens of a longest input.
     pub longest: usize,
     /// What it must compute. There is at least one.
@@ -137,10 +139,9 @@ pub fn prepare<C: Compute<Batch = Arc<Packed>>>(
         let network = make(&device, &streams).map_err(PrepareError::Make)?;
         let dimension = plan.known.first().map_or(0, |known| known.vector.len());
         let most = (SIZES.1 as usize).max(plan.longest);
-        let size =
-            slot_size(ROWS, most, plan.longest, plan.pooling, dimension).ok_or(PrepareError::Pooling)?;
+        let size = slot_size(ROWS, most, plan.longest, plan.form, dimension).ok_or(PrepareError::Pooling)?;
         let workers = start(&device, streams, network, Settings { slots: SLOTS, size, patience: PATIENCE })?;
-        let backends = workers.into_iter().map(|worker| OnGpu::new(worker, plan.pooling, dimension));
+        let backends = workers.into_iter().map(|worker| OnGpu::new(worker, plan.form, dimension));
         let mut backends: Vec<_> = backends.collect();
         let Some(first) = backends.first_mut() else { continue };
         let verification = verify(first, plan, &about.name)?;
@@ -182,7 +183,10 @@ fn verify(backend: &mut dyn Backend, plan: &Plan<'_>, name: &str) -> Result<Veri
     for part in alone.chain(std::iter::once(0..rows.len())) {
         let vectors = backend.run(&rows[part.clone()]).map_err(PrepareError::Run)?;
         for (vector, known) in vectors.iter().zip(&plan.known[part]) {
-            let cosine = cosine(vector, &known.vector);
+            let cosine = match plan.classifies {
+                true => cosine_of_scores(vector, &known.vector),
+                false => cosine(vector, &known.vector),
+            };
             // A cosine that is no number is not alike either.
             if cosine.is_nan() || cosine < alike {
                 return Err(PrepareError::Wrong { name: name.to_owned(), cosine, alike });
@@ -196,6 +200,15 @@ fn verify(backend: &mut dyn Backend, plan: &Plan<'_>, name: &str) -> Result<Veri
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// As [`cosine`], of numbers of labels. A single one has no direction but its sign, and those near zero none that means anything. So
+/// in front of both stands one more, as large as those that are right together, and at least one: a tenth of that more or less is
+/// further away than a vector in float16 may be.
+fn cosine_of_scores(scores: &[f32], right: &[f32]) -> f64 {
+    let length = right.iter().map(|x| x * x).sum::<f32>().sqrt().max(1.);
+    let with = |scores: &[f32]| [&[length], scores].concat();
+    cosine(&with(scores), &with(right))
 }
 
 /// Finds the size of batches, and how many tokens a second that makes: of one batch after the other, so that with others beside it
@@ -223,6 +236,20 @@ fn measure(backend: &mut dyn Backend, plan: &Plan<'_>, name: &str) -> Result<(u6
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn scores_are_alike_by_their_size_too() {
+        let alike = |a: &[f32], b: &[f32]| cosine_of_scores(a, b) >= tolerance(Precision::Float16);
+        for (right, near, far) in [
+            (&[0.][..], &[0.03][..], &[0.1][..]),
+            (&[-11.2], &[-11.1], &[-9.5]),
+            (&[0.5], &[0.52], &[-0.5]),
+            (&[8., -3.], &[8.01, -3.02], &[-3., 8.]),
+        ] {
+            assert!(alike(right, right) && alike(near, right) && !alike(far, right), "{right:?}");
+        }
+        assert!(!alike(&[f32::NAN], &[1.]));
+    }
 
     #[test]
     fn the_documentation_states_every_tolerance() {

@@ -6,7 +6,8 @@ use super::{
     activation::Activation,
     encoder::{self, Names, Sizes, Types, View},
     graph::{Graph, Value},
-    proto::INT64,
+    packed::inputs,
+    proto::{INT32, INT64},
 };
 use crate::model::{Config, ModelError};
 
@@ -55,7 +56,10 @@ pub(super) fn build(
     let name = |part: &str| format!("{prefix}{part}");
     let kinds = own.type_vocab_size.unwrap_or(2);
     let types = (pairs && kinds > 1).then(|| {
-        let of_tokens = graph.input("token_type_ids", INT64, &["batch", "sequence"]);
+        let of_tokens = match graph.packing() {
+            None => graph.input("token_type_ids", INT64, &["batch", "sequence"]),
+            Some(_) => graph.input(inputs::TYPES, INT32, &["tokens"]),
+        };
         Types { of_tokens, table: name(TYPES), rows: kinds }
     });
     let mut positions = positions(graph, config, &own, prefix)?;

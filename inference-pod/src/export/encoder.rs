@@ -80,7 +80,7 @@ pub(super) fn prefix<'p>(
 
 /// Which text of a pair each token belongs to.
 pub(super) struct Types {
-    /// `[batch, sequence]`
+    /// `[batch, sequence]`, or `[tokens]` if they are packed.
     pub(super) of_tokens: Value,
     /// The tensor that has a row for each type.
     pub(super) table: String,
@@ -102,7 +102,12 @@ pub(super) fn embed(
         let words = graph.lookup(words, &[vocabulary, sizes.hidden], ids)?;
         let positions =
             graph.constant("positions_table", &[positions.len() / sizes.hidden, sizes.hidden], positions);
-        let positions = graph.node(ONNX, "Gather", &[&positions, &packing.positions], Vec::new());
+        let mut positions = graph.node(ONNX, "Gather", &[&positions, &packing.positions], Vec::new());
+        if let Some(types) = types {
+            let table = graph.weight(&types.table, &[types.rows, sizes.hidden])?;
+            let types = graph.node(ONNX, "Gather", &[&table, &types.of_tokens], Vec::new());
+            positions = graph.node(ONNX, "Add", &[&positions, &types], Vec::new());
+        }
         return add_and_normalise(graph, sizes, norm, [&words, &positions, ""]);
     }
     let hidden = sizes.hidden;

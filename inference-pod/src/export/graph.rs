@@ -75,6 +75,11 @@ impl<'a> Graph<'a> {
         name.into()
     }
 
+    /// Whether there is an input of this name.
+    pub(super) fn takes(&self, name: &str) -> bool {
+        self.proto.input.iter().any(|input| input.name == name)
+    }
+
     /// Names an output: 32-bit floats.
     pub(super) fn output(&mut self, name: &str, value: Value, dims: &[&str]) {
         self.proto.output.push(value_info(name, FLOAT, dims));

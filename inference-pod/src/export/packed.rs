@@ -1,8 +1,8 @@
 //! Graphs for GPUs: all tokens of a batch lie one after the other, with no padding between them, and what leaves the graph is
-//! one vector for each row.
+//! one vector for each row, or a number for each label.
 
 use super::{
-    Exported, bert, distilbert,
+    Exported, bert, classify, distilbert,
     graph::{Graph, ONNX, Value},
     nomic,
     proto::{FLOAT, FLOAT16, INT32},
@@ -12,7 +12,7 @@ use crate::{
     pooling::Pooling,
 };
 
-/// The output: 32-bit floats, a vector for each row.
+/// The output: 32-bit floats, a vector for each row, or its numbers of labels.
 pub const VECTORS: &str = "vectors";
 
 /// The inputs. All are 32-bit integers but for [`inputs::SHARES`].
@@ -21,6 +21,8 @@ pub mod inputs {
     pub const IDS: &str = "input_ids";
     /// `[tokens]`: the place of each token in its row.
     pub const POSITIONS: &str = "positions";
+    /// `[tokens]`: which text of a pair each belongs to. For models that know pairs.
+    pub const TYPES: &str = "token_type_ids";
     /// `[rows, longest]`: where tokens are if rows are padded to the longest, and then where padding is.
     pub const OFFSETS: &str = "token_offset";
     /// `[rows + 1]`: tokens before each row, and all.
@@ -63,20 +65,34 @@ impl Way {
     }
 }
 
-/// Makes the graph of a model that embeds, for the operators that ONNX Runtime has on GPUs.
+/// What a graph is told of each batch, beside its tokens and where rows begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// How the vectors of a row's tokens become one.
+    pub pooling: Pooling,
+    /// Whether it is told which text of a pair each token belongs to.
+    pub types: bool,
+}
+
+impl From<Pooling> for Form {
+    /// Nothing more.
+    fn from(pooling: Pooling) -> Self {
+        Self { pooling, types: false }
+    }
+}
+
+/// Makes the graph of a model, for the operators that ONNX Runtime has on GPUs.
 ///
 /// # Errors
 /// If there are no such operators for it, or the weights do not fit the architecture.
-pub fn export(recipe: &Recipe, weights: &Weights) -> Result<Exported, ModelError> {
-    let config = &recipe.config;
+pub fn export(recipe: &Recipe, weights: &Weights) -> Result<(Exported, Form), ModelError> {
+    let (config, labels) = (&recipe.config, recipe.labels.as_ref());
     let not_there = |what: &str| ModelError::Unsupported(format!("{what} cannot be run on a GPU yet"));
-    if recipe.labels.is_some() {
-        return Err(not_there("models that classify"));
-    }
     if recipe.precision == Precision::Int8 {
         return Err(not_there("networks in int8"));
     }
-    let way = Way::of(recipe.pooling).ok_or_else(|| not_there("pooling by the largest numbers"))?;
+    let pooling = labels.map_or(Ok(recipe.pooling), |_| classify::pooling(config))?;
+    let way = Way::of(pooling).ok_or_else(|| not_there("pooling by the largest numbers"))?;
     let mut graph = Graph::new(weights, recipe.precision);
     let mut input = |name: &str, dims: &[&str]| graph.input(name, INT32, dims);
     let ids = input(inputs::IDS, &["tokens"]);
@@ -89,7 +105,7 @@ pub fn export(recipe: &Recipe, weights: &Weights) -> Result<Exported, ModelError
     let none = Value::new();
     let hidden = match config.model_type.as_str() {
         "bert" | "roberta" | "xlm-roberta" | "camembert" => {
-            bert::build(&mut graph, config, &ids, none, false)
+            bert::build(&mut graph, config, &ids, none, labels.is_some())
         }
         "distilbert" => distilbert::build(&mut graph, config, &ids, none),
         "nomic_bert" => nomic::build(&mut graph, config, &ids, none, recipe.max_tokens),
@@ -99,12 +115,17 @@ pub fn export(recipe: &Recipe, weights: &Weights) -> Result<Exported, ModelError
         Way::Pick => picked(&mut graph, &hidden),
         Way::Share => shared(&mut graph, &hidden),
     };
+    let vectors = match labels {
+        None => vectors,
+        Some(labels) => classify::of_pooled(&mut graph, config, labels.len(), &vectors)?,
+    };
     let vectors = match recipe.precision {
         Precision::Float16 => graph.cast(&vectors, FLOAT),
         Precision::Float32 | Precision::Int8 => vectors,
     };
-    graph.output(VECTORS, vectors, &["rows", "hidden"]);
-    Ok(graph.finish())
+    graph.output(VECTORS, vectors, &["rows", "numbers"]);
+    let form = Form { pooling, types: graph.takes(inputs::TYPES) };
+    Ok((graph.finish(), form))
 }
 
 fn picked(graph: &mut Graph<'_>, hidden: &str) -> Value {

@@ -9,7 +9,7 @@ use crate::{
     backend::{
         Backend,
         headed::Headed,
-        onnx::{Graph, Onnx, Output},
+        onnx::{Graph, Onnx},
     },
     batch::row::Row,
     config::Accelerator,
@@ -25,6 +25,7 @@ use crate::{
     limits::Limits,
     model::{ModelError, Precision, Recipe, files},
     start::{AcceleratorError, StartError},
+    tokenise::Cut,
 };
 
 /// GPUs that can be used.
@@ -59,11 +60,13 @@ impl Gpus {
     /// Puts the network on all of them, if they compute what the CPU does.
     pub(super) fn ready(self, made: &Made, limits: Limits) -> Result<Ready, StartError> {
         let recipe = &made.recipe;
-        let graph = packed::export(recipe, &made.weights()?)?;
+        let (graph, form) = packed::export(recipe, &made.weights()?)?;
         let known = known(made)?;
         let dimension = known.first().map_or(0, |known| known.vector.len());
+        made.check_labels(dimension)?;
         let plan = Plan {
-            pooling: recipe.pooling,
+            form,
+            classifies: recipe.labels.is_some(),
             longest: recipe.max_tokens,
             known: &known,
             precision: recipe.precision,
@@ -116,12 +119,19 @@ const TEXTS: [&str; 6] = [
 fn known(made: &Made) -> Result<Vec<Known>, StartError> {
     let recipe = Recipe { precision: Precision::Float32, ..made.recipe.clone() };
     let graph = Graph::Made(export::export(&recipe, &made.weights()?)?);
-    let output = Output::Pooled(recipe.pooling);
-    let mut network = Onnx::new(&made.environment, graph, output, made.filler())?;
+    let mut network = Onnx::new(&made.environment, graph, made.output(), made.filler())?;
     let damaged = |e| ModelError::invalid(files::TOKENIZER, e);
     let mut rows = made.first_rows().map_err(damaged)?;
     for text in TEXTS {
         rows.push(Row::new(made.tokeniser.ids("", text).map_err(damaged)?));
+    }
+    if made.recipe.labels.is_some() {
+        // One that belongs together, and one that does not.
+        for text in &TEXTS[..2] {
+            let pair = made.tokeniser.pairs(TEXTS[0], Cut::End).and_then(|pairs| pairs.with(text));
+            let (ids, types) = pair.map_err(damaged)?;
+            rows.push(Row::typed(ids, types));
+        }
     }
     let known = rows.into_iter().map(|row| {
         let vectors = network.run(&[&row]).map_err(StartError::WarmUp)?;

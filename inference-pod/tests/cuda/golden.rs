@@ -10,14 +10,14 @@ use inference_pod::{
         network::{OnGpu, slot_size},
         pipeline::{Settings, start},
     },
-    engine::{Engine, Input, Request},
+    engine::{self, Classify, Engine, Input, Request, Sequence},
     export::packed,
     limits::Limits,
     metrics::Metrics,
     model::{ModelError, Overrides, Precision, Recipe, recipe::Texts, weights::Weights},
-    tokenise::Tokeniser,
+    tokenise::{Cut, Tokeniser},
 };
-use kembed_queue::{Budget, Rate};
+use kembed_queue::{Budget, Rate, wire::Lane};
 use ort::session::Session;
 use prometheus_client::registry::Registry;
 use serde::Deserialize;
@@ -35,6 +35,8 @@ struct Golden {
 #[derive(Deserialize)]
 struct Case {
     text: String,
+    /// The second text, where there are two.
+    pair: Option<String>,
     vector: Vec<f32>,
 }
 
@@ -73,14 +75,14 @@ impl Model {
     /// What a pod has of it, but that it runs on the stand-in.
     fn engine(self, fake: &Fake, numbers: usize) -> Engine {
         let Self { folder, recipe, weights } = self;
-        let graph = packed::export(&recipe, &weights).expect("a graph for GPUs");
+        let (graph, form) = packed::export(&recipe, &weights).expect("a graph for GPUs");
         let (device, streams) = fake.open();
         let compute = at_once(fake, &streams, graph, numbers);
         let batch = Budget { tokens: 1024, rows: 32 };
         let (tokens, longest) = (batch.tokens as usize, recipe.max_tokens);
-        let size = slot_size(batch.rows, tokens, longest, recipe.pooling, numbers).expect("it is known how");
+        let size = slot_size(batch.rows, tokens, longest, form, numbers).expect("it is known how");
         let workers = start(&device, streams, compute, Settings { slots: 2, size, patience: PATIENCE });
-        let backend = |worker| Box::new(OnGpu::new(worker, recipe.pooling, numbers)) as Box<dyn Backend>;
+        let backend = |worker| Box::new(OnGpu::new(worker, form, numbers)) as Box<dyn Backend>;
         let backends = workers.expect("it starts").into_iter().map(backend).collect();
         let limits = Limits { batch, ..Limits::new(1) };
         let metrics = Metrics::new(&mut Registry::default());
@@ -101,16 +103,31 @@ fn assert_alike(how: &str, case: &Case, vector: &[f32]) {
 }
 
 async fn vectors(engine: &Engine, cases: &[&Case]) -> Vec<Vec<f32>> {
+    if engine.labels().is_some() {
+        let sequence = |case: &&Case| match &case.pair {
+            None => Sequence::One(case.text.clone()),
+            Some(pair) => Sequence::Pair(case.text.clone(), pair.clone()),
+        };
+        let texts = engine::Texts::Each(cases.iter().map(sequence).collect());
+        let mut held = engine.admit().expect("room");
+        let request = Classify { texts, cut: Cut::End };
+        let scores = engine.classify_in(Lane::Interactive, &mut held, request).await;
+        return scores.expect("it classifies");
+    }
     let inputs = cases.iter().map(|case| Input::Text(case.text.clone())).collect();
     engine.embed(Request { inputs, ..Request::default() }).await.expect("it embeds").vectors
 }
 
-/// Alone, each with the one before it, and all together.
+/// Alone, each with the one before it, and all together. Of a model that classifies these are numbers of labels, of pairs beside
+/// texts alone.
 async fn vectors_are_alike(name: &str) {
     let fake = Fake::begin(31, 0);
     let model = Model::open(name);
     let cases = model.cases();
-    let cases: Vec<_> = cases.iter().collect();
+    // What is empty is refused where texts are classified.
+    let classifies = model.recipe.labels.is_some();
+    let cases: Vec<_> =
+        cases.iter().filter(|case| !classifies || case.pair.is_some() || !case.text.is_empty()).collect();
     let engine = model.engine(&fake, cases[0].vector.len());
     for case in &cases {
         assert_alike("alone", case, &vectors(&engine, &[case]).await[0]);
@@ -131,7 +148,7 @@ fn only_attention_is_missing(name: &str) {
     let Model { recipe, weights, .. } = Model::open(name);
     for precision in [Precision::Float32, Precision::Float16] {
         let graph = packed::export(&Recipe { precision, ..recipe.clone() }, &weights);
-        let graph = graph.expect("a graph for GPUs");
+        let (graph, _) = graph.expect("a graph for GPUs");
         let environment = load_library(&support::onnxruntime()).expect("the library loads");
         let build = || -> ort::Result<Session> {
             let folder = graph.folder.to_string_lossy();
@@ -164,9 +181,12 @@ macro_rules! models {
 
 models! {
     bert: vectors_are_alike("bert"),
+    bert_classifier: vectors_are_alike("bert-classifier"),
+    distilbert_classifier: vectors_are_alike("distilbert-classifier"),
     nomic_bert: vectors_are_alike("nomic_bert"),
     roberta: vectors_are_alike("roberta"),
     xlm_roberta: vectors_are_alike("xlm-roberta"),
+    xlm_roberta_classifier: vectors_are_alike("xlm-roberta-classifier"),
 }
 
 #[test]
@@ -174,7 +194,7 @@ fn what_has_no_operators_on_gpus_is_refused_by_name() {
     for (name, word) in [
         // It pools by the largest of each number.
         ("distilbert", "pooling"),
-        ("bert-classifier", "classify"),
+        ("modernbert-classifier", "\"modernbert\""),
         ("modernbert", "\"modernbert\""),
         ("mpnet", "\"mpnet\""),
         ("qwen3", "\"qwen3\""),

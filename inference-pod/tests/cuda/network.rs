@@ -88,7 +88,7 @@ impl Both {
         let recipe = recipe(support::CONFIG, pooling);
         let weights = Weights::open(&[folder.path().join("model.safetensors")]).expect("good weights");
         let exported = export::export(&recipe, &weights).expect("a graph for CPUs");
-        let packed = packed::export(&recipe, &weights).expect("a graph for GPUs");
+        let (packed, _) = packed::export(&recipe, &weights).expect("a graph for GPUs");
         let environment = load_library(&support::onnxruntime()).expect("the library loads");
         let on_cpu = Onnx::new(&environment, Graph::Made(exported), Output::Pooled(pooling), 0);
         let (device, streams) = fake.open();
@@ -229,7 +229,7 @@ fn onnxruntime_knows_every_operator_and_finds_the_types_right() {
         (Precision::Float16, Pooling::Cls),
     ] {
         let recipe = Recipe { precision, ..recipe(support::CONFIG, pooling) };
-        let graph = packed::export(&recipe, &weights).expect("a graph for GPUs");
+        let (graph, _) = packed::export(&recipe, &weights).expect("a graph for GPUs");
         let environment = load_library(&support::onnxruntime()).expect("the library loads");
         let build = || -> ort::Result<Session> {
             let folder = graph.folder.to_string_lossy();
@@ -256,7 +256,6 @@ fn what_has_no_operators_on_gpus_is_refused() {
     for (recipe, word) in [
         (Recipe { pooling: Pooling::Max, ..good() }, "pooling"),
         (Recipe { precision: Precision::Int8, ..good() }, "int8"),
-        (Recipe { labels: Some(vec!["a".into()]), ..good() }, "classify"),
         (recipe(&other, Pooling::Mean), "mpnet"),
     ] {
         let error = packed::export(&recipe, &weights).expect_err("there are none").to_string();
@@ -270,9 +269,7 @@ fn what_it_cannot_do_is_refused_and_the_next_batch_runs() {
     let mut both = Both::new(&fake, Pooling::Mean);
     let worker = &mut both.on_gpu[0];
     let whole = Row { wanted: Wanted::Tokens, ..Row::new(vec![1]) };
-    for row in [whole, Row::typed(vec![1, 2], vec![0, 1])] {
-        assert!(matches!(worker.run(&[&row]), Err(RunError::Failed(_))));
-    }
+    assert!(matches!(worker.run(&[&whole]), Err(RunError::Failed(_))));
     assert_eq!(worker.run(&[&Row::new(vec![1, 2])]).map(|vectors| vectors.len()), Ok(1));
 }
 
@@ -310,11 +307,17 @@ fn prepared(
         Known { vector: on_cpu.run(&[&row]).expect("it runs").remove(0), row }
     };
     let known = [known((0..16).map(|i| i % 12).collect()), known(vec![1, 4, 2])];
-    let plan = Plan { pooling: Pooling::Mean, longest: 16, known: &known, precision: Precision::Float32 };
+    let plan = Plan {
+        form: Pooling::Mean.into(),
+        classifies: false,
+        longest: 16,
+        known: &known,
+        precision: Precision::Float32,
+    };
     let mut found = probe().expect("the stand-in has devices");
     found.devices.truncate(2);
     prepare(&found, &plan, |_, streams| {
-        let graph = packed::export(&recipe, &theirs).map_err(|e| Fault::Refused(e.to_string()))?;
+        let (graph, _) = packed::export(&recipe, &theirs).map_err(|e| Fault::Refused(e.to_string()))?;
         Ok(at_once(fake, streams, graph, 8))
     })
 }
