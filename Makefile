@@ -35,8 +35,8 @@ e2e: images s3 cluster ## tests on a real Kubernetes
 	$(cargo_test) $(e2e_tests) --no-run
 	@scripts/load
 	@# More of them at a time than there are cores: most of the time they wait. What failed is the last that is printed of a
-	@# test, and no backtrace of it, which would be longer than all else.
-	$(cluster) exec -- env RUST_LIB_BACKTRACE=0 $(cargo_test) --offline $(e2e_tests) -- --test-threads 6
+	@# test, without a backtrace, which would be longer than all else.
+	$(cluster) exec -- env RUST_BACKTRACE=0 RUST_LIB_BACKTRACE=0 $(cargo_test) --offline $(e2e_tests) -- --test-threads 6
 
 clients: deps ## inference pod and gateway by the clients that users have
 	@# Not `cargo build`: that selects fewer features, and would compile much of what `unit` compiled once more.
