@@ -20,8 +20,7 @@ const PODS: usize = 4;
 pub async fn report(namespace: &str) -> String {
     let conditions = "jsonpath={range .items[*]}{.metadata.name}{\"\\n\"}{range .status.conditions[*]}  \
                       {.type}={.status} {.reason}: {.message}{\"\\n\"}{end}{end}";
-    let events =
-        "custom-columns=FIRST:.metadata.creationTimestamp,REASON:.reason,OBJECT:.involvedObject.name,MESSAGE:.message";
+    let events = "custom-columns=FIRST:.metadata.creationTimestamp,REASON:.reason,OBJECT:.involvedObject.name,MESSAGE:.message";
     let sections: [(&str, &[&str]); 3] = [
         ("objects", &["get", "emb,deployments,pods"]),
         ("events", &["get", "events", "--sort-by=.metadata.creationTimestamp", "--output", events]),
