@@ -14,7 +14,8 @@ use crate::wait::DEADLINE;
 /// How long a program may take: more than the limits that helm and kubectl are given as arguments.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// What kubectl says where it did not reach the API server, or that had no time: nothing was done, and it can be asked again.
+/// What kubectl and helm say where they did not reach the API server, or that had no time: nothing was done, and they can be
+/// asked again.
 const NOT_REACHED: [&str; 7] = [
     "TLS handshake timeout",
     "connection refused",
@@ -25,7 +26,7 @@ const NOT_REACHED: [&str; 7] = [
     "failed to download openapi",
 ];
 
-/// Before kubectl is asked again.
+/// Before they are asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs a program to its end and returns what it printed.
@@ -68,9 +69,13 @@ pub async fn kubectl(args: &[&str]) -> anyhow::Result<String> {
 /// # Errors
 /// As [`run`].
 pub async fn kubectl_with(args: &[&str], stdin: &str) -> anyhow::Result<String> {
+    reach("kubectl", args, stdin).await
+}
+
+async fn reach(program: &str, args: &[&str], stdin: &str) -> anyhow::Result<String> {
     let deadline = Instant::now() + DEADLINE;
     loop {
-        match run("kubectl", args, stdin).await {
+        match run(program, args, stdin).await {
             Err(error) if Instant::now() < deadline && did_not_reach(&error) => sleep(PAUSE).await,
             done => return done,
         }
@@ -82,12 +87,12 @@ fn did_not_reach(error: &anyhow::Error) -> bool {
     NOT_REACHED.iter().any(|words| said.contains(words))
 }
 
-/// The real helm.
+/// The real helm, again where it does not reach the API server.
 ///
 /// # Errors
 /// As [`run`].
 pub async fn helm(args: &[&str]) -> anyhow::Result<String> {
-    run("helm", args, "").await
+    reach("helm", args, "").await
 }
 
 /// The test cluster's command (`CLUSTER`, or the one beside this crate), for what only it can do, such as to plug in a
