@@ -17,14 +17,14 @@ use tokio::time::sleep;
 
 use super::ALONE;
 
-/// How long nobody asks while nothing is heard.
+/// How long nobody asks while nothing is heard: longer than until a service sleeps that nobody asks.
 const UNHEARD: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_leader_that_hears_no_gateway_takes_no_pod_away_and_adds_none() -> anyhow::Result<()> {
     let _alone = ALONE.lock().await;
     with_temp_ns(|ns| async move {
-        let scaling = json!({"minReplicas": 0, "maxReplicas": 3, "scaleToZeroAfter": "1s"});
+        let scaling = json!({"minReplicas": 0, "maxReplicas": 3, "scaleToZeroAfter": "5s"});
         ns.apply(with(minilm("minilm"), json!({"scaling": scaling}))).await?;
         ns.await_count("minilm", 1).await?;
         ns.await_known("minilm").await?;
@@ -48,9 +48,9 @@ async fn a_leader_that_hears_no_gateway_takes_no_pod_away_and_adds_none() -> any
     .await
 }
 
-/// Few requests: enough to be active.
+/// Few requests: enough to be active, also where now and then one comes seconds late.
 fn load(ns: &TempNamespace) -> Load {
-    let manner = Manner { pause: Duration::from_secs(1), retries: 5, ..Manner::of(1) };
+    let manner = Manner { pause: Duration::from_millis(250), retries: 5, ..Manner::of(1) };
     Load::of(manner, &ns.kembed.gateway, &format!("http://minilm.{}.svc", ns.name))
 }
 
