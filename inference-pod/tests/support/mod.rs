@@ -142,7 +142,7 @@ pub fn limits() -> Limits {
         inputs: 5,
         queue: Bounds { tokens: 40, items: 4 },
         batch: Budget { tokens: 40, rows: 4 },
-        timeout: Duration::from_secs(30),
+        timeout: Duration::from_secs(120),
         threads: 1,
         tokenisers: 1,
     }
