@@ -44,7 +44,7 @@ clients: deps ## inference pod and gateway by the clients that users have
 	@operator/tests/clients/run
 	@inference-pod/tests/clients/run
 
-bench: deps ## how close serving on this machine's CPU comes to bare ONNX Runtime; takes 9 minutes
+bench: deps ## how close serving on this machine's CPU comes to bare ONNX Runtime; takes 10 minutes
 	@mkdir -p .build
 	cargo bench --locked --workspace --bench serving -- --json "$(CURDIR)/.build/bench.json" --svg "$(CURDIR)/.build/bench.svg"
 
