@@ -5,12 +5,12 @@
 
 use crate::{
     batch::row::Row,
-    export::packed::{Form, Way, inputs},
+    export::packed::{Form, Way, inputs, rounded_up},
     pooling::Pooling,
 };
 
 /// Tensors begin at multiples of so many bytes, as kernels like it.
-const ALIGNMENT: usize = 256;
+pub(super) const ALIGNMENT: usize = 256;
 
 /// What a tensor is made of. Both take four bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +90,9 @@ impl Packed {
         if self.form.types {
             self.add(inputs::TYPES, Element::Int32, &[tokens]);
         }
+        if self.form.places {
+            self.add(inputs::PLACES, Element::Int32, &[longest]);
+        }
         self.add(inputs::OFFSETS, Element::Int32, &[sequences, longest]);
         self.add(inputs::BEFORE, Element::Int32, &[sequences + 1]);
         match way {
@@ -146,6 +149,7 @@ impl Packed {
                 }
                 lengths.skip(self.rows).for_each(|length| (0..length).for_each(|_| put(0)));
             }
+            inputs::PLACES => (0..self.longest).for_each(|at| put(at as i32)),
             inputs::POSITIONS => lengths.for_each(|length| (0..length).for_each(|at| put(at as i32))),
             inputs::OFFSETS => {
                 let place = |(i, at): (usize, usize)| (i * self.longest + at) as i32;
@@ -188,12 +192,6 @@ fn share(pooling: Pooling, at: usize, length: usize) -> f32 {
     }
 }
 
-/// The next of eight sizes between a power of two and the next one, but for small ones, which are multiples of eight.
-pub fn rounded_up(size: usize) -> usize {
-    let step = (size.max(1).ilog2().saturating_sub(3)).max(3);
-    size.max(1).next_multiple_of(1 << step)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -222,7 +220,7 @@ mod tests {
         fn each_row_is_found_again(rows in rows()) {
             let rows: Vec<_> = rows.iter().collect();
             let lengths: Vec<_> = rows.iter().map(|row| row.ids.len()).collect();
-            let form = Form { pooling: Pooling::Mean, types: true };
+            let form = Form { pooling: Pooling::Mean, types: true, places: true };
             let packed = Packed::new(&lengths, form).expect("it is known how");
             let mut memory = vec![0xee; packed.bytes];
             packed.write(&rows, &mut memory);
@@ -240,6 +238,7 @@ mod tests {
             }
             let mut offsets = read(inputs::OFFSETS);
             let longest = (offsets.len() / (before.len() - 1)) as i32;
+            prop_assert!(read(inputs::PLACES).into_iter().eq(0..longest));
             for (at, (offset, position)) in offsets.iter().zip(&positions).enumerate() {
                 let row = before.iter().filter(|&&before| before <= at as i32).count() as i32 - 1;
                 prop_assert_eq!(*offset, row * longest + position);

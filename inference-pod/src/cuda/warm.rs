@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::pack::rounded_up;
 use crate::{
     backend::{Backend, RunError},
     batch::row::Row,
+    export::packed::rounded_up,
 };
 
 /// Tokens of most rows, where the model takes as many.

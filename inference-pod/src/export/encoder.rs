@@ -61,7 +61,8 @@ pub(super) struct Names {
 pub(super) struct View {
     /// `[batch, sequence]`, 32-bit integers: zero where there is padding; may be empty, where there is none.
     pub(super) mask: Value,
-    /// Added to the scores, `[1, heads, sequence, sequence]`; may be empty.
+    /// Added to the scores, `[1, heads, sequence, sequence]`, of packed tokens as long as the longest row, and perhaps the same for
+    /// all heads; may be empty.
     pub(super) bias: Value,
 }
 
@@ -170,7 +171,7 @@ const PACKED_ATTENTION: &str = "PackedMultiHeadAttention";
 fn attend(graph: &mut Graph<'_>, projected: [&str; 3], bias: &str, heads: usize, view: &View) -> Value {
     let [query, key, value] = projected;
     if let Some(Packing { offsets, before, .. }) = graph.packing().cloned() {
-        let inputs = [query, key, value, bias, &offsets, &before];
+        let inputs = [query, key, value, bias, &offsets, &before, &view.bias];
         return graph.node(CONTRIB, PACKED_ATTENTION, &inputs, vec![int("num_heads", heads as i64)]);
     }
     let inputs = [query, key, value, bias, &view.mask, &view.bias];

@@ -7,6 +7,7 @@ use super::{
     distance,
     encoder::{self, Names, Sizes, View},
     graph::{Graph, ONNX, Value, int},
+    packed::rounded_up,
 };
 use crate::model::{Config, ModelError};
 
@@ -53,7 +54,8 @@ pub(super) fn build(
     let positions = positions.get(config.position_offset() * own.hidden_size..).unwrap_or_default();
     let (words, norm) = (name(words), name("embeddings.LayerNorm"));
     let mut x = encoder::embed(graph, &sizes, ids, (&words, config.vocab_size), None, positions, &norm)?;
-    let longest = own.max_position_embeddings;
+    // Rows of packed tokens are made longer than any input may be.
+    let longest = rounded_up(own.max_position_embeddings);
     let bias = bias(graph, &name("encoder.relative_attention_bias.weight"), sizes.heads, longest, ids)?;
     let view = View { mask, bias };
     for layer in 0..own.num_hidden_layers {
@@ -94,7 +96,7 @@ fn bias(
         .map(|(head, distance)| saved[bucket(distance) * heads + head])
         .collect();
     let table = graph.constant("distance_bias", &[heads, distances.count()], &table);
-    let zero = graph.integers("no_distance", &[], &[longest as i64 - 1]);
+    let zero = distance::constant(graph, "no_distance", longest as i64 - 1);
     let distance = distance::between(graph, ids);
     let column = graph.node(ONNX, "Add", &[&distance, &zero], Vec::new());
     let bias = graph.node(ONNX, "Gather", &[&table, &column], vec![int("axis", 1)]);

@@ -4,7 +4,7 @@
 use super::{
     Exported, bert, classify, distilbert,
     graph::{Graph, ONNX, Value},
-    nomic,
+    mpnet, nomic,
     proto::{FLOAT, FLOAT16, INT32},
 };
 use crate::{
@@ -23,6 +23,8 @@ pub mod inputs {
     pub const POSITIONS: &str = "positions";
     /// `[tokens]`: which text of a pair each belongs to. For models that know pairs.
     pub const TYPES: &str = "token_type_ids";
+    /// `[longest]`: 0, 1 and so on. For models to which it matters how far apart tokens are.
+    pub const PLACES: &str = "places";
     /// `[rows, longest]`: where tokens are if rows are padded to the longest, and then where padding is.
     pub const OFFSETS: &str = "token_offset";
     /// `[rows + 1]`: tokens before each row, and all.
@@ -72,13 +74,21 @@ pub struct Form {
     pub pooling: Pooling,
     /// Whether it is told which text of a pair each token belongs to.
     pub types: bool,
+    /// Whether it is told the places of the tokens of the longest row.
+    pub places: bool,
 }
 
 impl From<Pooling> for Form {
     /// Nothing more.
     fn from(pooling: Pooling) -> Self {
-        Self { pooling, types: false }
+        Self { pooling, types: false, places: false }
     }
+}
+
+/// The next of eight sizes between a power of two and the next one, but for small ones, which are multiples of eight.
+pub fn rounded_up(size: usize) -> usize {
+    let step = (size.max(1).ilog2().saturating_sub(3)).max(3);
+    size.max(1).next_multiple_of(1 << step)
 }
 
 /// Makes the graph of a model, for the operators that ONNX Runtime has on GPUs.
@@ -108,6 +118,7 @@ pub fn export(recipe: &Recipe, weights: &Weights) -> Result<(Exported, Form), Mo
             bert::build(&mut graph, config, &ids, none, labels.is_some())
         }
         "distilbert" => distilbert::build(&mut graph, config, &ids, none),
+        "mpnet" => mpnet::build(&mut graph, config, &ids, none),
         "nomic_bert" => nomic::build(&mut graph, config, &ids, none, recipe.max_tokens),
         other => Err(not_there(&format!("weights of model type {other:?}"))),
     }?;
@@ -124,7 +135,8 @@ pub fn export(recipe: &Recipe, weights: &Weights) -> Result<(Exported, Form), Mo
         Precision::Float32 | Precision::Int8 => vectors,
     };
     graph.output(VECTORS, vectors, &["rows", "numbers"]);
-    let form = Form { pooling, types: graph.takes(inputs::TYPES) };
+    let (types, places) = (graph.takes(inputs::TYPES), graph.takes(inputs::PLACES));
+    let form = Form { pooling, types, places };
     Ok((graph.finish(), form))
 }
 

@@ -183,6 +183,7 @@ models! {
     bert: vectors_are_alike("bert"),
     bert_classifier: vectors_are_alike("bert-classifier"),
     distilbert_classifier: vectors_are_alike("distilbert-classifier"),
+    mpnet: vectors_are_alike("mpnet"),
     nomic_bert: vectors_are_alike("nomic_bert"),
     roberta: vectors_are_alike("roberta"),
     xlm_roberta: vectors_are_alike("xlm-roberta"),
@@ -196,7 +197,6 @@ fn what_has_no_operators_on_gpus_is_refused_by_name() {
         ("distilbert", "pooling"),
         ("modernbert-classifier", "\"modernbert\""),
         ("modernbert", "\"modernbert\""),
-        ("mpnet", "\"mpnet\""),
         ("qwen3", "\"qwen3\""),
     ] {
         let Model { recipe, weights, .. } = Model::open(name);
