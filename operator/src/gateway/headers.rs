@@ -2,26 +2,24 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{
-        CONNECTION, CONTENT_LENGTH, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
-        UPGRADE,
-    },
+    header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING},
     request,
     uri::PathAndQuery,
 };
 
-/// Headers of one connection (RFC 9110, section 7.6.1), besides those that `Connection` names.
-static HOP_BY_HOP: [HeaderName; 9] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    HeaderName::from_static("proxy-connection"),
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
+/// Headers of one connection (RFC 9110, section 7.6.1), besides those that `Connection` names. As texts, which a glance at
+/// their lengths tells from most others.
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
     // This side has already told the client to go on.
-    EXPECT,
+    "expect",
 ];
 
 /// What all headers begin with that kembed has made up, but for [`SHOULD_RETRY`](super::names::SHOULD_RETRY).
@@ -30,7 +28,7 @@ const OWN: &str = "x-kembed-";
 /// Leaves what is meant for the far end of a request or an answer.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     // Most heads have none, and one look at all names costs less than to look each of these up.
-    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(&name.as_str())) {
         return;
     }
     // Of two lengths the body may follow either; what is passed on has one.
@@ -44,7 +42,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+    for name in named.iter().map(HeaderName::as_str).chain(HOP_BY_HOP) {
         headers.remove(name);
     }
 }
