@@ -38,24 +38,40 @@ impl PodLoad {
     pub fn parse(value: &str) -> Option<Self> {
         let mut load = Self::default();
         let mut has_credit = false;
-        // As bytes, which are looked through faster than letters: each answer of a pod has one of these.
-        for member in value.as_bytes().split(|byte| *byte == b',') {
+        let mut rest = value.as_bytes();
+        // By hand and in one go: each answer of a pod has one of these.
+        while !rest.is_empty() {
+            let member = rest.trim_ascii_start();
             let equals = member.iter().position(|byte| *byte == b'=')?;
-            let (key, number) = (member[..equals].trim_ascii(), member[equals + 1..].trim_ascii());
+            let (key, after) = (&member[..equals], &member[equals + 1..]);
+            let end = after.iter().position(|byte| *byte == b',').unwrap_or(after.len());
             let field = match key {
                 b"credit" => {
                     has_credit = true;
-                    &mut load.credit
+                    Some(&mut load.credit)
                 }
-                b"work" => &mut load.work,
-                b"rate" => &mut load.rate,
-                b"sessions" => &mut load.sessions,
-                _ => continue,
+                b"work" => Some(&mut load.work),
+                b"rate" => Some(&mut load.rate),
+                b"sessions" => Some(&mut load.sessions),
+                _ => None,
             };
-            *field = str::from_utf8(number).ok()?.parse().ok()?;
+            if let Some(field) = field {
+                *field = number(&after[..end])?;
+            }
+            rest = after.get(end + 1..).unwrap_or_default();
         }
         has_credit.then_some(load)
     }
+}
+
+/// A number, of which nothing but digits is one.
+fn number(text: &[u8]) -> Option<u64> {
+    let digits = text.trim_ascii();
+    let add = |sum: u64, byte: &u8| {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        sum.checked_mul(10)?.checked_add(digit.into())
+    };
+    digits.iter().try_fold(0, add).filter(|_| !digits.is_empty())
 }
 
 impl fmt::Display for PodLoad {
@@ -90,6 +106,10 @@ mod tests {
         let load = PodLoad { credit: 8, ..PodLoad::default() };
         assert_eq!(PodLoad::parse("credit=8, temperature=70"), Some(load));
         assert_eq!(PodLoad::parse("temperature=70"), None, "without a credit it says nothing");
-        assert_eq!(PodLoad::parse("credit=-1"), None);
+        for nonsense in
+            ["", ",", "credit", "credit=", "credit=-1", "credit=1x", "credit=99999999999999999999"]
+        {
+            assert_eq!(PodLoad::parse(nonsense), None, "{nonsense}");
+        }
     }
 }
