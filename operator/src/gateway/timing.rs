@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header::Entry};
 
 /// Digits of the largest number of microseconds, and a point.
 const LONGEST: usize = 21;
@@ -12,25 +12,30 @@ pub const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Puts the gateway's stages before what the pod told of its own.
 pub fn tell(headers: &mut HeaderMap, stages: &[(&str, Duration)]) {
-    let mut line = String::with_capacity(128);
-    let told = headers.get_all(&SERVER_TIMING).iter().filter_map(|value| value.to_str().ok());
+    let mut line = Vec::with_capacity(128);
     for (name, time) in stages {
         comma(&mut line);
-        line.push_str(name);
-        line.push_str(";dur=");
+        line.extend_from_slice(name.as_bytes());
+        line.extend_from_slice(b";dur=");
         milliseconds(&mut line, *time);
     }
-    for told in told {
-        comma(&mut line);
-        line.push_str(told);
+    let place = headers.entry(SERVER_TIMING);
+    if let Entry::Occupied(told) = &place {
+        for told in told.iter() {
+            comma(&mut line);
+            line.extend_from_slice(told.as_bytes());
+        }
     }
-    if let Ok(value) = HeaderValue::try_from(line) {
-        headers.insert(SERVER_TIMING, value);
+    let value =
+        HeaderValue::try_from(line).expect("words, digits and what a header says already make a header");
+    match place {
+        Entry::Occupied(mut told) => _ = told.insert(value),
+        Entry::Vacant(place) => _ = place.insert(value),
     }
 }
 
 /// By hand: each answer has some, and what `write!` takes is seen in what a request costs.
-fn milliseconds(line: &mut String, time: Duration) {
+fn milliseconds(line: &mut Vec<u8>, time: Duration) {
     let mut us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let (mut digits, mut first) = ([b'0'; LONGEST], LONGEST);
     for place in 0..LONGEST {
@@ -46,12 +51,12 @@ fn milliseconds(line: &mut String, time: Duration) {
             us /= 10;
         }
     }
-    line.extend(digits[first..].iter().map(|digit| char::from(*digit)));
+    line.extend_from_slice(&digits[first..]);
 }
 
-fn comma(line: &mut String) {
+fn comma(line: &mut Vec<u8>) {
     if !line.is_empty() {
-        line.push_str(", ");
+        line.extend_from_slice(b", ");
     }
 }
 
