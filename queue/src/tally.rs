@@ -223,7 +223,7 @@ impl Tally {
         (Report { epoch: self.epoch.clone(), at, services }, version)
     }
 
-    /// What is counted of a service, with its integrals added up until now: what comes next changes its levels.
+    /// What is counted of a service, with its integrals added up.
     fn entry(&mut self, service: &str, now: Instant) -> (Arc<str>, &mut Entry) {
         let (began, version) = (self.began, self.version);
         let name =
@@ -235,14 +235,14 @@ impl Tally {
             touched: now,
             version,
         });
-        entry.sum(now);
-        (entry.touched, entry.version) = (now, version);
+        entry.touch(now, version);
         (name, entry)
     }
 
     /// Takes a request from where it is.
     fn leave(&mut self, passage: &Passage, now: Instant) -> &mut Entry {
-        let (_, entry) = self.entry(&passage.service, now);
+        let entry = self.services.get_mut(&passage.service).expect("what has requests is not forgotten");
+        entry.touch(now, self.version);
         for (level, amount) in entry.levels(passage, passage.place) {
             *level = level.saturating_sub(amount);
         }
@@ -255,6 +255,12 @@ fn micros(now: Instant, began: Instant) -> u64 {
 }
 
 impl Entry {
+    /// Adds the integrals up until now: what comes next changes the levels.
+    fn touch(&mut self, now: Instant, version: u64) {
+        self.sum(now);
+        (self.touched, self.version) = (now, version);
+    }
+
     /// Puts a request where it goes.
     fn add(&mut self, passage: &Passage, place: Place) {
         for (level, amount) in self.levels(passage, place) {
