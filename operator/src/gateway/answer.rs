@@ -82,8 +82,8 @@ pub(super) struct Errand {
     pub caller: Caller,
     /// Whose it is.
     pub service: ServiceName,
-    /// How that was found.
-    pub by: By,
+    /// What was known of that when it was found.
+    pub view: Arc<View>,
     /// As the client sent it.
     pub head: Arc<request::Parts>,
     /// What to ask a pod for.
@@ -210,15 +210,16 @@ impl Gateway {
             // Without a name: who that is may be about to end too, and they must not send it to and fro.
             return Err(Refusal::Moved { to: None, history: None });
         }
-        let caller = self.knowledge.read(|directory| {
-            let caller = directory.is_complete().then(|| directory.caller(&head.headers));
-            caller.filter(|caller| directory.view_for(caller, &service).is_some())
+        let found = self.knowledge.read(|directory| {
+            let caller = directory.is_complete().then(|| directory.caller(&head.headers))?;
+            let view = directory.view_for(&caller, &service)?.clone();
+            Some((caller, view))
         });
         // The other gateway knows of a service that this one has not heard of yet.
-        let caller = caller.ok_or(Refusal::Moved { to: None, history: None })?;
+        let (caller, view) = found.ok_or(Refusal::Moved { to: None, history: None })?;
         exchange.service = Some(service.clone());
         let target = head.uri.path_and_query().cloned().ok_or(NOTHING)?;
-        let errand = Errand { caller, service, by: By::Path, head: Arc::new(head), target, terms };
+        let errand = Errand { caller, service, view, head: Arc::new(head), target, terms };
         match self.here(&errand, Either::Right(body), exchange).await {
             Err(Refusal::Closing) => Err(Refusal::Moved { to: None, history: None }),
             answer => answer,
@@ -239,39 +240,39 @@ impl Gateway {
                 return Err(Refusal::Starting);
             }
             let caller = directory.caller(&head.headers);
-            let is_there = |name: &ServiceName| directory.view_for(&caller, name).is_some();
-            let route = route(&head.method, &head.uri, &head.headers, is_there);
+            let find = |name: &ServiceName| directory.view_for(&caller, name).cloned();
+            let route = route(&head.method, &head.uri, &head.headers, find);
             // Nor is the body of a caller read for whom there is nothing, whatever it says.
             let route = route.and_then(|route| directory.admits(&caller).then_some(route).ok_or(NOTHING));
             Ok((caller, route.map_err(|refusal| caller.told(refusal))?))
         })?;
-        let (service, by, mut target, body) = match route {
+        let (service, view, mut target, body) = match route {
             Route::List => {
                 exchange.route = "models";
                 return Ok(Answer::Own(self.list(&caller)));
             }
-            Route::Service { name, by, target } => {
+            Route::Service { name, service, by, target } => {
                 exchange.route = if by == By::Host { "host" } else { "path" };
-                (name, by, target, Either::Right(body))
+                (name, service, target, Either::Right(body))
             }
             Route::Model { target } => {
                 exchange.route = "model";
                 let body = self.whole(body, self.limits.request_timeout).await?;
                 let name = service_of_body(&body).map_err(|refusal| caller.told(refusal))?;
-                (name, By::Model, target, Either::Left(body))
+                let view = self.view_of_model(&caller, &name)?;
+                (name, view, target, Either::Left(body))
             }
         };
-        let view = self.view(&caller, &service, by)?;
         exchange.service = Some(service.clone());
         if view.endpoints.is_err() {
             // It may wait for minutes.
             own_memory(&mut head, &mut target);
         }
         let counts = caller.account(&view.keys).is_some();
-        let errand = Errand { caller, service, by, head: Arc::new(head), target, terms };
+        let errand = Errand { caller, service, view, head: Arc::new(head), target, terms };
         // What waits or counts does so at the owner.
         if counts || errand.is_inference() {
-            self.carry(errand, body, self.time(&view), exchange).await
+            self.carry(errand, body, exchange).await
         } else {
             self.here(&errand, body, exchange).await
         }
@@ -296,17 +297,16 @@ impl Gateway {
         body: Either<Bytes, Incoming>,
         exchange: &mut Exchange,
     ) -> Result<Answer, Refusal> {
-        let Errand { caller, service, by, target, .. } = errand;
-        let view = self.view(caller, service, *by)?;
-        let (body, charge) = self.admit(&view, caller, target, body, exchange).await?;
+        let Errand { caller, service, view, target, .. } = errand;
+        let (body, charge) = self.admit(view, caller, target, body, exchange).await?;
         let mut head = errand.head.clone();
         if caller.is_holder() {
             caller.strip(&mut Arc::make_mut(&mut head).headers);
         }
         let answer = if errand.is_inference() {
-            self.serve(&view, service.clone(), head, target.clone(), body, errand.terms.clone()).await
+            self.serve(view, service.clone(), head, target.clone(), body, errand.terms.clone()).await
         } else {
-            self.pass(&view, service, Arc::unwrap_or_clone(head), target, body).await
+            self.pass(view, service, Arc::unwrap_or_clone(head), target, body).await
         };
         if let Some(charge) = charge {
             match &answer {
@@ -328,18 +328,13 @@ impl Gateway {
         response
     }
 
-    fn view(&self, caller: &Caller, name: &ServiceName, by: By) -> Result<Arc<View>, Refusal> {
+    fn view_of_model(&self, caller: &Caller, name: &ServiceName) -> Result<Arc<View>, Refusal> {
         let view = self.knowledge.read(|directory| directory.view_for(caller, name).cloned());
-        view.ok_or_else(|| {
-            caller.told(match by {
-                By::Model => unknown(&name.to_string()),
-                By::Host | By::Path => Refusal::UnknownUrl { asked: Some(name.clone()) },
-            })
-        })
+        view.ok_or_else(|| caller.told(unknown(name.as_str())))
     }
 
     /// How long a pod of this service may take, and a client over its body.
-    fn time(&self, view: &View) -> Duration {
+    pub(super) fn time(&self, view: &View) -> Duration {
         view.request_timeout.unwrap_or(self.limits.request_timeout)
     }
 

@@ -7,7 +7,6 @@ use kembed_queue::{Failure, credit::PodLoad};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    directory::View,
     leg::Leg,
     names,
     owner::Asked,
@@ -23,7 +22,6 @@ const UNTOLD: PodLoad = PodLoad { credit: 4096, work: 0, rate: 0, sessions: 0 };
 pub struct Attempt<'a> {
     asked: &'a Asked,
     granted: &'a Granted,
-    view: &'a View,
     /// Time that the pod has.
     pub limit: Duration,
     /// When that is over.
@@ -53,12 +51,12 @@ enum Meaning {
 
 impl<'a> Attempt<'a> {
     /// Begins now. The pod has `request_timeout` where the service does not say, and less if the client wants it sooner.
-    pub fn new(asked: &'a Asked, granted: &'a Granted, view: &'a View, request_timeout: Duration) -> Self {
+    pub fn new(asked: &'a Asked, granted: &'a Granted, request_timeout: Duration) -> Self {
         let began = Instant::now();
-        let limit = view.request_timeout.unwrap_or(request_timeout);
+        let limit = granted.view.request_timeout.unwrap_or(request_timeout);
         let left = asked.terms.deadline.map(|deadline| deadline.saturating_duration_since(began.into_std()));
         let limit = left.map_or(limit, |left| left.min(limit));
-        Self { asked, granted, view, limit, deadline: began + limit }
+        Self { asked, granted, limit, deadline: began + limit }
     }
 
     /// Makes it.
@@ -104,7 +102,7 @@ impl<'a> Attempt<'a> {
 
     fn read(&self, mut response: Response<PodBody>, took: Duration) -> Outcome {
         let load = load(response.headers());
-        let recorded = self.view.space.as_ref();
+        let recorded = self.granted.view.space.as_ref();
         let told = response.headers().get(&names::SPACE);
         if let (Some(told), Some(recorded)) = (told, recorded)
             && told.as_bytes() != recorded.digest.as_bytes()
@@ -129,7 +127,7 @@ impl<'a> Attempt<'a> {
 
     /// Says which space it was and how long it took.
     fn mark(&self, headers: &mut HeaderMap, took: Duration) {
-        if let Some(space) = &self.view.space {
+        if let Some(space) = &self.granted.view.space {
             set(headers, &names::SPACE, &space.digest);
             if let Some(revision) = &space.revision {
                 set(headers, &names::REVISION, revision);

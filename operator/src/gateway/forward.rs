@@ -65,12 +65,11 @@ pub fn taker(
 }
 
 impl Gateway {
-    /// Has a request answered by the owner of its service, which may be this gateway. The client has `limit` for its body.
+    /// Has a request answered by the owner of its service, which may be this gateway.
     pub(super) async fn carry(
         &self,
         mut errand: Errand,
         body: Either<Bytes, Incoming>,
-        limit: Duration,
         exchange: &mut Exchange,
     ) -> Result<Answer, Refusal> {
         let mut journey = Journey::default();
@@ -79,7 +78,7 @@ impl Gateway {
         }
         let body = match body {
             Either::Left(body) => body,
-            Either::Right(body) => self.whole(body, limit).await?,
+            Either::Right(body) => self.whole(body, self.time(&errand.view)).await?,
         };
         let came = Instant::now();
         loop {

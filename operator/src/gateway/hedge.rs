@@ -7,7 +7,6 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     attempt::{Attempt, Outcome},
-    directory::View,
     metrics::Metrics,
     owner::Asked,
     service_queue::{Granted, Pod},
@@ -47,29 +46,22 @@ pub struct Means<'a> {
 }
 
 /// Tries a request at the pod that was granted, and at a second one as `turn` allows. Dropping this ends both.
-pub async fn run(means: Means<'_>, asked: &Asked, turn: &Turn, granted: &Granted, view: &View) -> Tried {
+pub async fn run(means: Means<'_>, asked: &Asked, turn: &Turn, granted: &Granted) -> Tried {
     let Some(late) = granted.hedge_after else {
-        let attempt = Attempt::new(asked, granted, view, means.request_timeout);
+        let attempt = Attempt::new(asked, granted, means.request_timeout);
         let (limit, deadline) = (attempt.limit, attempt.deadline);
         let outcome = attempt.make(means.upstream).await;
         means.metrics.attempted(outcome.label());
         return Tried { outcome, limit, deadline, second: None };
     };
     // In a box: else every request would have room for three attempts.
-    Box::pin(race(means, asked, turn, granted, view, late)).await
+    Box::pin(race(means, asked, turn, granted, late)).await
 }
 
 /// Tries it at a second pod too if the first one has not answered by then.
-async fn race(
-    means: Means<'_>,
-    asked: &Asked,
-    turn: &Turn,
-    granted: &Granted,
-    view: &View,
-    late: Duration,
-) -> Tried {
+async fn race(means: Means<'_>, asked: &Asked, turn: &Turn, granted: &Granted, late: Duration) -> Tried {
     let Means { upstream, metrics, request_timeout } = means;
-    let attempt = Attempt::new(asked, granted, view, request_timeout);
+    let attempt = Attempt::new(asked, granted, request_timeout);
     let (limit, deadline) = (attempt.limit, attempt.deadline);
     let first_alone = |outcome: Outcome| {
         metrics.attempted(outcome.label());
@@ -80,7 +72,7 @@ async fn race(
         return first_alone(outcome);
     }
     let Some(hedge) = turn.hedge() else { return first_alone(first.await) };
-    let attempt = Attempt::new(asked, &hedge, view, request_timeout);
+    let attempt = Attempt::new(asked, &hedge, request_timeout);
     let (limit, deadline) = (attempt.limit, attempt.deadline);
     let mut second = pin!(attempt.make(upstream));
     let (failed, outcome) = tokio::select! {

@@ -224,27 +224,18 @@ impl Owner {
     ) -> Result<(Response<PodBody>, Instant), Refusal> {
         let (mut last, mut unreached) = (None, BTreeSet::new());
         loop {
-            let view = self.view(&asked.service)?;
             let granted = match word {
                 Ok(granted) => granted,
-                Err(why @ Ended::Moved { .. }) => return Err(self.refusal(why, asked, &view)),
-                // Else it would be told that all are busy.
-                Err(Ended::Refused(dispatcher::Refusal::Expired { .. }))
-                    if last.is_none() && are_all(&view, &unreached) =>
-                {
-                    return Err(Refusal::Unreachable { tried: unreached.len() });
-                }
-                // The answer of the last pod that failed says more.
-                Err(why) => return last.ok_or_else(|| self.refusal(why, asked, &view)),
+                Err(why) => return self.without_pod(why, asked, last, &unreached),
             };
-            demand(asked, &view)?;
+            demand(asked, &granted.view)?;
             underway.start();
             if let Some(offer) = asked.offer.take() {
                 asked.body = offer.fetch().await?;
             }
             // In a box: who waits has no room for it.
             let Tried { outcome, limit, deadline, second } =
-                Box::pin(hedge::run(self.means(), asked, &turn, &granted, &view)).await;
+                Box::pin(hedge::run(self.means(), asked, &turn, &granted)).await;
             match outcome {
                 Outcome::Answered(response, load) => {
                     let pod = second.as_ref().map_or(&granted.pod, |second| &second.pod);
@@ -272,6 +263,28 @@ impl Owner {
             }
             underway.give_back();
             word = self.wait(&mut turn).await;
+        }
+    }
+
+    /// What comes of a request that gets no pod any more; `last` is the answer of the last one that failed.
+    fn without_pod<T>(
+        &self,
+        why: Ended,
+        asked: &Asked,
+        last: Option<T>,
+        unreached: &BTreeSet<PodId>,
+    ) -> Result<T, Refusal> {
+        let view = self.view(&asked.service)?;
+        match why {
+            Ended::Moved { .. } => Err(self.refusal(why, asked, &view)),
+            // Else it would be told that all are busy.
+            Ended::Refused(dispatcher::Refusal::Expired { .. })
+                if last.is_none() && are_all(&view, unreached) =>
+            {
+                Err(Refusal::Unreachable { tried: unreached.len() })
+            }
+            // The answer of the last pod that failed says more.
+            why => last.ok_or_else(|| self.refusal(why, asked, &view)),
         }
     }
 

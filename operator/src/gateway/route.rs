@@ -20,11 +20,13 @@ const RESERVED: [&str; 1] = ["v1"];
 
 /// What the address of a request says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Route {
+pub enum Route<S> {
     /// It is for this service, whatever the body says.
     Service {
         /// An existing service.
         name: ServiceName,
+        /// What was found under its name.
+        service: S,
         /// Where its name stood.
         by: By,
         /// What to ask its pod for.
@@ -39,44 +41,43 @@ pub enum Route {
     List,
 }
 
-/// Where the name of a service stood.
+/// Where in the address the name of a service stood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// In the host name.
     Host,
     /// In the first two segments of the path.
     Path,
-    /// In the body.
-    Model,
 }
 
 /// Finds the service that a request is for: by host name, else by path, else by the body's `model`.
 ///
 /// # Errors
-/// If the address belongs to nothing; `exists` tells which services there are.
-pub fn route(
+/// If the address belongs to nothing; `find` tells which services there are.
+pub fn route<S>(
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
-    exists: impl Fn(&ServiceName) -> bool,
-) -> Result<Route, Refusal> {
+    find: impl Fn(&ServiceName) -> Option<S>,
+) -> Result<Route<S>, Refusal> {
     let authority = authority(uri, headers)?;
     // CONNECT has no path, and `OPTIONS *` speaks of the whole server.
     let target = uri.path_and_query().filter(|target| target.path().starts_with('/'));
     let target = target.ok_or(Refusal::UnknownUrl { asked: None })?;
 
     let by_host = authority.as_ref().and_then(|authority| service_of_host(authority.host()));
-    if let Some(name) = by_host.filter(&exists) {
-        return Ok(Route::Service { name, by: By::Host, target: target.clone() });
+    if let Some((name, service)) = by_host.and_then(|name| find(&name).map(|service| (name, service))) {
+        return Ok(Route::Service { name, service, by: By::Host, target: target.clone() });
     }
-    match service_of_path(target) {
-        Some((name, target)) if exists(&name) => Ok(Route::Service { name, by: By::Path, target }),
-        asked => own(method, target, asked.map(|(name, _)| name)),
+    let Some((name, rest)) = service_of_path(target) else { return own(method, target, None) };
+    match find(&name) {
+        Some(service) => Ok(Route::Service { name, service, by: By::Path, target: rest }),
+        None => own(method, target, Some(name)),
     }
 }
 
 /// The routes of the gateway's own address, of which no part names a service.
-fn own(method: &Method, target: &PathAndQuery, asked: Option<ServiceName>) -> Result<Route, Refusal> {
+fn own<S>(method: &Method, target: &PathAndQuery, asked: Option<ServiceName>) -> Result<Route<S>, Refusal> {
     match (target.path(), method) {
         (MODELS_PATH, &Method::GET | &Method::HEAD) => Ok(Route::List),
         (MODELS_PATH, _) => Err(Refusal::MethodNotAllowed { allow: "GET, HEAD" }),
@@ -100,7 +101,10 @@ fn authority(uri: &Uri, headers: &HeaderMap) -> Result<Option<Authority>, Refusa
 
 /// `<name>.<namespace>[.svc[.domain]]`.
 fn service_of_host(host: &str) -> Option<ServiceName> {
-    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return service_of_host(&host.to_ascii_lowercase());
+    }
     let mut labels = host.split('.');
     let (name, namespace, third) = (labels.next()?, labels.next()?, labels.next());
     if third.is_some_and(|label| label != "svc") {
@@ -142,19 +146,19 @@ mod tests {
     /// The services of these tests.
     const SERVICES: [&str; 3] = ["team/minilm", "team/e5", "v1/embeddings"];
 
-    fn routed(method: Method, host: &str, uri: &str) -> Result<Route, Refusal> {
+    fn routed(method: Method, host: &str, uri: &str) -> Result<Route<()>, Refusal> {
         let mut headers = HeaderMap::new();
         if let Ok(host) = HeaderValue::try_from(host) {
             headers.insert(HOST, host);
         }
         let uri = Uri::try_from(uri).expect("the test's own address");
-        route(&method, &uri, &headers, |name| SERVICES.contains(&name.to_string().as_str()))
+        route(&method, &uri, &headers, |name| SERVICES.contains(&name.as_str()).then_some(()))
     }
 
     /// How it is routed, as a short text.
     fn told(method: Method, host: &str, uri: &str) -> String {
         match routed(method, host, uri) {
-            Ok(Route::Service { name, by, target }) => format!("{by:?} {name} {target}"),
+            Ok(Route::Service { name, by, target, .. }) => format!("{by:?} {name} {target}"),
             Ok(Route::Model { target }) => format!("Model {target}"),
             Ok(Route::List) => "List".to_owned(),
             Err(refusal) => format!("{refusal:?}"),
@@ -285,7 +289,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(HOST, HeaderValue::from_static("minilm.team"));
         headers.append(HOST, HeaderValue::from_static("e5.team"));
-        let routed = route(&Method::GET, &Uri::from_static("/info"), &headers, |_| true);
+        let routed = route(&Method::GET, &Uri::from_static("/info"), &headers, |_| Some(()));
         assert_eq!(routed, Err(Refusal::TwoHosts));
     }
 

@@ -82,6 +82,8 @@ pub struct Granted {
     pub grant: Grant,
     /// Where to.
     pub pod: Arc<Pod>,
+    /// What was known of the service then.
+    pub view: Arc<View>,
     /// If it took longer than this, another one may be asked too.
     pub hedge_after: Option<Duration>,
 }
@@ -255,9 +257,8 @@ impl State {
     }
 
     pub(super) fn granted(&self, grant: Grant) -> Option<Granted> {
-        let (pod, hedge_after) =
-            (self.pods.get(&grant.pod)?.clone(), self.dispatcher.hedge_after(grant.ticket));
-        Some(Granted { grant, pod, hedge_after })
+        let (pod, view) = (self.pods.get(&grant.pod)?.clone(), self.view.clone()?);
+        Some(Granted { grant, pod, view, hedge_after: self.dispatcher.hedge_after(grant.ticket) })
     }
 
     /// Pods that get nothing for how they failed.
