@@ -16,6 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use http::{Request, Response};
 use hyper::{
     body::{Body, Frame, Incoming, SizeHint},
@@ -89,7 +90,7 @@ pub struct Connections<B: Sendable>(Arc<Mutex<Shelf<B>>>);
 
 struct Shelf<B: Sendable> {
     /// Those used last come last, each with the turn in which that was: a clock would be read twice for each request.
-    idle: HashMap<Place, Vec<(u64, Connection<B>)>>,
+    idle: HashMap<Place, Vec<(u64, Connection<B>)>, RandomState>,
     /// Times that they were looked through.
     turn: u64,
     /// Whether they are.
@@ -201,7 +202,7 @@ impl<B: Sendable> Connections<B> {
 
 impl<B: Sendable> Default for Connections<B> {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Shelf { idle: HashMap::new(), turn: 0, is_tended: false })))
+        Self(Arc::new(Mutex::new(Shelf { idle: HashMap::default(), turn: 0, is_tended: false })))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the gateway counts.
 
 use std::{
+    hash::Hash,
     ops::Deref,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
@@ -35,14 +36,14 @@ pub struct Metrics {
 /// Each of them.
 #[derive(Clone, Debug)]
 pub struct Instruments {
-    requests: Family<RequestLabels, Counter>,
+    requests: Counters<RequestLabels>,
     in_flight: Gauge,
     request_seconds: Histogram,
     upstream_seconds: Histogram,
     connect_failures: Counter,
     refusals: Family<RefusalLabels, Counter>,
     wanted: Counter,
-    attempts: Family<AttemptLabels, Counter>,
+    attempts: Counters<AttemptLabels>,
     waiting: Family<LaneLabels, Gauge>,
     in_hand: Family<LaneLabels, Gauge>,
     wait_seconds: Family<LaneLabels, Histogram, fn() -> Histogram>,
@@ -50,7 +51,7 @@ pub struct Instruments {
     lanes: [OnceLock<OfLane>; 2],
     ejections: Counter,
     hedges: Family<AttemptLabels, Counter>,
-    forwarded: Family<AttemptLabels, Counter>,
+    forwarded: Counters<AttemptLabels>,
     peers: Gauge,
     services: Gauge,
     pods: Gauge,
@@ -95,6 +96,33 @@ impl LaneLabels {
     }
 }
 
+/// A counter for each of some labels. Those that are asked for first, and so most often, are found without being looked up.
+#[derive(Clone, Debug)]
+struct Counters<L> {
+    family: Family<L, Counter>,
+    first: [OnceLock<(L, Counter)>; 4],
+}
+
+impl<L: Clone + Eq + Hash> Counters<L> {
+    fn inc(&self, labels: L) {
+        for place in &self.first {
+            let new = || (labels.clone(), self.family.get_or_create_owned(&labels));
+            let (known, counter) = place.get_or_init(new);
+            if *known == labels {
+                counter.inc();
+                return;
+            }
+        }
+        self.family.get_or_create(&labels).inc();
+    }
+}
+
+impl<L: Clone + Eq + Hash> Default for Counters<L> {
+    fn default() -> Self {
+        Self { family: Family::default(), first: Default::default() }
+    }
+}
+
 fn seconds() -> Histogram {
     Histogram::new(BUCKETS.map(|i| 0.000_5 * f64::from(i).exp2()))
 }
@@ -103,21 +131,21 @@ impl Metrics {
     /// Registers them.
     pub fn new(registry: &mut Registry) -> Self {
         let instruments = Instruments {
-            requests: Family::default(),
+            requests: Counters::default(),
             in_flight: Gauge::default(),
             request_seconds: seconds(),
             upstream_seconds: seconds(),
             connect_failures: Counter::default(),
             refusals: Family::default(),
             wanted: Counter::default(),
-            attempts: Family::default(),
+            attempts: Counters::default(),
             waiting: Family::default(),
             in_hand: Family::default(),
             wait_seconds: Family::new_with_constructor(seconds),
             lanes: [OnceLock::new(), OnceLock::new()],
             ejections: Counter::default(),
             hedges: Family::default(),
-            forwarded: Family::default(),
+            forwarded: Counters::default(),
             peers: Gauge::default(),
             services: Gauge::default(),
             pods: Gauge::default(),
@@ -126,7 +154,7 @@ impl Metrics {
         registry.register(
             "kembed_gateway_requests",
             "Requests by route and class of the answer's status",
-            m.requests,
+            m.requests.family,
         );
         registry.register(
             "kembed_gateway_requests_in_flight",
@@ -157,7 +185,7 @@ impl Metrics {
         registry.register(
             "kembed_gateway_attempts",
             "Requests given to a pod, by how that ended",
-            m.attempts,
+            m.attempts.family,
         );
         registry.register("kembed_gateway_waiting_requests", "Requests that wait for a pod", m.waiting);
         registry.register("kembed_gateway_in_hand_requests", "Requests that a pod has in hand", m.in_hand);
@@ -175,7 +203,7 @@ impl Metrics {
         registry.register(
             "kembed_gateway_forwarded",
             "Requests sent to the gateway that owns their service, by how that ended",
-            m.forwarded,
+            m.forwarded.family,
         );
         registry.register("kembed_gateway_peers", "Other gateways that are connected", m.peers);
         registry.register("kembed_gateway_services", "EmbeddingServices known", m.services);
@@ -219,7 +247,7 @@ impl Metrics {
 
     /// A request was given to a pod, with this outcome out of a bounded set.
     pub fn attempted(&self, outcome: &'static str) {
-        self.attempts.get_or_create(&AttemptLabels { outcome }).inc();
+        self.attempts.inc(AttemptLabels { outcome });
     }
 
     /// A request was given to a second pod too, with this outcome out of a bounded set.
@@ -234,7 +262,7 @@ impl Metrics {
 
     /// A request was sent to its owner, with this outcome out of a bounded set.
     pub fn forwarded(&self, outcome: &'static str) {
-        self.forwarded.get_or_create(&AttemptLabels { outcome }).inc();
+        self.forwarded.inc(AttemptLabels { outcome });
     }
 
     /// So many other gateways are connected now.
@@ -387,7 +415,7 @@ impl Drop for Exchange {
         self.log(seconds);
         self.trace();
         self.metrics.in_flight.dec();
-        self.metrics.requests.get_or_create(&RequestLabels { route: self.route, code }).inc();
+        self.metrics.requests.inc(RequestLabels { route: self.route, code });
         self.metrics.request_seconds.observe(seconds);
         if let Some(load) = self.load.take() {
             load.answered(self.status);
