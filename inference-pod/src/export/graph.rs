@@ -277,6 +277,23 @@ impl<'a> Graph<'a> {
         name
     }
 
+    /// As [`Graph::node`], of whose other outputs one is wanted too, by its number. Those between are left out.
+    pub(super) fn node_and(
+        &mut self,
+        domain: &str,
+        operator: &str,
+        inputs: &[&str],
+        which: usize,
+        attributes: Vec<AttributeProto>,
+    ) -> (Value, Value) {
+        let first = self.node_of(domain, operator, inputs, which + 1, attributes);
+        if let Some(node) = self.proto.node.last_mut() {
+            node.output[1..which].iter_mut().for_each(String::clear);
+        }
+        let other = output(&first, which);
+        (first, other)
+    }
+
     pub(super) fn finish(self) -> Exported {
         let opset = |domain: &str, version| OperatorSetIdProto { domain: domain.into(), version };
         let model = ModelProto {

@@ -2,7 +2,7 @@
 
 use super::{
     OWN,
-    graph::{CONTRIB, Graph, Value, float, output},
+    graph::{CONTRIB, Graph, Value, float},
 };
 
 /// The normalised sum of two vectors, and perhaps a bias.
@@ -20,22 +20,23 @@ pub(super) struct Norm {
 impl Graph<'_> {
     /// `x` and `skip` and a bias, which may be empty, added and normalised.
     pub(super) fn normalised_sum(&mut self, [x, skip, bias]: [&str; 3], norm: &Norm) -> Value {
-        self.normalised_sum_of([x, skip, bias], norm, 1)
+        let (domain, operator, _) = self.normalises();
+        let inputs = [x, skip, &norm.gamma, &norm.beta, bias];
+        self.node(domain, operator, &inputs, vec![float(EPSILON, norm.epsilon)])
     }
 
     /// As [`Graph::normalised_sum`], of two vectors, with the sum itself.
     pub(super) fn normalised_sum_and_sum(&mut self, [x, skip]: [&str; 2], norm: &Norm) -> (Value, Value) {
-        let normalised = self.normalised_sum_of([x, skip, ""], norm, 2);
-        let sum = output(&normalised, 1);
-        (normalised, sum)
+        let (domain, operator, sum) = self.normalises();
+        let inputs = [x, skip, &norm.gamma, &norm.beta, ""];
+        self.node_and(domain, operator, &inputs, sum, vec![float(EPSILON, norm.epsilon)])
     }
 
-    fn normalised_sum_of(&mut self, [x, skip, bias]: [&str; 3], norm: &Norm, outputs: usize) -> Value {
-        let inputs = [x, skip, &norm.gamma, &norm.beta, bias];
-        if self.packing().is_some() {
-            let epsilon = vec![float(EPSILON, norm.epsilon)];
-            return self.node(CONTRIB, "SkipLayerNormalization", &inputs, epsilon);
+    /// The operator, and which of its outputs is the sum.
+    fn normalises(&self) -> (&'static str, &'static str, usize) {
+        match self.packing() {
+            None => (OWN, NORMALISED_SUM, 1),
+            Some(_) => (CONTRIB, "SkipLayerNormalization", 3),
         }
-        self.node_of(OWN, NORMALISED_SUM, &inputs, outputs, vec![float(EPSILON, norm.epsilon)])
     }
 }

@@ -4,7 +4,7 @@
 use super::{
     Exported, bert, classify, distilbert,
     graph::{Graph, ONNX, Value},
-    mpnet, nomic,
+    modernbert, mpnet, nomic,
     proto::{FLOAT, FLOAT16, INT32},
 };
 use crate::{
@@ -118,6 +118,7 @@ pub fn export(recipe: &Recipe, weights: &Weights) -> Result<(Exported, Form), Mo
             bert::build(&mut graph, config, &ids, none, labels.is_some())
         }
         "distilbert" => distilbert::build(&mut graph, config, &ids, none),
+        "modernbert" => modernbert::build(&mut graph, config, &ids, none, recipe.max_tokens),
         "mpnet" => mpnet::build(&mut graph, config, &ids, none),
         "nomic_bert" => nomic::build(&mut graph, config, &ids, none, recipe.max_tokens),
         other => Err(not_there(&format!("weights of model type {other:?}"))),

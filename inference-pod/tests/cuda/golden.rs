@@ -84,7 +84,7 @@ impl Model {
         let workers = start(&device, streams, compute, Settings { slots: 2, size, patience: PATIENCE });
         let backend = |worker| Box::new(OnGpu::new(worker, form, numbers)) as Box<dyn Backend>;
         let backends = workers.expect("it starts").into_iter().map(backend).collect();
-        let limits = Limits { batch, ..Limits::new(1) };
+        let limits = Limits { batch, timeout: PATIENCE, ..Limits::new(1) };
         let metrics = Metrics::new(&mut Registry::default());
         let started = Batcher::start(backends, Rate::default(), limits, metrics.clone());
         let tokenizer = fs::read(folder.join("tokenizer.json")).expect("it can be read");
@@ -183,6 +183,8 @@ models! {
     bert: vectors_are_alike("bert"),
     bert_classifier: vectors_are_alike("bert-classifier"),
     distilbert_classifier: vectors_are_alike("distilbert-classifier"),
+    modernbert: vectors_are_alike("modernbert"),
+    modernbert_classifier: vectors_are_alike("modernbert-classifier"),
     mpnet: vectors_are_alike("mpnet"),
     nomic_bert: vectors_are_alike("nomic_bert"),
     roberta: vectors_are_alike("roberta"),
@@ -192,16 +194,22 @@ models! {
 
 #[test]
 fn what_has_no_operators_on_gpus_is_refused_by_name() {
-    for (name, word) in [
-        // It pools by the largest of each number.
-        ("distilbert", "pooling"),
-        ("modernbert-classifier", "\"modernbert\""),
-        ("modernbert", "\"modernbert\""),
-        ("qwen3", "\"qwen3\""),
-    ] {
+    // The first pools by the largest of each number.
+    for (name, word) in [("distilbert", "pooling"), ("qwen3", "\"qwen3\"")] {
         let Model { recipe, weights, .. } = Model::open(name);
         let error = packed::export(&recipe, &weights).expect_err("there are none");
         let ModelError::Unsupported(why) = &error else { panic!("{name}: {error}") };
         assert!(why.contains(word) && why.contains("GPU"), "{name}: {why}");
+    }
+}
+
+#[test]
+fn a_window_is_for_inputs_whose_table_of_neighbours_is_not_too_large() {
+    let Model { recipe, weights, .. } = Model::open("modernbert");
+    for (max_tokens, fits) in [(8192, true), (8193, false)] {
+        let made = packed::export(&Recipe { max_tokens, ..recipe.clone() }, &weights);
+        let refused = made.err().map(|e| e.to_string());
+        assert_eq!(refused.is_none(), fits, "{refused:?}");
+        assert!(fits || refused.is_some_and(|why| why.contains("8193") && why.contains("GPU")));
     }
 }
