@@ -94,8 +94,10 @@ fn padded(text: &str, bytes: usize) -> Value {
 #[tokio::test]
 async fn requests_come_through_a_reverse_proxy_unchanged() -> anyhow::Result<()> {
     with_temp_ns(|ns| async move {
-        // One pod and no more, whatever a long body makes of the load.
-        ns.apply(with(minilm("minilm"), json!({"scaling": {"minReplicas": 0, "maxReplicas": 1}}))).await?;
+        // One pod and no more, whatever a long body makes of the load, and more time than by default for all of it.
+        let spec =
+            json!({"scaling": {"minReplicas": 0, "maxReplicas": 1}, "traffic": {"requestTimeout": "4m"}});
+        ns.apply(with(minilm("minilm"), spec)).await?;
         ns.await_serving("minilm", 1).await?;
         let proxy = proxy(&ns).await?;
         let golden: Vec<_> = golden::all()?.into_iter().filter(|golden| !golden.text.is_empty()).collect();

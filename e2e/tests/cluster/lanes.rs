@@ -31,7 +31,10 @@ async fn ask(ns: &TempNamespace, header: (&str, &str), body: Value) -> anyhow::R
 #[tokio::test]
 async fn interactive_requests_are_answered_before_bulk_ones() -> anyhow::Result<()> {
     with_temp_ns(|ns| async move {
-        ns.apply(with(minilm("minilm"), json!({"scaling": {"minReplicas": 0, "maxReplicas": 1}}))).await?;
+        // All of it may take a busy machine longer than a pod has by default.
+        let spec =
+            json!({"scaling": {"minReplicas": 0, "maxReplicas": 1}, "traffic": {"requestTimeout": "4m"}});
+        ns.apply(with(minilm("minilm"), spec)).await?;
         ns.await_serving("minilm", 1).await?;
         // Once more from zero if one was refused: who sends again comes later than the others.
         let order = woken(async || {
