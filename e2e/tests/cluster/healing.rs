@@ -31,8 +31,17 @@ async fn it_comes_back_as_it_was() -> anyhow::Result<()> {
         // Services are not watched: a missing one is made again within minutes, or when the object is annotated.
         ns.kubectl(&["delete", "service/minilm"]).await?;
         ns.kubectl(&["annotate", "emb/minilm", "example.com/look=again"]).await?;
-        ns.await_object("minilm", "the Service to come back", |service: Option<&Service>| service.is_some())
+        let host = |service: &Service| service.spec.as_ref().and_then(|spec| spec.external_name.clone());
+        let back = ns
+            .await_object("minilm", "the Service to come back", |service: Option<&Service>| service.is_some())
             .await?;
+        let meant = back.as_ref().and_then(host);
+
+        let edit = r#"{"spec": {"externalName": "elsewhere.example.com"}}"#;
+        ns.kubectl(&["patch", "service/minilm", "--type=merge", "--patch", edit]).await?;
+        ns.kubectl(&["annotate", "--overwrite", "emb/minilm", "example.com/look=once-more"]).await?;
+        let as_meant = |service: Option<&Service>| meant.is_some() && service.and_then(host) == meant;
+        ns.await_object("minilm", "the Service to lead to the gateways again", as_meant).await?;
 
         let pods = ns.made_for::<Pod>("minilm").await?;
         ns.kubectl(&["delete", "pods", "--selector=kembed.dev/service=minilm", "--wait=false"]).await?;
