@@ -122,7 +122,9 @@ async fn replace(deployment: &str) -> anyhow::Result<()> {
 pub async fn kill_gateway(ns: &TempNamespace) -> anyhow::Result<()> {
     let pods = Api::<Pod>::namespaced(ns.kembed.kube.clone(), NAMESPACE);
     let gateways = ListParams::default().labels("app.kubernetes.io/component=gateway");
-    let gateway = pods.list(&gateways).await?.items.into_iter().next().context("no gateway")?;
+    // One that is being replaced is there for a while yet, and does not start again.
+    let stays = |pod: &Pod| pod.metadata.deletion_timestamp.is_none();
+    let gateway = pods.list(&gateways).await?.items.into_iter().find(stays).context("no gateway")?;
     let before = container::kill(&gateway).await?;
     let again = |pod: Option<&Pod>| pod.is_some_and(|pod| container::restarts(pod) > before);
     wait::await_object(pods, &gateway.name_any(), "the gateway to start again", again).await?;
