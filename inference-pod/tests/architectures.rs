@@ -42,9 +42,9 @@ struct Case {
 }
 
 fn golden(model: &str) -> (PathBuf, Golden) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(model);
-    let text = fs::read_to_string(folder.join("golden.json")).expect("it can be read");
-    (folder, serde_json::from_str(&text).expect("a good file"))
+    let folder = support::model(model);
+    let golden = support::golden(&folder);
+    (folder, golden)
 }
 
 async fn serving(folder: PathBuf) -> Serving {

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 /// A copy of one of the small models.
 fn copy(model: &str) -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    copy_into(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(model), folder.path());
+    copy_into(&support::model(model), folder.path());
     folder
 }
 

@@ -2,12 +2,7 @@
 
 mod support;
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-    sync::LazyLock,
-};
+use std::{collections::BTreeSet, fs, path::Path, sync::LazyLock};
 
 use inference_pod::{
     backend::{
@@ -41,10 +36,6 @@ fn golden() -> Vec<Case> {
     let golden: Golden =
         serde_json::from_str(include_str!("golden/all-minilm-l6-v2.json")).expect("a good file");
     golden.cases
-}
-
-fn small(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
 fn overrides(precision: Precision) -> Overrides {
@@ -87,7 +78,7 @@ async fn vectors_stay_close_to_those_of_floats_whatever_they_are_asked_with() {
 async fn a_precision_is_a_space_of_its_own() {
     let mut digests = BTreeSet::new();
     for precision in [Precision::Float32, Precision::Int8] {
-        let serving = serving(&small("bert"), None, precision).await.expect("it loads");
+        let serving = serving(&support::model("bert"), None, precision).await.expect("it loads");
         assert_eq!(serving.engine.numbers(), precision.into());
         digests.insert(serving.space.digest);
     }
@@ -98,7 +89,7 @@ async fn a_precision_is_a_space_of_its_own() {
 async fn a_shipped_graph_is_not_rounded() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for file in ["config.json", "tokenizer.json", "model.safetensors"] {
-        fs::copy(small("bert").join(file), folder.path().join(file)).expect("it can be copied");
+        fs::copy(support::model("bert").join(file), folder.path().join(file)).expect("it can be copied");
     }
     fs::write(folder.path().join("model.onnx"), "never looked at").expect("it can be written");
     let error =
@@ -155,7 +146,7 @@ impl Bare {
 
 static BARE: LazyLock<Vec<(String, Bare)>> = LazyLock::new(|| {
     let mut folders = vec![support::build("model")];
-    let models = fs::read_dir(small("")).expect("it can be listed").filter_map(Result::ok);
+    let models = fs::read_dir(support::model("")).expect("it can be listed").filter_map(Result::ok);
     // Split weights are another way to read, not another network.
     folders.extend(models.map(|entry| entry.path()).filter(|path| path.join("model.safetensors").exists()));
     folders.iter().map(|folder| (folder.display().to_string(), Bare::new(folder))).collect()

@@ -1,11 +1,13 @@
 //! What ONNX Runtime has for GPUs alone, written once more for a CPU.
 
+use std::path::Path;
+
 use inference_pod::{backend::onnx::load_library, export::Exported};
 use ort::{
     operator::{
         ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
     },
-    session::Session,
+    session::{Session, builder::SessionBuilder},
     value::TensorElementType,
 };
 
@@ -114,17 +116,32 @@ pub fn session(graph: Exported) -> Session {
     for place in places {
         onnx[place..place + REAL.len()].copy_from_slice(&OURS.as_bytes()[1..]);
     }
-    let environment = load_library(&support::onnxruntime()).expect("the library loads");
-    let domain = OperatorDomain::new("com.microsoft").and_then(|domain| domain.add(Attention));
-    let build = || -> ort::Result<Session> {
-        Session::builder(&environment)?
-            .with_intra_threads(1)?
-            .with_operators(domain?)?
-            .with_config_entry(
-                "session.model_external_initializers_file_folder_path",
-                graph.folder.to_string_lossy(),
-            )?
-            .commit_from_memory(&onnx)
+    let with_attention = |builder: SessionBuilder| {
+        Ok(builder.with_operators(OperatorDomain::new("com.microsoft")?.add(Attention)?)?)
     };
-    build().expect("a good graph")
+    open(&onnx, &graph.folder, with_attention).expect("a good graph")
+}
+
+/// ONNX Runtime checks a graph before it looks for what runs its nodes. For CPUs it has all that a GPU is asked for, but for
+/// the attention: that is what must be missing, and nothing else be wrong.
+#[track_caller]
+pub fn assert_nothing_else_is_missing(which: &str, graph: &Exported) {
+    let error = open(&graph.onnx, &graph.folder, Ok).map(drop).expect_err("a CPU has no such attention");
+    let error = error.message();
+    let missing =
+        ["implementation for PackedMultiHeadAttention", "kernel for com.microsoft.PackedMultiHeadAttention"];
+    assert!(missing.iter().any(|words| error.contains(words)), "{which}: {error}");
+}
+
+fn open(
+    onnx: &[u8],
+    folder: &Path,
+    more: impl FnOnce(SessionBuilder) -> ort::Result<SessionBuilder>,
+) -> ort::Result<Session> {
+    let environment = load_library(&support::onnxruntime()).expect("the library loads");
+    let folders = "session.model_external_initializers_file_folder_path";
+    let builder = Session::builder(&environment)?
+        .with_intra_threads(1)?
+        .with_config_entry(folders, folder.to_string_lossy())?;
+    more(builder)?.commit_from_memory(onnx)
 }

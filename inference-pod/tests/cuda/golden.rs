@@ -4,7 +4,7 @@
 use std::{fs, path::PathBuf};
 
 use inference_pod::{
-    backend::{Backend, onnx::load_library},
+    backend::Backend,
     batch::Batcher,
     cuda::{
         network::{OnGpu, slot_size},
@@ -18,11 +18,10 @@ use inference_pod::{
     tokenise::{Cut, Tokeniser},
 };
 use kembed_queue::{Budget, Rate, wire::Lane};
-use ort::session::Session;
 use prometheus_client::registry::Registry;
 use serde::Deserialize;
 
-use super::{PATIENCE, fake::Fake, network::at_once, support};
+use super::{PATIENCE, attention, fake::Fake, network::at_once, support};
 
 /// What two numbers of vectors may differ by, as on a CPU.
 const ALIKE: f32 = 1e-5;
@@ -49,7 +48,7 @@ struct Model {
 
 impl Model {
     fn open(name: &str) -> Self {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+        let folder = support::model(name);
         let text = |file: &str| fs::read_to_string(folder.join(file)).ok();
         let config = text("config.json").expect("there is one");
         let (modules, tokenizer_config) = (text("modules.json"), text("tokenizer_config.json"));
@@ -68,8 +67,7 @@ impl Model {
     }
 
     fn cases(&self) -> Vec<Case> {
-        let text = fs::read_to_string(self.folder.join("golden.json")).expect("it can be read");
-        serde_json::from_str::<Golden>(&text).expect("a good file").cases
+        support::golden::<Golden>(&self.folder).cases
     }
 
     /// What a pod has of it, but that it runs on the stand-in.
@@ -142,26 +140,12 @@ async fn vectors_are_alike(name: &str) {
     assert_eq!(fake.violations(), 0);
 }
 
-/// ONNX Runtime checks a graph before it looks for what runs its nodes. For CPUs it has all that a GPU is asked for, but for
-/// the attention: that is what must be missing, and nothing else be wrong.
 fn only_attention_is_missing(name: &str) {
     let Model { recipe, weights, .. } = Model::open(name);
     for precision in [Precision::Float32, Precision::Float16] {
         let graph = packed::export(&Recipe { precision, ..recipe.clone() }, &weights);
         let (graph, _) = graph.expect("a graph for GPUs");
-        let environment = load_library(&support::onnxruntime()).expect("the library loads");
-        let build = || -> ort::Result<Session> {
-            let folder = graph.folder.to_string_lossy();
-            Session::builder(&environment)?
-                .with_config_entry("session.model_external_initializers_file_folder_path", folder)?
-                .commit_from_memory(&graph.onnx)
-        };
-        let error = build().map(drop).expect_err("a CPU has no such attention").message().to_owned();
-        let missing = [
-            "implementation for PackedMultiHeadAttention",
-            "kernel for com.microsoft.PackedMultiHeadAttention",
-        ];
-        assert!(missing.iter().any(|words| error.contains(words)), "{name} in {precision:?}: {error}");
+        attention::assert_nothing_else_is_missing(&format!("{name} in {precision:?}"), &graph);
     }
 }
 

@@ -39,7 +39,7 @@ use kembed_queue::{
     wire::{Lane, Space},
 };
 use kembed_runtime::traces::Span;
-use ort::{memory::MemoryInfo, session::Session};
+use ort::memory::MemoryInfo;
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
 use super::{PATIENCE, attention, fake::Fake, support};
@@ -216,8 +216,6 @@ fn metrics_tell_the_time_of_the_device_and_that_on_the_wall() {
     assert!(metrics.iter().all(|line| !line.starts_with("kembed_device_")), "a CPU has no such clock");
 }
 
-/// ONNX Runtime checks a graph before it looks for what runs its nodes. For CPUs it has all that a GPU is asked for, but for
-/// the attention: that is what must be missing, and nothing else be wrong.
 #[test]
 fn onnxruntime_knows_every_operator_and_finds_the_types_right() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -230,19 +228,7 @@ fn onnxruntime_knows_every_operator_and_finds_the_types_right() {
     ] {
         let recipe = Recipe { precision, ..recipe(support::CONFIG, pooling) };
         let (graph, _) = packed::export(&recipe, &weights).expect("a graph for GPUs");
-        let environment = load_library(&support::onnxruntime()).expect("the library loads");
-        let build = || -> ort::Result<Session> {
-            let folder = graph.folder.to_string_lossy();
-            Session::builder(&environment)?
-                .with_config_entry("session.model_external_initializers_file_folder_path", folder)?
-                .commit_from_memory(&graph.onnx)
-        };
-        let error = build().map(drop).expect_err("a CPU has no such attention").message().to_owned();
-        let missing = [
-            "implementation for PackedMultiHeadAttention",
-            "kernel for com.microsoft.PackedMultiHeadAttention",
-        ];
-        assert!(missing.iter().any(|words| error.contains(words)), "{precision:?}: {error}");
+        attention::assert_nothing_else_is_missing(&format!("{precision:?}"), &graph);
     }
 }
 

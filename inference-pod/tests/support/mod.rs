@@ -30,6 +30,7 @@ use inference_pod::{
 };
 use kembed_queue::{Bounds, Budget, Rate, wire::Space};
 use safetensors::{Dtype, tensor::TensorView};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
@@ -44,6 +45,17 @@ pub fn build(name: &str) -> PathBuf {
 /// The library that runs networks.
 pub fn onnxruntime() -> PathBuf {
     build("onnxruntime/libonnxruntime.so")
+}
+
+/// The folder of a small model that tests/golden/make.py has made.
+pub fn model(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// What the reference implementation computes of the model in such a folder.
+pub fn golden<T: DeserializeOwned>(model: &Path) -> T {
+    let text = fs::read_to_string(model.join("golden.json")).expect("it can be read");
+    serde_json::from_str(&text).expect("a good file")
 }
 
 /// How a model in a folder is loaded, from which of its graphs if it has several.
