@@ -12,6 +12,7 @@ use crate::{
     collector_client::CollectorClient,
     command::{helm, kubectl, kubectl_with, repository},
     hub_client::HubClient,
+    wait::await_that,
 };
 
 /// Namespace of the release.
@@ -108,7 +109,8 @@ async fn set_up() -> anyhow::Result<Addresses> {
     })
 }
 
-/// `helm upgrade --install` of the chart with the values of the tests and these settings (`key=value`).
+/// `helm upgrade --install` of the chart with the values of the tests and these settings (`key=value`), until nothing acts by
+/// earlier ones.
 ///
 /// # Errors
 /// If not everything becomes ready.
@@ -118,7 +120,27 @@ pub async fn install(settings: &[&str]) -> anyhow::Result<()> {
     args.extend(["--values", &values, "--wait", "--timeout", "240s"]);
     args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
     helm(&args).await?;
-    Ok(())
+    await_end_of_earlier_controllers().await
+}
+
+/// helm waits for the new ones alone. One of the earlier ones may lead until it ends, and makes what it was configured to make.
+async fn await_end_of_earlier_controllers() -> anyhow::Result<()> {
+    let deployment = format!("deployment/{RELEASE}-controller");
+    kubectl(&["--namespace", NAMESPACE, "rollout", "status", &deployment, "--timeout=240s"]).await?;
+    let kube = Kube::try_default().await.context("failed to connect to the cluster")?;
+    let pods = Api::<Pod>::namespaced(kube, NAMESPACE);
+    await_that("the controllers of before to end", || async {
+        let pods = pods.list(&controllers()).await.context("failed to list the controllers")?;
+        let ends = |pod: &Pod| pod.metadata.deletion_timestamp.is_some();
+        Ok((!pods.iter().any(ends)).then_some(()))
+    })
+    .await
+}
+
+/// Selects the pods of the release's controller.
+#[must_use]
+pub fn controllers() -> ListParams {
+    ListParams::default().labels("app.kubernetes.io/component=controller")
 }
 
 async fn address(namespace: &str, service: &str) -> anyhow::Result<IpAddr> {

@@ -2,9 +2,14 @@
 
 use anyhow::Context;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, ResourceExt};
 
-use crate::{TempNamespace, command::kubectl, installation::NAMESPACE, wait::await_that};
+use crate::{
+    TempNamespace,
+    command::kubectl,
+    installation::{NAMESPACE, controllers},
+    wait::await_that,
+};
 
 /// What the controllers' leader holds.
 const LEASE: &str = "kembed-controller";
@@ -16,11 +21,10 @@ const LEASE: &str = "kembed-controller";
 pub async fn leader(ns: &TempNamespace) -> anyhow::Result<Pod> {
     let leases = Api::<Lease>::namespaced(ns.kembed.kube.clone(), NAMESPACE);
     let pods = Api::<Pod>::namespaced(ns.kembed.kube.clone(), NAMESPACE);
-    let controllers = ListParams::default().labels("app.kubernetes.io/component=controller");
     await_that("a controller to lead", || async {
         let lease = leases.get_opt(LEASE).await.context("failed to get the Lease")?;
         let holder = lease.and_then(|lease| lease.spec?.holder_identity);
-        let pods = pods.list(&controllers).await.context("failed to list the controllers")?;
+        let pods = pods.list(&controllers()).await.context("failed to list the controllers")?;
         let leads = |pod: &Pod| Some(pod.name_any()) == holder && pod.metadata.deletion_timestamp.is_none();
         Ok(pods.into_iter().find(leads))
     })

@@ -9,11 +9,15 @@ use std::{
 
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, api::ListParams};
+use kube::Api;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
-    audit::ACCOUNT, client::Client, command::cluster, installation::NAMESPACE, namespace::TempNamespace,
+    audit::ACCOUNT,
+    client::Client,
+    command::cluster,
+    installation::{NAMESPACE, controllers},
+    namespace::TempNamespace,
     process::Process,
 };
 
@@ -58,8 +62,7 @@ impl Watched {
     /// If there is none or more than one.
     pub async fn find(ns: &TempNamespace) -> anyhow::Result<Self> {
         let pods = Api::<Pod>::namespaced(ns.kembed.kube.clone(), NAMESPACE);
-        let controllers = ListParams::default().labels("app.kubernetes.io/component=controller");
-        let pods = pods.list(&controllers).await.context("failed to list the controllers")?;
+        let pods = pods.list(&controllers()).await.context("failed to list the controllers")?;
         // One that was evicted stays, and runs no more.
         let runs = |pod: &Pod| {
             let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
