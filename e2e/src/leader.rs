@@ -7,6 +7,7 @@ use kube::{Api, ResourceExt};
 use crate::{
     TempNamespace,
     command::kubectl,
+    container,
     installation::{NAMESPACE, controllers},
     wait::await_that,
 };
@@ -14,7 +15,8 @@ use crate::{
 /// What the controllers' leader holds.
 const LEASE: &str = "kembed-controller";
 
-/// The controller that leads, once one does that is not about to go.
+/// The controller that leads, once one does that is not about to go, and Kubernetes knows by which container: it leads before the
+/// node has told.
 ///
 /// # Errors
 /// If none does, or Kubernetes does not tell.
@@ -25,8 +27,8 @@ pub async fn leader(ns: &TempNamespace) -> anyhow::Result<Pod> {
         let lease = leases.get_opt(LEASE).await.context("failed to get the Lease")?;
         let holder = lease.and_then(|lease| lease.spec?.holder_identity);
         let pods = pods.list(&controllers()).await.context("failed to list the controllers")?;
-        let leads = |pod: &Pod| Some(pod.name_any()) == holder && pod.metadata.deletion_timestamp.is_none();
-        Ok(pods.into_iter().find(leads))
+        let stays = |pod: &Pod| pod.metadata.deletion_timestamp.is_none() && container::runs(pod);
+        Ok(pods.into_iter().find(|pod| Some(pod.name_any()) == holder && stays(pod)))
     })
     .await
 }
