@@ -15,7 +15,9 @@ pub const ACCOUNT: &str = "system:serviceaccount:kembed-system:kembed-controller
 /// If there is no log.
 pub async fn changes(namespace: &str, name: &str) -> anyhow::Result<Vec<String>> {
     let log = cluster(&["logs", "audit"]).await?;
-    let ours = log.lines().filter(|line| line.contains(ACCOUNT) && line.contains(namespace));
+    // The last line may be half written.
+    let whole = log.lines().filter(|line| line.ends_with('}'));
+    let ours = whole.filter(|line| line.contains(ACCOUNT) && line.contains(namespace));
     let requests = ours.map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
     let requests = requests.context("a line of the audit log is no JSON")?;
     Ok(requests.iter().filter_map(|request| changed(request, namespace, name)).collect())

@@ -85,11 +85,7 @@ async fn refused(ns: &TempNamespace) -> anyhow::Result<()> {
     ensure!(told.message.contains("Stub GPU computes wrong vectors"), "{}", told.message);
     let status = service.status.unwrap_or_default();
     ensure!(status.ready_replicas == 0 && status.space.is_none(), "{status:?}");
-    await_that("an event that says it", async || {
-        let told = ns.events().await?.iter().any(|event| event.contains("AcceleratorInaccurate"));
-        Ok(told.then_some(()))
-    })
-    .await?;
+    ns.await_event(Reason::AcceleratorInaccurate.as_str()).await?;
     let url = format!("http://wrong.{}.svc/v1/embeddings", ns.name);
     await_that("a gateway to refuse requests for this reason", async || {
         let answer = ns.kembed.gateway.post(&url, json!({"model": "wrong", "input": "a"})).await?;

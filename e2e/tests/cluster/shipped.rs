@@ -43,7 +43,7 @@ async fn the_file_that_is_named_is_served() -> anyhow::Result<()> {
             let space = service.status.and_then(|status| status.space).context("no recorded space")?;
             digests.push(space.digest);
             let info = format!("http://{name}.{}.svc/info", ns.name);
-            let info = ns.kembed.gateway.get(&info).await?.success()?.json()?;
+            let info = ns.kembed.gateway.get_of_pod(&info).await?.json()?;
             let rounded = if name == "quantized" { "int8" } else { "float32" };
             ensure!(info["model_dtype"] == rounded, "{name} is of other numbers: {info}");
             for (golden, vector) in golden.iter().zip(vectors(&ns, name, &golden).await?) {
