@@ -3,6 +3,7 @@
 use anyhow::ensure;
 use e2e::{
     service::{condition, minilm},
+    wait::await_that,
     with_temp_ns,
 };
 use kembed_crds::conditions::{ConditionType, Reason};
@@ -33,7 +34,12 @@ async fn a_service_is_scaled_up_off_and_on_again() -> anyhow::Result<()> {
             "{off:?}"
         );
         let url = format!("http://minilm.{}.svc/v1/embeddings", ns.name);
-        let refused = ns.kembed.gateway.post(&url, json!({"model": "minilm", "input": "hello"})).await?;
+        // A gateway may hear of it a moment later than who looks at the status, and its last pod is only just going.
+        let refused = await_that("a gateway to refuse requests", async || {
+            let asked = ns.kembed.gateway.post(&url, json!({"model": "minilm", "input": "hello"}));
+            Ok(Some(asked.await?).filter(|answer| !answer.status.is_success()))
+        })
+        .await?;
         ensure!(refused.status == 503, "a service that is off answers {refused:?}");
         ensure!(refused.body.contains("replicas"), "it does not say how to switch it on: {}", refused.body);
 
