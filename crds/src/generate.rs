@@ -25,6 +25,10 @@ pub fn crd() -> CustomResourceDefinition {
             strip_nested_descriptions(field);
         }
     }
+    if let Some(spec) = value.pointer_mut(&format!("{schema}/spec")) {
+        tell_defaults(spec);
+    }
+    unwrap_descriptions(&mut value);
     // Without a bound the API server takes the rule on the name for too costly. A longer name is no label anyway.
     let name =
         serde_json::json!({"type": "object", "properties": {"name": {"type": "string", "maxLength": 63}}});
@@ -36,6 +40,39 @@ pub fn crd() -> CustomResourceDefinition {
 pub fn crd_yaml() -> String {
     let yaml = serde_saphyr::to_string(&crd()).expect("an API object always serialises");
     format!("# Generated from crds/src by `operator crds`; `make generate` writes it again.\n{yaml}")
+}
+
+/// Adds its default to the description of each field that has one: `kubectl explain` does not show it otherwise.
+fn tell_defaults(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            let default = fields.get("default").and_then(|default| match default {
+                Value::String(text) => Some(text.clone()),
+                Value::Number(number) => Some(number.to_string()),
+                _ => None,
+            });
+            if let (Some(default), Some(Value::String(text))) = (default, fields.get_mut("description")) {
+                text.push_str(&format!(" Default: {default}."));
+            }
+            fields.values_mut().for_each(tell_defaults);
+        }
+        Value::Array(items) => items.iter_mut().for_each(tell_defaults),
+        _ => (),
+    }
+}
+
+/// Makes one line of each description, which `kubectl explain` wraps by itself.
+fn unwrap_descriptions(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if let Some(Value::String(text)) = fields.get_mut("description") {
+                *text = text.replace('\n', " ");
+            }
+            fields.values_mut().for_each(unwrap_descriptions);
+        }
+        Value::Array(items) => items.iter_mut().for_each(unwrap_descriptions),
+        _ => (),
+    }
 }
 
 /// Removes the descriptions below a schema, not its own.

@@ -33,13 +33,14 @@ pub struct Scaling {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
 
-    /// How long no request must come before the last pod goes. Counts only if minReplicas is 0.
+    /// How long no request must come before the last pod goes. It stays longer where pods take long to start: for twice that
+    /// time, which is taken to be 30 s until it was measured, or as tuning finds to pay. Counts only if minReplicas is 0.
     #[serde(default = "five_minutes")]
     #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("scaleToZeroAfter must be longer than zero, as in 5m"))]
     pub scale_to_zero_after: Duration,
 
     /// Whether kembed tunes how it scales this service, by what would have been better in the last hour. It never leaves the
-    /// bounds.
+    /// bounds. Write "Off" with its quotes, without which YAML has it for false.
     #[serde(default)]
     pub tuning: Tuning,
 }

@@ -31,6 +31,37 @@ fn every_field_is_described() {
     assert!(missing.is_empty(), "fields without a description: {missing:?}");
 }
 
+/// `kubectl explain` wraps descriptions, and shows defaults nowhere else.
+#[test]
+fn descriptions_are_one_line_and_tell_defaults() {
+    let value = serde_json::to_value(crd()).expect("an API object always serialises");
+    let root = value.pointer("/spec/versions/0/schema/openAPIV3Schema/properties").expect("the schema");
+    let description = |path: &str| {
+        let found = root.pointer(&format!("/spec/properties/{path}/description"));
+        found.and_then(|text| text.as_str()).unwrap_or_else(|| panic!("{path} is not described")).to_owned()
+    };
+    assert_eq!(description("scaling/properties/maxReplicas"), "The most pods. Default: 8.");
+    assert!(description("replicas").ends_with(" Default: 1."));
+    assert!(description("traffic/properties/queueTimeout").ends_with(" Default: 10m."));
+    assert!(description("model/properties/pooling").ends_with(" Default: Auto."));
+    assert!(!description("model/properties/uri").contains("Default"));
+    let mut wrapped = Vec::new();
+    collect_wrapped(&value, &mut wrapped);
+    assert!(wrapped.is_empty(), "descriptions with line breaks: {wrapped:?}");
+}
+
+fn collect_wrapped<'a>(value: &'a serde_json::Value, wrapped: &mut Vec<&'a str>) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            let description = fields.get("description").and_then(|text| text.as_str());
+            wrapped.extend(description.filter(|text| text.contains('\n')));
+            fields.values().for_each(|value| collect_wrapped(value, wrapped));
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| collect_wrapped(item, wrapped)),
+        _ => (),
+    }
+}
+
 fn collect_undescribed(schema: &serde_json::Value, path: String, missing: &mut Vec<String>) {
     if schema.get("description").is_none() {
         missing.push(path.clone());
