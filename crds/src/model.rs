@@ -28,7 +28,7 @@ pub struct Model {
     pub uri: String,
 
     /// Which ONNX file of the model to run, as in `onnx/model.onnx`. Without it the weights in `model.safetensors` are
-    /// used, or the only ONNX file there is.
+    /// used, or else `onnx/model.onnx` or `model.onnx`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     #[x_kube(validation = Rule::new("self.endsWith('.onnx') && !self.startsWith('/') && !self.matches('(^|/)[.][.](/|$)')")
@@ -64,7 +64,8 @@ pub struct Model {
     #[serde(default)]
     pub normalization: Normalization,
 
-    /// Number format of the computation. Auto: Float32 on CPUs, Float16 on GPUs.
+    /// Number format of the computation. Auto: Float32 on CPUs, Float16 on GPUs. Float16 is for GPUs alone, Int8 for CPUs
+    /// alone, and BFloat16 is not supported yet.
     #[serde(default)]
     pub precision: Precision,
 
@@ -102,7 +103,8 @@ pub struct Cache {
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EmptyDirCache {
-    /// The most it may hold; a pod that exceeds it is evicted.
+    /// The most it may hold; a pod that exceeds it is evicted, and so is the next one. A model needs a little more than its
+    /// files have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_limit: Option<Quantity>,
 }

@@ -48,7 +48,7 @@ pub struct ServeArgs {
     #[arg(long, env = "KEMBED_MODEL", value_name = "URI_OR_DIR")]
     pub model: String,
 
-    /// The file of the model that holds the network [default: model.safetensors, else onnx/model.onnx]
+    /// The file of the model that holds the network [default: model.safetensors, else onnx/model.onnx, else model.onnx]
     #[arg(long, env = "KEMBED_FILE", value_name = "PATH")]
     pub file: Option<String>,
 
