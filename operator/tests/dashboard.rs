@@ -77,6 +77,8 @@ fn what_it_is_there_for_is_in_it() {
         "kembed_queue_wait_seconds_bucket",
         "kembed_run_seconds_bucket",
         "kembed_autoscaler_writes_total",
+        "kembed_autoscaler_replicas",
+        "kembed_autoscaler_need_replicas",
         "kembed_autoscaler_stream_failures_total",
         "kembed_gateway_refusals_total",
         "kembed_gateway_credit_tokens",
