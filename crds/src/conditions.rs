@@ -72,7 +72,7 @@ words! {
         CredentialsNotFound = "The Secret named in spec.model.credentials does not exist in this namespace. Create it.",
         VolumeNotMounted = "A volume of the pod cannot be mounted; the message is the kubelet's.",
         ContainerNotCreated = "The container cannot be created; the message is the kubelet's.",
-        OutOfMemory = "The inference pod was killed at its memory limit: raise podTemplate.resources.limits.memory.",
+        OutOfMemory = "The inference pod was killed at its memory limit: raise spec.podTemplate.resources.limits.memory.",
         ModelNotFound = "The source has no such model, revision or file: check spec.model.uri and spec.model.file.",
         CredentialsMissing = "The source demands credentials: name a Secret in spec.model.credentials.",
         CredentialsRefused = "The source refused the credentials: check the Secret, and that its account may read the model.",

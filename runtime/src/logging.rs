@@ -18,11 +18,11 @@ pub enum LogFormat {
 #[derive(Args, Clone, Debug)]
 pub struct LogArgs {
     /// Form of the log lines
-    #[arg(long, env = "KEMBED_LOG_FORMAT", default_value = "text", global = true)]
+    #[arg(long, env = "KEMBED_LOG_FORMAT", default_value = "text", global = true, help_heading = "Logs")]
     pub log_format: LogFormat,
 
     /// What to log: a level, or `target=level` pairs as in `info,operator::gateway=debug`
-    #[arg(long, env = "KEMBED_LOG", default_value = "info", global = true)]
+    #[arg(long, env = "KEMBED_LOG", default_value = "info", global = true, help_heading = "Logs")]
     pub log_filter: String,
 }
 

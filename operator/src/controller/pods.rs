@@ -112,7 +112,8 @@ fn last_end<'a>(
 
 fn why_ended(ended: &ContainerStateTerminated) -> Hindrance {
     if ended.reason.as_deref() == Some("OOMKilled") {
-        return Hindrance::new(Reason::OutOfMemory, "the inference pod was killed at its memory limit");
+        let message = "the inference pod was killed at its memory limit: raise spec.podTemplate.resources.limits.memory";
+        return Hindrance::new(Reason::OutOfMemory, message);
     }
     let said = ended.message.as_deref().and_then(Failure::from_termination_message);
     said.map_or_else(

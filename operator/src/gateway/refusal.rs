@@ -314,7 +314,13 @@ impl Refusal {
                     Limit::Requests(limit) => format!("{limit} requests a second"),
                     Limit::Tokens(limit) => format!("{limit} tokens a minute"),
                 };
-                format!("the limit of this API key is {limit}: try again in {:.1} s", wait.as_secs_f64())
+                // Rounded up: after 0.0 s it would be refused again.
+                let tenths = wait.as_millis().div_ceil(100);
+                format!(
+                    "the limit of this API key is {limit}: try again in {}.{} s",
+                    tenths / 10,
+                    tenths % 10
+                )
             }
             Self::TwoHosts => "a request must have one Host header".to_owned(),
             Self::MethodNotAllowed { allow } => format!("this URL takes {allow} only"),
@@ -534,6 +540,7 @@ mod tests {
         assert_eq!((after.as_str(), kind.as_str()), ("60", "tokens"));
         assert_eq!(message, "the limit of this API key is 60 tokens a minute: try again in 3600.0 s");
         assert_eq!(told(Limit::Tokens(60), 2_001).0, "3");
+        assert!(told(Limit::Requests(50), 3).2.ends_with("try again in 0.1 s"));
     }
 
     #[test]
