@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::{
     activation::Activation,
-    encoder::{self, Names, Sizes, Types, View},
+    encoder::{self, Names, Sizes, Types},
     graph::{Graph, Value},
     packed::inputs,
     proto::{INT32, INT64},
@@ -36,7 +36,6 @@ pub(super) fn build(
     graph: &mut Graph<'_>,
     config: &Config,
     ids: &str,
-    mask: Value,
     pairs: bool,
 ) -> Result<Value, ModelError> {
     let own: Own = config.read()?;
@@ -49,8 +48,8 @@ pub(super) fn build(
         intermediate: own.intermediate_size,
         epsilon: own.layer_norm_eps,
         activation: Activation::named(&own.hidden_act)?,
-    };
-    let sizes = sizes.checked()?;
+    }
+    .checked()?;
     let words = "embeddings.word_embeddings.weight";
     let prefix = encoder::prefix(graph.weights(), &PREFIXES, words)?;
     let name = |part: &str| format!("{prefix}{part}");
@@ -68,11 +67,10 @@ pub(super) fn build(
     }
     let (words, norm) = (name(words), name("embeddings.LayerNorm"));
     let words = (words.as_str(), config.vocab_size);
-    let mut x = encoder::embed(graph, &sizes, ids, words, types.as_ref(), &positions, &norm)?;
-    let view = View { mask, bias: String::new() };
-    for layer in 0..own.num_hidden_layers {
+    let x = encoder::embed(graph, &sizes, ids, words, types.as_ref(), &positions, &norm)?;
+    let layers = (0..own.num_hidden_layers).map(|layer| {
         let name = |part: &str| name(&format!("encoder.layer.{layer}.{part}"));
-        let names = Names {
+        Names {
             query: name("attention.self.query"),
             key: name("attention.self.key"),
             value: name("attention.self.value"),
@@ -81,10 +79,9 @@ pub(super) fn build(
             up: name("intermediate.dense"),
             down: name("output.dense"),
             norm: name("output.LayerNorm"),
-        };
-        x = encoder::layer(graph, &sizes, &names, &x, &view)?;
-    }
-    Ok(x)
+        }
+    });
+    encoder::layers(graph, &sizes, layers, x, "")
 }
 
 /// The vectors of types of token.

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::{
     activation::Activation,
-    encoder::{self, Names, Sizes, View},
+    encoder::{self, Names, Sizes},
     graph::{Graph, Value},
 };
 use crate::model::{Config, ModelError};
@@ -22,12 +22,7 @@ struct Own {
 }
 
 /// Vectors of tokens.
-pub(super) fn build(
-    graph: &mut Graph<'_>,
-    config: &Config,
-    ids: &str,
-    mask: Value,
-) -> Result<Value, ModelError> {
+pub(super) fn build(graph: &mut Graph<'_>, config: &Config, ids: &str) -> Result<Value, ModelError> {
     let own: Own = config.read()?;
     let sizes = Sizes {
         hidden: own.dim,
@@ -36,8 +31,8 @@ pub(super) fn build(
         // It is not in the configuration.
         epsilon: encoder::epsilon(),
         activation: Activation::named(&own.activation)?,
-    };
-    let sizes = sizes.checked()?;
+    }
+    .checked()?;
     let words = "embeddings.word_embeddings.weight";
     let prefix = encoder::prefix(graph.weights(), &["", "distilbert."], words)?;
     let name = |part: &str| format!("{prefix}{part}");
@@ -45,11 +40,10 @@ pub(super) fn build(
     let positions = name("embeddings.position_embeddings.weight");
     let positions = graph.weights().floats(&positions, &[own.max_position_embeddings, own.dim])?;
     let (words, norm) = (name(words), name("embeddings.LayerNorm"));
-    let mut x = encoder::embed(graph, &sizes, ids, (&words, config.vocab_size), None, &positions, &norm)?;
-    let view = View { mask, bias: String::new() };
-    for layer in 0..own.n_layers {
+    let x = encoder::embed(graph, &sizes, ids, (&words, config.vocab_size), None, &positions, &norm)?;
+    let layers = (0..own.n_layers).map(|layer| {
         let name = |part: &str| name(&format!("transformer.layer.{layer}.{part}"));
-        let names = Names {
+        Names {
             query: name("attention.q_lin"),
             key: name("attention.k_lin"),
             value: name("attention.v_lin"),
@@ -58,8 +52,7 @@ pub(super) fn build(
             up: name("ffn.lin1"),
             down: name("ffn.lin2"),
             norm: name("output_layer_norm"),
-        };
-        x = encoder::layer(graph, &sizes, &names, &x, &view)?;
-    }
-    Ok(x)
+        }
+    });
+    encoder::layers(graph, &sizes, layers, x, "")
 }

@@ -8,7 +8,11 @@ use super::{
     proto::INT32,
     rope::{self, Angles},
 };
-use crate::model::{ModelError, Precision, weights::Weights};
+use crate::model::{
+    ModelError, Precision,
+    files::{CONFIG, SAFETENSORS},
+    weights::Weights,
+};
 
 /// `layer_norm_eps` where `config.json` has none.
 pub(super) fn epsilon() -> f32 {
@@ -36,13 +40,19 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    /// Refuses heads of different sizes.
+    /// Refuses what [`check_heads`] does.
     pub(super) fn checked(self) -> Result<Self, ModelError> {
-        if self.heads == 0 || !self.hidden.is_multiple_of(self.heads) {
-            return Err(ModelError::invalid("config.json", "heads do not divide the hidden size"));
-        }
+        check_heads(self.hidden, self.heads)?;
         Ok(self)
     }
+}
+
+/// Refuses vectors without numbers, and heads of different sizes.
+pub(super) fn check_heads(hidden: usize, heads: usize) -> Result<(), ModelError> {
+    if hidden == 0 || heads == 0 || !hidden.is_multiple_of(heads) {
+        return Err(ModelError::invalid(CONFIG, "heads do not divide the hidden size"));
+    }
+    Ok(())
 }
 
 /// The tensors of a layer, without `.weight` and `.bias`.
@@ -57,15 +67,6 @@ pub(super) struct Names {
     pub(super) norm: String,
 }
 
-/// What a token may look at.
-pub(super) struct View {
-    /// `[batch, sequence]`, 32-bit integers: zero where there is padding; may be empty, where there is none.
-    pub(super) mask: Value,
-    /// Added to the scores, `[1, heads, sequence, sequence]`, of packed tokens as long as the longest row, and perhaps the same for
-    /// all heads; may be empty.
-    pub(super) bias: Value,
-}
-
 /// What stands before the tensors' names: the first of `prefixes` with which there is a tensor `anchor`. It depends on
 /// whether a model was saved alone or as part of another.
 pub(super) fn prefix<'p>(
@@ -74,9 +75,7 @@ pub(super) fn prefix<'p>(
     anchor: &str,
 ) -> Result<&'p str, ModelError> {
     let found = prefixes.iter().find(|prefix| weights.has(&format!("{prefix}{anchor}")));
-    found
-        .copied()
-        .ok_or_else(|| ModelError::invalid("model.safetensors", format!("it has no tensor {anchor}")))
+    found.copied().ok_or_else(|| ModelError::invalid(SAFETENSORS, format!("it has no tensor {anchor}")))
 }
 
 /// Which text of a pair each token belongs to.
@@ -128,16 +127,26 @@ pub(super) fn embed(
     Ok(graph.node_of(CONTRIB, "EmbedLayerNormalization", &inputs, 2, epsilon))
 }
 
-/// One layer.
-pub(super) fn layer(
+/// One layer after the other. `distance_bias` is as in [`attend`].
+pub(super) fn layers(
+    graph: &mut Graph<'_>,
+    sizes: &Sizes,
+    mut names: impl Iterator<Item = Names>,
+    embedded: Value,
+    distance_bias: &str,
+) -> Result<Value, ModelError> {
+    names.try_fold(embedded, |x, names| layer(graph, sizes, &names, &x, distance_bias))
+}
+
+fn layer(
     graph: &mut Graph<'_>,
     sizes: &Sizes,
     names: &Names,
     x: &str,
-    view: &View,
+    distance_bias: &str,
 ) -> Result<Value, ModelError> {
     let Sizes { hidden: h, intermediate: m, activation, .. } = *sizes;
-    let context = attention(graph, sizes, [&names.query, &names.key, &names.value], x, view)?;
+    let context = attention(graph, sizes, [&names.query, &names.key, &names.value], x, distance_bias)?;
     let (y, bias) = dense(graph, &names.attended, &context, h, h)?;
     let y = add_and_normalise(graph, sizes, &names.attended_norm, [&y, x, &bias])?;
     let z = activated(graph, activation, &names.up, &y, [h, m])?;
@@ -151,7 +160,7 @@ fn attention(
     sizes: &Sizes,
     projections: [&str; 3],
     x: &str,
-    view: &View,
+    distance_bias: &str,
 ) -> Result<Value, ModelError> {
     let h = sizes.hidden;
     let mut bias = Vec::with_capacity(3 * h);
@@ -161,20 +170,28 @@ fn attention(
     let weights = projections.map(|name| format!("{name}.weight"));
     let projected = graph.linears(x, weights.each_ref().map(|weight| Part::whole(weight, [h, h])))?;
     let bias = graph.constant(&format!("{}.all.bias", projections[0]), &[3 * h], &bias);
-    Ok(attend(graph, projected.each_ref().map(String::as_str), &bias, sizes.heads, view))
+    Ok(attend(graph, projected.each_ref().map(String::as_str), &bias, sizes.heads, distance_bias))
 }
 
 /// Attention among tokens that are packed: each head of each row by itself, on `[tokens, hidden]`.
 const PACKED_ATTENTION: &str = "PackedMultiHeadAttention";
 
-/// The operator: each head by itself, on `[batch, sequence, hidden]`.
-fn attend(graph: &mut Graph<'_>, projected: [&str; 3], bias: &str, heads: usize, view: &View) -> Value {
-    let [query, key, value] = projected;
+/// The operator: each head by itself, on `[batch, sequence, hidden]`. `distance_bias` is added to the scores,
+/// `[1, heads, sequence, sequence]`, of packed tokens as long as the longest row, and perhaps the same for all heads; may be
+/// empty.
+fn attend(
+    graph: &mut Graph<'_>,
+    [query, key, value]: [&str; 3],
+    bias: &str,
+    heads: usize,
+    distance_bias: &str,
+) -> Value {
     if let Some(Packing { offsets, before, .. }) = graph.packing().cloned() {
-        let inputs = [query, key, value, bias, &offsets, &before, &view.bias];
+        let inputs = [query, key, value, bias, &offsets, &before, distance_bias];
         return graph.node(CONTRIB, PACKED_ATTENTION, &inputs, vec![int("num_heads", heads as i64)]);
     }
-    let inputs = [query, key, value, bias, &view.mask, &view.bias];
+    let no_mask = "";
+    let inputs = [query, key, value, bias, no_mask, distance_bias];
     graph.node(CONTRIB, "MultiHeadAttention", &inputs, vec![int("num_heads", heads as i64)])
 }
 
@@ -185,12 +202,12 @@ pub(super) fn rotary_attention(
     [hidden, heads]: [usize; 2],
     x: &str,
     angles: &Angles,
-    view: &View,
+    distance_bias: &str,
 ) -> Result<Value, ModelError> {
     let [query, key, value] = graph.linears(x, Part::each(packed, [hidden, hidden]))?;
     let query = rope::turn(graph, &query, angles);
     let key = rope::turn(graph, &key, angles);
-    Ok(attend(graph, [&query, &key, &value], "", heads, view))
+    Ok(attend(graph, [&query, &key, &value], "", heads, distance_bias))
 }
 
 /// One value, after its activation, times another.
@@ -237,4 +254,18 @@ fn add_and_normalise(
     let gamma = graph.weight(&format!("{name}.weight"), &[sizes.hidden])?;
     let beta = graph.weight(&format!("{name}.bias"), &[sizes.hidden])?;
     Ok(graph.normalised_sum([x, skip, bias], &Norm { gamma, beta, epsilon: sizes.epsilon }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Once, a configuration that says so made the program panic.
+    #[test]
+    fn a_network_of_no_size_is_refused() {
+        assert!(check_heads(384, 12).is_ok());
+        for (hidden, heads) in [(0, 12), (384, 0), (0, 0), (384, 7)] {
+            assert!(check_heads(hidden, heads).is_err_and(|e| e.to_string().contains("config.json")));
+        }
+    }
 }

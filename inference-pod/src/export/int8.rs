@@ -6,7 +6,7 @@ use super::{
     OWN,
     graph::{Graph, Part, Value, int, output},
 };
-use crate::model::ModelError;
+use crate::model::{ModelError, files::SAFETENSORS};
 
 /// Multiplies one input with each of `count` factors, from the `first` on.
 pub const PRODUCTS: &str = "Products";
@@ -50,5 +50,5 @@ impl Graph<'_> {
 }
 
 fn invalid(tensor: &str, error: RoundError) -> ModelError {
-    ModelError::invalid("model.safetensors", format!("tensor {tensor}: {error}"))
+    ModelError::invalid(SAFETENSORS, format!("tensor {tensor}: {error}"))
 }

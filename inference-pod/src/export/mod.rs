@@ -46,34 +46,37 @@ pub struct Exported {
 /// # Errors
 /// If the architecture is not known, or the weights do not fit it.
 pub fn export(recipe: &Recipe, weights: &Weights) -> Result<Exported, ModelError> {
-    let (config, longest, labels) = (&recipe.config, recipe.max_tokens, recipe.labels.as_ref());
     let mut graph = Graph::new(weights, recipe.precision);
-    let dims = ["batch", "sequence"];
-    let ids = &graph.input("input_ids", INT64, &dims);
-    let none = Value::new();
-    let hidden = match config.model_type.as_str() {
-        // RoBERTa and its kin are BERT but for where positions begin, which the configuration knows.
-        "bert" | "roberta" | "xlm-roberta" | "camembert" => {
-            bert::build(&mut graph, config, ids, none, labels.is_some())
-        }
-        "distilbert" => distilbert::build(&mut graph, config, ids, none),
-        "mpnet" => mpnet::build(&mut graph, config, ids, none),
-        "modernbert" => modernbert::build(&mut graph, config, ids, none, longest),
-        "nomic_bert" => nomic::build(&mut graph, config, ids, none, longest),
-        "qwen3" => {
-            let mask = graph.input("attention_mask", INT64, &dims);
-            qwen3::build(&mut graph, config, ids, &mask, longest)
-        }
-        other => Err(ModelError::Unsupported(format!(
-            "weights of model type {other:?} cannot be turned into a graph; if the model ships one, name it with --file"
-        ))),
-    }?;
-    match labels {
+    let ids = graph.input("input_ids", INT64, &["batch", "sequence"]);
+    let hidden = network(&mut graph, recipe, &ids)?;
+    match &recipe.labels {
         None => graph.output("last_hidden_state", hidden, &["batch", "sequence", "hidden"]),
         Some(labels) => {
-            let scores = classify::build(&mut graph, config, labels.len(), &hidden)?;
+            let scores = classify::build(&mut graph, &recipe.config, labels.len(), &hidden)?;
             graph.output("logits", scores, &["batch", "labels"]);
         }
     }
     Ok(graph.finish())
+}
+
+/// Vectors of tokens, by the architecture of the model.
+fn network(graph: &mut Graph<'_>, recipe: &Recipe, ids: &str) -> Result<Value, ModelError> {
+    let (config, longest) = (&recipe.config, recipe.max_tokens);
+    match config.model_type.as_str() {
+        // RoBERTa and its kin are BERT but for where positions begin, which the configuration knows.
+        "bert" | "roberta" | "xlm-roberta" | "camembert" => {
+            bert::build(graph, config, ids, recipe.labels.is_some())
+        }
+        "distilbert" => distilbert::build(graph, config, ids),
+        "mpnet" => mpnet::build(graph, config, ids),
+        "modernbert" => modernbert::build(graph, config, ids, longest),
+        "nomic_bert" => nomic::build(graph, config, ids, longest),
+        "qwen3" if graph.packing().is_none() => qwen3::build(graph, config, ids, longest),
+        other if graph.packing().is_some() => {
+            Err(packed::not_there(&format!("weights of model type {other:?}")))
+        }
+        other => Err(ModelError::Unsupported(format!(
+            "weights of model type {other:?} cannot be turned into a graph; if the model ships one, name it with --file"
+        ))),
+    }
 }

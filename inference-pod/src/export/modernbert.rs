@@ -4,8 +4,7 @@ use serde::Deserialize;
 
 use super::{
     activation::Activation,
-    distance,
-    encoder::{self, View},
+    distance, encoder,
     graph::{Graph, ONNX, Part, Value, float, int},
     norm::Norm,
     rope::{self, Angles, Parameters},
@@ -76,9 +75,7 @@ impl Own {
         if self.norm_bias || self.attention_bias || self.mlp_bias {
             return Err(ModelError::Unsupported("its layers have biases".to_owned()));
         }
-        if self.num_attention_heads == 0 || !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            return Err(ModelError::invalid("config.json", "heads do not divide the hidden size"));
-        }
+        encoder::check_heads(self.hidden_size, self.num_attention_heads)?;
         // Refuses what is no plain rotation.
         self.rope_scaling.as_ref().map_or(Ok(0.), |scaling| scaling.theta(0.))?;
         Ok(self)
@@ -97,7 +94,6 @@ pub(super) fn build(
     graph: &mut Graph<'_>,
     config: &Config,
     ids: &str,
-    mask: Value,
     positions: usize,
 ) -> Result<Value, ModelError> {
     let own = config.read::<Own>()?.checked()?;
@@ -106,8 +102,7 @@ pub(super) fn build(
     let heads = [own.hidden_size, own.num_attention_heads];
     let far = own.rope_parameters.full_attention.theta(own.global_rope_theta)?;
     let near = own.rope_parameters.sliding_attention.theta(own.local_rope_theta.unwrap_or(10_000.))?;
-    let far =
-        (rope::angles(graph, "far", far, heads, positions), View { mask: mask.clone(), bias: String::new() });
+    let far = (rope::angles(graph, "far", far, heads, positions), Value::new());
     if graph.packing().is_some() && positions > LONGEST_WITH_WINDOW {
         return Err(ModelError::Unsupported(format!(
             "its layers that look only so far cannot be run on a GPU yet for inputs of {positions} tokens, but of \
@@ -115,7 +110,7 @@ pub(super) fn build(
         )));
     }
     let bias = window_bias(graph, ids, own.local_attention / 2);
-    let near = (rope::angles(graph, "near", near, heads, positions), View { mask, bias });
+    let near = (rope::angles(graph, "near", near, heads, positions), bias);
     let mut modern = Modern { own: &own, prefix, graph };
     modern.network(config.vocab_size, ids, &far, &near)
 }
@@ -150,8 +145,8 @@ impl Modern<'_, '_> {
         &mut self,
         vocabulary: usize,
         ids: &str,
-        far: &(Angles, View),
-        near: &(Angles, View),
+        far: &(Angles, Value),
+        near: &(Angles, Value),
     ) -> Result<Value, ModelError> {
         let words = self.name("embeddings.tok_embeddings.weight");
         let x = self.graph.lookup(&words, &[vocabulary, self.own.hidden_size], ids)?;
@@ -161,8 +156,8 @@ impl Modern<'_, '_> {
         let mut sum = self.graph.node(ONNX, "LayerNormalization", &[&x, &gamma], attributes);
         let mut x = sum.clone();
         for layer in 0..self.own.num_hidden_layers {
-            let (angles, view) = if self.own.is_local(layer) { near } else { far };
-            let more = self.attention(layer, &x, angles, view)?;
+            let (angles, distance_bias) = if self.own.is_local(layer) { near } else { far };
+            let more = self.attention(layer, &x, angles, distance_bias)?;
             (x, sum) = self.add_and_normalise(&format!("layers.{layer}.mlp_norm"), &more, &sum)?;
             let more = self.feed_forward(layer, &x)?;
             let next = match layer + 1 {
@@ -179,12 +174,12 @@ impl Modern<'_, '_> {
         layer: usize,
         x: &str,
         angles: &Angles,
-        view: &View,
+        distance_bias: &str,
     ) -> Result<Value, ModelError> {
         let (h, heads) = (self.own.hidden_size, self.own.num_attention_heads);
         let packed = self.name(&format!("layers.{layer}.attn.Wqkv.weight"));
         let out = self.name(&format!("layers.{layer}.attn.Wo.weight"));
-        let context = encoder::rotary_attention(self.graph, &packed, [h, heads], x, angles, view)?;
+        let context = encoder::rotary_attention(self.graph, &packed, [h, heads], x, angles, distance_bias)?;
         self.graph.linear(&context, &out, h, h)
     }
 

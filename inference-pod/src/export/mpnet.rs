@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::{
     activation::Activation,
     distance,
-    encoder::{self, Names, Sizes, View},
+    encoder::{self, Names, Sizes},
     graph::{Graph, ONNX, Value, int},
     packed::rounded_up,
 };
@@ -27,12 +27,7 @@ struct Own {
 }
 
 /// Vectors of tokens.
-pub(super) fn build(
-    graph: &mut Graph<'_>,
-    config: &Config,
-    ids: &str,
-    mask: Value,
-) -> Result<Value, ModelError> {
+pub(super) fn build(graph: &mut Graph<'_>, config: &Config, ids: &str) -> Result<Value, ModelError> {
     let own: Own = config.read()?;
     if own.relative_attention_num_buckets != BUCKETS {
         let buckets = own.relative_attention_num_buckets;
@@ -44,8 +39,8 @@ pub(super) fn build(
         intermediate: own.intermediate_size,
         epsilon: own.layer_norm_eps,
         activation: Activation::named(&own.hidden_act)?,
-    };
-    let sizes = sizes.checked()?;
+    }
+    .checked()?;
     let words = "embeddings.word_embeddings.weight";
     let prefix = encoder::prefix(graph.weights(), &["", "mpnet."], words)?;
     let name = |part: &str| format!("{prefix}{part}");
@@ -53,14 +48,13 @@ pub(super) fn build(
     let positions = graph.weights().floats(&positions, &[own.max_position_embeddings, own.hidden_size])?;
     let positions = positions.get(config.position_offset() * own.hidden_size..).unwrap_or_default();
     let (words, norm) = (name(words), name("embeddings.LayerNorm"));
-    let mut x = encoder::embed(graph, &sizes, ids, (&words, config.vocab_size), None, positions, &norm)?;
+    let x = encoder::embed(graph, &sizes, ids, (&words, config.vocab_size), None, positions, &norm)?;
     // Rows of packed tokens are made longer than any input may be.
     let longest = rounded_up(own.max_position_embeddings);
     let bias = bias(graph, &name("encoder.relative_attention_bias.weight"), sizes.heads, longest, ids)?;
-    let view = View { mask, bias };
-    for layer in 0..own.num_hidden_layers {
+    let layers = (0..own.num_hidden_layers).map(|layer| {
         let name = |part: &str| name(&format!("encoder.layer.{layer}.{part}"));
-        let names = Names {
+        Names {
             query: name("attention.attn.q"),
             key: name("attention.attn.k"),
             value: name("attention.attn.v"),
@@ -69,10 +63,9 @@ pub(super) fn build(
             up: name("intermediate.dense"),
             down: name("output.dense"),
             norm: name("output.LayerNorm"),
-        };
-        x = encoder::layer(graph, &sizes, &names, &x, &view)?;
-    }
-    Ok(x)
+        }
+    });
+    encoder::layers(graph, &sizes, layers, x, &bias)
 }
 
 /// The reference uses this many whatever the configuration says.

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{
     activation::Activation,
-    encoder::{self, View},
+    encoder,
     graph::{Graph, ONNX, Part, Value, float, int},
     norm::Norm,
     rope::{self, Angles, Parameters},
@@ -86,9 +86,7 @@ impl Own {
         if !matches!(self.hidden_act.as_str(), "swiglu" | "silu") {
             return Err(ModelError::Unsupported(format!("its activation is {:?}", self.hidden_act)));
         }
-        if self.num_attention_heads == 0 || !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            return Err(ModelError::invalid("config.json", "heads do not divide the hidden size"));
-        }
+        encoder::check_heads(self.hidden_size, self.num_attention_heads)?;
         Ok(self)
     }
 }
@@ -98,7 +96,6 @@ pub(super) fn build(
     graph: &mut Graph<'_>,
     config: &Config,
     ids: &str,
-    mask: Value,
     positions: usize,
 ) -> Result<Value, ModelError> {
     let own = config.read::<Own>()?.checked()?;
@@ -107,11 +104,10 @@ pub(super) fn build(
     let theta = own.rope_parameters.theta(own.rotary_emb_base)?;
     let heads = [own.hidden_size, own.num_attention_heads];
     let angles = rope::angles(graph, "angles", theta, heads, positions);
-    let view = View { mask, bias: String::new() };
     let mut nomic = Nomic { own: &own, prefix, graph };
     let mut x = nomic.embed(config.vocab_size, ids)?;
     for layer in 0..own.num_hidden_layers {
-        x = nomic.layer(&format!("encoder.layers.{layer}"), &x, &angles, &view)?;
+        x = nomic.layer(&format!("encoder.layers.{layer}"), &x, &angles)?;
     }
     Ok(x)
 }
@@ -136,12 +132,12 @@ impl Nomic<'_, '_> {
         Ok(self.graph.node(ONNX, "LayerNormalization", &[&x, &gamma, &beta], attributes))
     }
 
-    fn layer(&mut self, layer: &str, x: &str, angles: &Angles, view: &View) -> Result<Value, ModelError> {
+    fn layer(&mut self, layer: &str, x: &str, angles: &Angles) -> Result<Value, ModelError> {
         let Own { hidden_size: h, intermediate_size: m, num_attention_heads: heads, .. } = *self.own;
         let name = |part: &str| self.name(&format!("{layer}.{part}.weight"));
         let [packed, out, up, gate, down] =
             [name("attn.Wqkv"), name("attn.out_proj"), name("mlp.fc11"), name("mlp.fc12"), name("mlp.fc2")];
-        let context = encoder::rotary_attention(self.graph, &packed, [h, heads], x, angles, view)?;
+        let context = encoder::rotary_attention(self.graph, &packed, [h, heads], x, angles, "")?;
         let y = self.graph.linear(&context, &out, h, h)?;
         let x = self.add_and_normalise(&format!("{layer}.norm1"), &y, x)?;
         let [gate, up] = self.graph.linears(&x, [&gate, &up].map(|name| Part::whole(name, [m, h])))?;

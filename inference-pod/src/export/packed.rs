@@ -2,9 +2,9 @@
 //! one vector for each row, or a number for each label.
 
 use super::{
-    Exported, bert, classify, distilbert,
+    Exported, classify,
     graph::{Graph, ONNX, Value},
-    modernbert, mpnet, nomic,
+    network,
     proto::{FLOAT, FLOAT16, INT32},
 };
 use crate::{
@@ -97,7 +97,6 @@ pub fn rounded_up(size: usize) -> usize {
 /// If there are no such operators for it, or the weights do not fit the architecture.
 pub fn export(recipe: &Recipe, weights: &Weights) -> Result<(Exported, Form), ModelError> {
     let (config, labels) = (&recipe.config, recipe.labels.as_ref());
-    let not_there = |what: &str| ModelError::Unsupported(format!("{what} cannot be run on a GPU yet"));
     if recipe.precision == Precision::Int8 {
         return Err(not_there("networks in int8"));
     }
@@ -112,17 +111,7 @@ pub fn export(recipe: &Recipe, weights: &Weights) -> Result<(Exported, Form), Mo
         before: input(inputs::BEFORE, &["sequences_and_one"]),
     };
     graph.pack(packing);
-    let none = Value::new();
-    let hidden = match config.model_type.as_str() {
-        "bert" | "roberta" | "xlm-roberta" | "camembert" => {
-            bert::build(&mut graph, config, &ids, none, labels.is_some())
-        }
-        "distilbert" => distilbert::build(&mut graph, config, &ids, none),
-        "modernbert" => modernbert::build(&mut graph, config, &ids, none, recipe.max_tokens),
-        "mpnet" => mpnet::build(&mut graph, config, &ids, none),
-        "nomic_bert" => nomic::build(&mut graph, config, &ids, none, recipe.max_tokens),
-        other => Err(not_there(&format!("weights of model type {other:?}"))),
-    }?;
+    let hidden = network(&mut graph, recipe, &ids)?;
     let vectors = match way {
         Way::Pick => picked(&mut graph, &hidden),
         Way::Share => shared(&mut graph, &hidden),
@@ -139,6 +128,10 @@ pub fn export(recipe: &Recipe, weights: &Weights) -> Result<(Exported, Form), Mo
     let (types, places) = (graph.takes(inputs::TYPES), graph.takes(inputs::PLACES));
     let form = Form { pooling, types, places };
     Ok((graph.finish(), form))
+}
+
+pub(super) fn not_there(what: &str) -> ModelError {
+    ModelError::Unsupported(format!("{what} cannot be run on a GPU yet"))
 }
 
 fn picked(graph: &mut Graph<'_>, hidden: &str) -> Value {

@@ -6,10 +6,10 @@ use super::{
     activation::Activation,
     encoder,
     graph::{CONTRIB, Graph, ONNX, Part, Value, float, int, output},
-    proto::INT32,
+    proto::{INT32, INT64},
     rope::{self, Parameters, Table},
 };
-use crate::model::{Config, ModelError};
+use crate::model::{Config, ModelError, files::CONFIG};
 
 /// Its own part of `config.json`.
 #[derive(Deserialize)]
@@ -50,11 +50,8 @@ impl Own {
             return Err(ModelError::Unsupported("its tokens look through a sliding window".to_owned()));
         }
         let (heads, shared) = (self.num_attention_heads, self.num_key_value_heads);
-        if shared == 0 || !heads.is_multiple_of(shared) {
-            return Err(ModelError::invalid(
-                "config.json",
-                format!("{heads} heads cannot share {shared} keys"),
-            ));
+        if heads == 0 || shared == 0 || !heads.is_multiple_of(shared) {
+            return Err(ModelError::invalid(CONFIG, format!("{heads} heads cannot share {shared} keys")));
         }
         Ok(self)
     }
@@ -69,19 +66,18 @@ impl Own {
     }
 }
 
-/// Vectors of tokens.
+/// Vectors of tokens. The operator for attention wants to know how long rows are, so that the graph takes a mask.
 pub(super) fn build(
     graph: &mut Graph<'_>,
     config: &Config,
     ids: &str,
-    mask: &str,
     positions: usize,
 ) -> Result<Value, ModelError> {
     let own = config.read::<Own>()?.checked()?;
     let words = "embed_tokens.weight";
     let prefix = encoder::prefix(graph.weights(), &["", "model."], words)?;
     let angles = rope::table(graph, "angles", own.theta()?, own.dimension(), positions);
-    let lengths = Lengths::of(graph, ids, mask);
+    let lengths = Lengths::of(graph, ids);
     let mut sum = graph.lookup(&format!("{prefix}{words}"), &[config.vocab_size, own.hidden_size], ids)?;
     let mut qwen = Qwen { own: &own, prefix, graph };
     let mut x = qwen.normalise("layers.0.input_layernorm", &sum, own.hidden_size)?;
@@ -108,10 +104,11 @@ struct Lengths {
 }
 
 impl Lengths {
-    fn of(graph: &mut Graph<'_>, ids: &str, mask: &str) -> Self {
+    fn of(graph: &mut Graph<'_>, ids: &str) -> Self {
+        let mask = graph.input("attention_mask", INT64, &["batch", "sequence"]);
         let along = graph.integers("along_the_row", &[1], &[1]);
         let one = graph.integers("one_token", &[], &[1]);
-        let count = graph.node(ONNX, "ReduceSum", &[mask, &along], vec![int("keepdims", 0)]);
+        let count = graph.node(ONNX, "ReduceSum", &[&mask, &along], vec![int("keepdims", 0)]);
         let last = graph.node(ONNX, "Sub", &[&count, &one], Vec::new());
         let shape = graph.node(ONNX, "Shape", &[ids], Vec::new());
         let columns = graph.node(ONNX, "Gather", &[&shape, &one], vec![int("axis", 0)]);
@@ -213,6 +210,8 @@ mod tests {
         assert_eq!(check(r#", "rope_theta": 5, "rope_scaling": null"#), Ok(5.));
         assert_eq!(check(r#", "rope_parameters": {"rope_type": "default", "rope_theta": 7}"#), Ok(7.));
         for (more, word) in [
+            // Once, the program panicked.
+            (r#", "num_attention_heads": 0"#, "0 heads"),
             (r#", "rope_scaling": {"rope_type": "yarn", "factor": 4}"#, "yarn"),
             (r#", "attention_bias": true"#, "biases"),
             (r#", "use_sliding_window": true"#, "window"),
