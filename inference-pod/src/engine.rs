@@ -196,12 +196,12 @@ impl Engine {
         let _waits = self.metrics.waits(lane);
         // The sender is dropped unused when the deadline passed, or when the thread ended.
         let ran = ran.await.map_err(|_| {
-            if Instant::now() >= deadline { EmbedError::TooLate } else { EmbedError::Stopped }
+            if Instant::now() >= deadline { EmbedError::TooLate } else { EmbedError::STOPPED }
         })?;
         let Ran { vectors, queue, run } = ran.map_err(|error| match error {
             RunError::Failed(_) | RunError::OutOfMemory(_) => EmbedError::Failed,
             // Another pod can answer.
-            RunError::Lost(_) => EmbedError::Stopped,
+            RunError::Lost(_) => EmbedError::STOPPED,
         })?;
         (effort.queue, effort.run) = (queue, run);
         if !vectors.iter().flatten().all(|x| x.is_finite()) {

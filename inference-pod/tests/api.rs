@@ -11,7 +11,7 @@ use axum::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use inference_pod::{
     api,
-    batch::Ended,
+    batch::{Ended, SubmitError},
     engine::{EmbedError, Input, Request as EmbedRequest, Terms},
     limits::Limits,
     pod::{Identity, Pod, Stage},
@@ -700,7 +700,7 @@ async fn a_request_whose_deadline_comes_before_its_turn_is_refused_at_once() {
     let (terms, request) = hasty(Lane::Bulk);
     assert!(matches!(
         engine.embed_in(terms, &mut engine.admit().expect("room"), request).await,
-        Err(EmbedError::Hopeless { .. })
+        Err(EmbedError::Submit(SubmitError::Hopeless { .. }))
     ));
     for _ in 0..2 {
         tested.orders.send(Order::Answer).expect("the stub waits");

@@ -7,10 +7,13 @@ use axum::{
     http::{HeaderValue, StatusCode, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
-use kembed_queue::wire::{NOT_READY_HEADER, SHOULD_RETRY_HEADER};
+use kembed_queue::{
+    Refusal,
+    wire::{NOT_READY_HEADER, SHOULD_RETRY_HEADER},
+};
 use serde::Serialize;
 
-use crate::{engine::EmbedError, tokenise::TokeniseError};
+use crate::{batch::SubmitError, engine::EmbedError, tokenise::TokeniseError};
 
 /// Characters of a message: what a client sent may be in it, and that can be long.
 const MESSAGE: usize = 400;
@@ -167,17 +170,21 @@ impl From<EmbedError> for ApiError {
             EmbedError::Tokenise(TokeniseError::Text) => (Reason::Untokenisable, Some("input")),
             EmbedError::UnknownPrompt { .. } => (Reason::Invalid, Some("prompt_name")),
             EmbedError::Dimensions { .. } => (Reason::Invalid, Some("dimensions")),
-            EmbedError::Busy(_) | EmbedError::Full { .. } => (Reason::Full, None),
-            EmbedError::Hopeless { .. } => (Reason::Hopeless, None),
             EmbedError::OtherModel(_) => (Reason::OtherModel, None),
-            EmbedError::TooLarge(_) | EmbedError::TooManyTokens { .. } => (Reason::TooLarge, None),
+            EmbedError::TooManyTokens { .. } => (Reason::TooLarge, None),
+            EmbedError::Busy(_) => (Reason::Full, None),
+            EmbedError::Submit(SubmitError::NoRoom { refusal, .. }) => match refusal {
+                Refusal::Full { .. } => (Reason::Full, None),
+                Refusal::TooLarge { .. } => (Reason::TooLarge, None),
+            },
+            EmbedError::Submit(SubmitError::Hopeless { .. }) => (Reason::Hopeless, None),
+            EmbedError::Submit(SubmitError::Stopped) => (Reason::Stopping, None),
             EmbedError::TooLate => (Reason::TimedOut, None),
-            EmbedError::Stopped => (Reason::Stopping, None),
             EmbedError::Failed => (Reason::Failed, None),
         };
         let wait = match &error {
-            EmbedError::Full { wait, .. } => wait.unwrap_or_default(),
-            EmbedError::Hopeless { wait } => *wait,
+            EmbedError::Submit(SubmitError::NoRoom { wait, .. }) => wait.unwrap_or_default(),
+            EmbedError::Submit(SubmitError::Hopeless { wait }) => *wait,
             _ => Duration::ZERO,
         };
         Self { param, wait, ..Self::new(reason, error) }
@@ -228,7 +235,7 @@ mod tests {
     #[test]
     fn a_deadline_that_cannot_be_kept_says_when_to_come() {
         let wait = Duration::from_millis(6500);
-        let response = ApiError::from(EmbedError::Hopeless { wait }).into_response();
+        let response = ApiError::from(EmbedError::from(SubmitError::Hopeless { wait })).into_response();
         assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(response.headers()[RETRY_AFTER], "7");
         assert_eq!(response.headers()[SHOULD_RETRY_HEADER], "true");

@@ -46,20 +46,17 @@ pub struct Batcher {
 /// Why inputs were not taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// There is never room for so much.
-    #[error(transparent)]
-    TooLarge(Refusal),
-    /// There is no room now.
+    /// There is no room now, or never for so much.
     #[error("{refusal}")]
-    Full {
-        /// What waits.
+    NoRoom {
+        /// What the queue says.
         refusal: Refusal,
         /// How long what waits will take, once that is known.
         wait: Option<Duration>,
     },
-    /// It could not be done before its deadline.
+    /// There is room, and no time: it would be done after its deadline.
     #[error("what waits before this request takes so long that its deadline would pass")]
-    TooLate {
+    Hopeless {
         /// How long that takes.
         wait: Duration,
     },
@@ -171,7 +168,8 @@ impl Batcher {
             let waiter = Waiter { reply: collector.clone(), row: i, deadline };
             if let Some(input) = state.flights.join(input, waiter) {
                 let tokens = input.ids.len() as u32;
-                state.queue.push(input, tokens, lane, None, now).map_err(SubmitError::TooLarge)?;
+                let pushed = state.queue.push(input, tokens, lane, None, now);
+                pushed.map_err(|refusal| state.no_room(refusal))?;
             } else {
                 self.shared.metrics.joined.inc();
             }
@@ -213,9 +211,11 @@ impl State {
         let tokens = new.iter().map(|input| input.ids.len() as u64).sum();
         let work = Work { ahead: 0, tokens, parts: new.len() };
         let patience = deadline.saturating_duration_since(now);
-        if let Err(SubmitError::Full { .. } | SubmitError::TooLate { .. }) = self.fits(work, lane, patience) {
-            self.purge(now);
+        let fits = self.fits(work, lane, patience);
+        if let Ok(()) | Err(SubmitError::NoRoom { refusal: Refusal::TooLarge { .. }, .. }) = fits {
+            return fits;
         }
+        self.purge(now);
         self.fits(work, lane, patience)
     }
 
@@ -225,14 +225,13 @@ impl State {
             return Ok(());
         }
         let work = Work { ahead: self.queue.ahead_of(lane), ..work };
-        self.queue.room_for(work.parts, work.tokens).map_err(|refusal| match refusal {
-            Refusal::TooLarge { .. } => SubmitError::TooLarge(refusal),
-            Refusal::Full { .. } => {
-                SubmitError::Full { refusal, wait: self.rate.time_for(self.queue.tokens(), self.workers) }
-            }
-        })?;
+        self.queue.room_for(work.parts, work.tokens).map_err(|refusal| self.no_room(refusal))?;
         let late = self.rate.too_late(work, self.workers, patience);
-        late.map_or(Ok(()), |wait| Err(SubmitError::TooLate { wait }))
+        late.map_or(Ok(()), |wait| Err(SubmitError::Hopeless { wait }))
+    }
+
+    fn no_room(&self, refusal: Refusal) -> SubmitError {
+        SubmitError::NoRoom { refusal, wait: self.rate.time_for(self.queue.tokens(), self.workers) }
     }
 
     /// The next batch, without what nobody wants any more.

@@ -1,9 +1,5 @@
 //! Why a request is not answered with what was asked for.
 
-use std::time::Duration;
-
-use kembed_queue::Refusal;
-
 use crate::{batch::SubmitError, in_hand::Busy, tokenise::TokeniseError};
 
 /// Why a client gets no vectors. No message holds any of the input.
@@ -74,41 +70,18 @@ pub enum EmbedError {
     /// The pod has as much in hand as it takes on.
     #[error(transparent)]
     Busy(#[from] Busy),
-    /// There is never room in the queue for so much.
+    /// It was not queued, or the pod is going down.
     #[error(transparent)]
-    TooLarge(Refusal),
-    /// There is no room in the queue now.
-    #[error("{refusal}")]
-    Full {
-        /// What waits.
-        refusal: Refusal,
-        /// How long what waits will take, once that is known.
-        wait: Option<Duration>,
-    },
-    /// It could not come in time.
-    #[error("what waits before this request takes so long that its deadline would pass")]
-    Hopeless {
-        /// How long that takes.
-        wait: Duration,
-    },
+    Submit(#[from] SubmitError),
     /// It did not come in time.
     #[error("the answer was not ready in time")]
     TooLate,
-    /// The pod is going down.
-    #[error("the pod is stopping")]
-    Stopped,
     /// The network failed.
     #[error("the network failed")]
     Failed,
 }
 
-impl From<SubmitError> for EmbedError {
-    fn from(error: SubmitError) -> Self {
-        match error {
-            SubmitError::TooLarge(refusal) => Self::TooLarge(refusal),
-            SubmitError::Full { refusal, wait } => Self::Full { refusal, wait },
-            SubmitError::TooLate { wait } => Self::Hopeless { wait },
-            SubmitError::Stopped => Self::Stopped,
-        }
-    }
+impl EmbedError {
+    /// The pod is going down.
+    pub(super) const STOPPED: Self = Self::Submit(SubmitError::Stopped);
 }

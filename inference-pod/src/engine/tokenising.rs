@@ -42,7 +42,7 @@ impl Engine {
         &self,
         work: impl FnOnce(&Tokeniser) -> Result<T, TokeniseError> + Send + 'static,
     ) -> Result<T, EmbedError> {
-        let permit = self.tokenising.clone().acquire_owned().await.map_err(|_| EmbedError::Stopped)?;
+        let permit = self.tokenising.clone().acquire_owned().await.map_err(|_| EmbedError::STOPPED)?;
         let (tokeniser, metrics, span) = (self.tokeniser.clone(), self.metrics.clone(), Span::current());
         let work = tokio::task::spawn_blocking(move || {
             let _permit = permit;
