@@ -32,8 +32,7 @@ use crate::{
         digest::{Parts, digest, joined},
         files::{self, Network},
         graph::Shipped,
-        modules::{self, Module},
-        parts,
+        modules, parts,
         recipe::Texts,
         weights::Weights,
     },
@@ -120,7 +119,7 @@ impl Read {
         let modules = model.text(files::MODULES, progress).await?;
         let mut steps = Vec::new();
         for module in modules.as_deref().map(modules::parse).transpose()?.iter().flatten() {
-            if let Some(file) = Module::config_file(module) {
+            if let Some(file) = module.config_file() {
                 steps.extend(model.text(&file, progress).await?.map(|text| (file, text)));
             }
         }

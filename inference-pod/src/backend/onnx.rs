@@ -19,7 +19,7 @@ use crate::{
         row::{Row, Wanted},
     },
     export::Exported,
-    model::ModelError,
+    model::{ModelError, files::SAFETENSORS},
     pooling::{Pooling, pool},
 };
 
@@ -120,7 +120,7 @@ impl Onnx {
         filler: u32,
     ) -> Result<Self, ModelError> {
         let file = match &graph {
-            Graph::Made(_) => "model.safetensors".to_owned(),
+            Graph::Made(_) => SAFETENSORS.to_owned(),
             Graph::Shipped(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         };
         let invalid = |e: ort::Error| {

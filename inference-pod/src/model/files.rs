@@ -24,7 +24,10 @@ pub const INDEX: &str = "model.safetensors.index.json";
 pub const ONNX: &str = "onnx/model.onnx";
 
 /// What can hold a network or tell why there is none, in order of preference.
-pub const NETWORKS: [&str; 5] = [SAFETENSORS, INDEX, ONNX, "model.onnx", "pytorch_model.bin"];
+const NETWORKS: [&str; 5] = [SAFETENSORS, INDEX, ONNX, "model.onnx", PYTORCH];
+
+/// Weights as a program that would have to be run.
+const PYTORCH: &str = "pytorch_model.bin";
 
 /// What holds the network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,38 +64,35 @@ impl Network {
     }
 }
 
-/// Chooses the file of the network: the one asked for, else weights, else a shipped graph.
+/// Files of which the first that the source has is that of the network: the one asked for, else weights, else a shipped
+/// graph.
 ///
 /// # Errors
-/// If the source has none that can be served, saying what it has instead.
-pub fn network(asked: Option<&str>, has: impl Fn(&str) -> bool) -> Result<Network, ModelError> {
-    if let Some(file) = asked {
-        return named(file, has);
+/// If the one asked for is no file of a model, wherever that is.
+pub fn candidates(asked: Option<&str>) -> Result<Vec<&str>, ModelError> {
+    match asked {
+        None => Ok(NETWORKS.to_vec()),
+        Some(file) if is_plain(file) => Ok(vec![file]),
+        Some(file) => unsupported(&format!("{file:?} is no path inside a model")),
     }
-    if let Some(file) = [SAFETENSORS, INDEX].into_iter().find(|file| has(file)) {
-        return Ok(Network::Safetensors(file.to_owned()));
-    }
-    if let Some(file) = [ONNX, "model.onnx"].into_iter().find(|file| has(file)) {
-        return Ok(Network::Onnx(file.to_owned()));
-    }
-    if has("pytorch_model.bin") {
-        return unsupported("it has only pytorch_model.bin; convert it to model.safetensors");
-    }
-    unsupported("it has neither model.safetensors nor onnx/model.onnx")
 }
 
-fn named(file: &str, has: impl Fn(&str) -> bool) -> Result<Network, ModelError> {
-    if !is_plain(file) {
-        return unsupported(&format!("{file:?} is no path inside a model"));
-    }
-    if !has(file) {
-        return Err(ModelError::NoSuchFile(file.to_owned()));
-    }
-    match file.rsplit('.').next() {
-        Some("safetensors") => Ok(Network::Safetensors(file.to_owned())),
-        Some("json") if is_index(file) => Ok(Network::Safetensors(file.to_owned())),
-        Some("onnx") => Ok(Network::Onnx(file.to_owned())),
-        _ => unsupported(&format!("{file} is neither .safetensors nor .onnx")),
+/// The network in the first of the [`candidates`] that the source has.
+///
+/// # Errors
+/// If it has none, or that one cannot be served.
+pub fn network(asked: Option<&str>, found: Option<&str>) -> Result<Network, ModelError> {
+    match (found, asked) {
+        (Some(file), _) if file.ends_with(".safetensors") || is_index(file) => {
+            Ok(Network::Safetensors(file.to_owned()))
+        }
+        (Some(file), _) if file.ends_with(".onnx") => Ok(Network::Onnx(file.to_owned())),
+        (Some(PYTORCH), None) => {
+            unsupported("it has only pytorch_model.bin; convert it to model.safetensors")
+        }
+        (Some(file), _) => unsupported(&format!("{file} is neither .safetensors nor .onnx")),
+        (None, Some(asked)) => Err(ModelError::NoSuchFile(asked.to_owned())),
+        (None, None) => unsupported("it has neither model.safetensors nor onnx/model.onnx"),
     }
 }
 
@@ -117,7 +117,8 @@ mod tests {
     use super::*;
 
     fn choose(asked: Option<&str>, files: &[&str]) -> Result<Network, String> {
-        network(asked, |name| files.contains(&name)).map_err(|e| e.to_string())
+        let found = candidates(asked).map(|names| names.into_iter().find(|name| files.contains(name)));
+        found.and_then(|found| network(asked, found)).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -132,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_there_was_not_found() {
-        let error = network(Some("onnx/none.onnx"), |_| false).expect_err("there is none");
+        let error = network(Some("onnx/none.onnx"), None).expect_err("there is none");
         assert_eq!(error.reason(), FailureReason::ModelNotFound);
         assert_eq!(error.to_string(), "the model has no file onnx/none.onnx");
     }

@@ -1,7 +1,7 @@
 //! A model's files at one revision, wherever they are: each is there, whole and verified, once it is asked for.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
@@ -16,7 +16,10 @@ use super::{
     remote::Remote,
     web::Web,
 };
-use crate::model::files::{self, Network};
+use crate::model::{
+    ModelError,
+    files::{self, Network},
+};
 
 /// Bytes of a file that is read whole: the largest tokenizers have some 30 MB.
 const TEXT: u64 = 64 << 20;
@@ -101,7 +104,7 @@ impl Snapshot {
         match tokio::fs::read_to_string(&path).await {
             Ok(text) => Ok(Some(text)),
             Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
-                Err(crate::model::ModelError::invalid(name, "it is no text").into())
+                Err(ModelError::invalid(name, "it is no text").into())
             }
             Err(e) => Err(SourceError::cache(path, e)),
         }
@@ -241,16 +244,13 @@ async fn network(
     asked: Option<&str>,
     retry: Retry,
 ) -> Result<Network, SourceError> {
-    let mut there = BTreeSet::new();
-    for name in asked.map_or(files::NETWORKS.to_vec(), |asked| vec![asked]) {
-        // A path that leads out of the model is refused by name below, not looked for.
-        if files::is_plain(name) && has(place, &BTreeMap::new(), folder, name, retry).await? {
-            there.insert(name);
-            // What comes later is of no interest, and looking costs a request each.
-            break;
+    for name in files::candidates(asked)? {
+        // What comes later is of no interest, and looking costs a request each.
+        if has(place, &BTreeMap::new(), folder, name, retry).await? {
+            return Ok(files::network(asked, Some(name))?);
         }
     }
-    Ok(files::network(asked, |name| there.contains(name))?)
+    Ok(files::network(asked, None)?)
 }
 
 async fn has(
