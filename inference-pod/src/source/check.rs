@@ -19,7 +19,7 @@ pub enum Check {
 impl Check {
     /// Reads an ETag: a hub gives 40 digits for a file that lies in git and 64 for one that does not.
     pub fn from_etag(etag: &str) -> Self {
-        let etag = etag.trim_start_matches("W/").trim_matches('"');
+        let etag = bare(etag);
         match etag.len() {
             _ if !etag.bytes().all(|b| b.is_ascii_hexdigit()) => Self::None,
             64 => Self::Sha256(etag.to_ascii_lowercase()),
@@ -27,6 +27,11 @@ impl Check {
             _ => Self::None,
         }
     }
+}
+
+/// An ETag without what may stand around it: the mark of a weak one, and quotes.
+pub(super) fn bare(etag: &str) -> &str {
+    etag.trim_start_matches("W/").trim_matches('"')
 }
 
 /// Hashes a file while it comes.

@@ -105,8 +105,7 @@ async fn length(wanted: &Wanted<'_>, file: &File) -> Result<u64, SourceError> {
 }
 
 async fn attempt(wanted: &Wanted<'_>, file: &mut File, have: u64) -> Result<Known, SourceError> {
-    let opened = wanted.remote.open(wanted.name, have).await?;
-    let Opened { at, total, check, body } = opened;
+    let Opened { at, total, check, body } = wanted.remote.open(wanted.name, have).await?;
     // A body that begins elsewhere than asked for is one from the beginning; anything else is no use.
     let begin = if at == have { have } else { 0 };
     let Some(mut body) = body.filter(|_| at == begin) else {

@@ -3,8 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use super::SourceError;
-use crate::model::{digest::sha256, files::is_plain};
+use super::{SourceError, check::bare};
+use crate::model::{
+    digest::{is_hex, sha256},
+    files::is_plain,
+};
 
 /// Objects below one prefix: a model has some ten files, and a whole bucket is no model.
 const OBJECTS: usize = 10_000;
@@ -22,7 +25,7 @@ pub(super) struct Entry {
 impl Entry {
     /// ETags are listed with quotes or without, and shown the other way with a file.
     pub(super) fn new(size: u64, etag: Option<&str>) -> Self {
-        Self { size, etag: etag.map(|etag| etag.trim_start_matches("W/").trim_matches('"').to_owned()) }
+        Self { size, etag: etag.map(|etag| bare(etag).to_owned()) }
     }
 }
 
@@ -69,7 +72,7 @@ impl Listing {
 
 /// Whether a revision is one of a listing.
 pub(super) fn is_listing(revision: &str) -> bool {
-    revision.len() == 64 && revision.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    is_hex(revision, 64)
 }
 
 #[cfg(test)]

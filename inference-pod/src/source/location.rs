@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf};
 use kembed_queue::wire::FailureReason;
 
 use super::listing::is_listing;
-use crate::model::files::is_plain;
+use crate::model::{digest::is_hex, files::is_plain};
 
 /// Where a model is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,7 +182,7 @@ fn hub(rest: &str) -> Option<Location> {
 
 /// Whether a revision is a commit, which never moves.
 fn is_commit(revision: &str) -> bool {
-    revision.len() == 40 && revision.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    is_hex(revision, 40)
 }
 
 #[cfg(test)]
