@@ -446,6 +446,32 @@ async fn a_web_server_is_a_source_too() {
     assert_eq!(reason, FailureReason::ModelUnsupported, "{message}");
 }
 
+/// Once, the rest of a file was put behind the beginning of another that had lain there before.
+#[tokio::test]
+async fn of_a_web_server_only_what_is_of_one_state_is_put_together() {
+    let hub = Hub::start().await;
+    let stored = hub.stored();
+    let client = Client::of(&hub);
+    let model = format!("{}/web", stored.address);
+    let folder = client.cache.path().join("web").join(&sha256(format!("{model}/").as_bytes())[..32]);
+    support::write(&folder, &[("config.json.part", b"{\"old\": 1, ".to_vec())]);
+    // They are looked for before they are fetched.
+    for _ in 0..2 {
+        stored.fail(WEIGHTS, Fault::HalfABody);
+    }
+    client.fetch(&model, None).await.expect("it comes in the end");
+    let seen = std::mem::take(&mut *stored.seen.lock().expect("no panic"));
+    let ranges = |end: &str| -> Vec<_> {
+        seen.iter().filter(|seen| seen.path.ends_with(end)).filter_map(|seen| seen.range.as_deref()).collect()
+    };
+    assert_eq!(ranges("config.json"), ["bytes=11-"], "it was looked whether it goes on");
+    assert_eq!(
+        ranges(WEIGHTS),
+        [format!("bytes={}-", hub.files[WEIGHTS].len() / 2)],
+        "the same file goes on"
+    );
+}
+
 /// As buckets do that all may read and none may list.
 #[tokio::test]
 async fn a_web_server_may_refuse_what_it_lacks() {

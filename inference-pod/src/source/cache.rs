@@ -37,7 +37,8 @@ pub(super) struct Known {
 }
 
 /// The folder of a model at a revision: readable for what comes from a hub, a hash for what comes from elsewhere.
-/// What was begun in it goes on only with the same revision, so that two states of a source never mix in a file.
+/// What was begun in it goes on only with the same revision, so that two states of a source never mix in a file; a web
+/// server, which has none, is seen to by [`super::web`].
 pub(super) fn folder(cache: &Path, location: &Location, revision: Option<&str>) -> PathBuf {
     match location {
         Location::Hub { repository, .. } => {
