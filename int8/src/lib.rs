@@ -8,6 +8,7 @@
 mod gelu;
 mod plain;
 mod rows;
+#[cfg_attr(not(target_arch = "x86_64"), path = "other.rs")]
 mod x86;
 
 use std::cell::RefCell;

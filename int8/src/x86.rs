@@ -1,24 +1,16 @@
 //! For processors of the x86 family: those that multiply four bytes and add them up at once, 64 in a register (AVX-512
 //! VNNI), and those with large registers.
-#![cfg_attr(
-    target_arch = "x86_64",
-    allow(unsafe_code, reason = "what a processor can do is only known when it runs")
-)]
+#![allow(unsafe_code, reason = "what a processor can do is only known when it runs")]
 
-#[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{__m512i, _mm512_dpbusd_epi32, _mm512_set1_epi32, _mm512_setzero_si512};
 
-#[cfg(target_arch = "x86_64")]
-use super::{CELLS, Cell, Panel, STEP, STEPS, WIDTH};
-use super::{Factor, rows::Rows};
+use super::{CELLS, Cell, Factor, Panel, STEP, STEPS, WIDTH, rows::Rows};
 
 /// Rows that are computed together: with four registers each, four for weights and one for a row's bytes, all 32 are used
 /// but three.
-#[cfg(target_arch = "x86_64")]
 const ROWS: usize = 6;
 
 /// See [`super::multiply`]. Tells whether this processor can do it.
-#[cfg(target_arch = "x86_64")]
 pub(super) fn multiply(
     rows: &[f32],
     factors: &[Factor],
@@ -39,7 +31,6 @@ pub(super) fn multiply(
 }
 
 /// Whether this processor has AVX-512 VNNI.
-#[cfg(target_arch = "x86_64")]
 pub(super) fn has_vnni() -> bool {
     is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
@@ -47,26 +38,12 @@ pub(super) fn has_vnni() -> bool {
         && is_x86_feature_detected!("avx512vnni")
 }
 
-/// Another processor.
-#[cfg(not(target_arch = "x86_64"))]
-pub(super) fn multiply(_: &[f32], _: &[Factor], _: &mut Rows, _: &mut [&mut [f32]]) -> bool {
-    false
-}
-
-/// Another processor.
-#[cfg(not(target_arch = "x86_64"))]
-pub(super) fn has_vnni() -> bool {
-    false
-}
-
 /// The plain way, compiled for larger registers.
-#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn multiply_by_avx2(rows: &[f32], factors: &[Factor], rounded: &mut Rows, outputs: &mut [&mut [f32]]) {
     super::plain::multiply(rows, factors, rounded, outputs);
 }
 
-#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn multiply_by_vnni(rows: &[f32], factors: &[Factor], rounded: &mut Rows, outputs: &mut [&mut [f32]]) {
     let Some(from) = factors.first().map(|factor| factor.from) else { return };
@@ -94,7 +71,6 @@ fn multiply_by_vnni(rows: &[f32], factors: &[Factor], rounded: &mut Rows, output
 }
 
 /// `WIDTH` outputs of up to `N` of `rows` rows from `first` on. Tells of how many: at the end there may be fewer.
-#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn some<const N: usize>(
     panel: Panel<'_>,
@@ -122,7 +98,6 @@ fn some<const N: usize>(
     left
 }
 
-#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn products<const N: usize>(rows: [&[[u8; STEP]]; N], cells: &[[Cell; CELLS]]) -> [[__m512i; CELLS]; N] {
     let mut sums = [[_mm512_setzero_si512(); CELLS]; N];
