@@ -1,5 +1,7 @@
 //! What is done to a pooled vector before it is finished: layers that a model has behind its network.
 
+use crate::vector::dot;
+
 /// A function of one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
@@ -50,18 +52,6 @@ impl Layer {
     }
 }
 
-/// Eight sums at once, which a compiler can keep in one register.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-    let mut sums = [0f32; 8];
-    for (a, b) in a.iter().zip(b) {
-        for i in 0..8 {
-            sums[i] += a[i] * b[i];
-        }
-    }
-    sums.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
-}
-
 /// A vector after all layers, in order.
 pub fn apply(layers: &[Layer], vector: Vec<f32>) -> Vec<f32> {
     layers.iter().fold(vector, |vector, layer| layer.of(&vector))
@@ -87,13 +77,6 @@ mod tests {
         };
         assert_eq!(apply(&[first, second], vec![1., -1.]), [0.]);
         assert_eq!(apply(&[], vec![1., -1.]), [1., -1.]);
-    }
-
-    #[test]
-    fn a_long_product_has_all_its_parts() {
-        let ones = vec![1.; 19];
-        let counting: Vec<f32> = (1..=19).map(|n| n as f32).collect();
-        assert_eq!(dot(&ones, &counting), 190.);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The last step of a vector: cut, then brought to length one.
+//! The last step of a vector: cut, then brought to length one. And the product of two.
 
 /// Keeps the first `dimension` numbers. Cutting comes before normalising, for what is cut afterwards is no longer of
 /// length one.
@@ -14,9 +14,17 @@ pub fn finish(mut vector: Vec<f32>, dimension: Option<usize>, normalize: bool) -
     vector
 }
 
-/// The cosine of two vectors of length one.
+/// The product of two vectors, which is their cosine if both are of length one. Eight sums at once, which a compiler can
+/// keep in one register.
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let mut sums = [0f32; 8];
+    for (a, b) in a.iter().zip(b) {
+        for i in 0..8 {
+            sums[i] += a[i] * b[i];
+        }
+    }
+    sums.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
 }
 
 #[cfg(test)]
@@ -36,6 +44,13 @@ mod tests {
             let length = finished.iter().map(|x| x * x).sum::<f32>().sqrt();
             prop_assert!((length - 1.).abs() < 1e-4 || vector.iter().take(cut).all(|x| x.abs() < 1e-6));
         }
+    }
+
+    #[test]
+    fn a_long_product_has_all_its_parts() {
+        let ones = vec![1.; 19];
+        let counting: Vec<f32> = (1..=19).map(|n| n as f32).collect();
+        assert_eq!(dot(&ones, &counting), 190.);
     }
 
     #[test]
