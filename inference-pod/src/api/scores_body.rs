@@ -10,7 +10,6 @@ use crate::engine::{Classify, Sequence, Texts};
 pub(super) struct Rerank {
     query: String,
     texts: Vec<String>,
-    #[serde(default)]
     return_text: Option<bool>,
     #[serde(flatten)]
     options: Options,
@@ -26,11 +25,8 @@ pub(super) struct Predict {
 
 #[derive(Deserialize)]
 struct Options {
-    #[serde(default)]
     truncate: Option<bool>,
-    #[serde(default)]
     truncation_direction: Option<Direction>,
-    #[serde(default)]
     raw_scores: Option<bool>,
 }
 

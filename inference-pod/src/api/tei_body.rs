@@ -11,9 +11,7 @@ pub(super) struct Embed {
     inputs: Inputs,
     #[serde(flatten)]
     options: Options,
-    #[serde(default)]
     normalize: Option<bool>,
-    #[serde(default)]
     dimensions: Option<usize>,
 }
 
@@ -29,7 +27,6 @@ pub(super) struct EmbedAll {
 #[derive(Deserialize)]
 pub(super) struct Similarity {
     inputs: Object<Compared>,
-    #[serde(default)]
     parameters: Option<Object<Options>>,
 }
 
@@ -41,11 +38,8 @@ struct Compared {
 
 #[derive(Default, Deserialize)]
 struct Options {
-    #[serde(default)]
     truncate: Option<bool>,
-    #[serde(default)]
     truncation_direction: Option<Direction>,
-    #[serde(default)]
     prompt_name: Option<String>,
 }
 
@@ -53,9 +47,7 @@ struct Options {
 #[derive(Deserialize)]
 pub(super) struct Tokenize {
     pub(super) inputs: Texts,
-    #[serde(default)]
     pub(super) add_special_tokens: Option<bool>,
-    #[serde(default)]
     pub(super) prompt_name: Option<String>,
 }
 
@@ -71,7 +63,6 @@ pub(super) enum Texts {
 #[derive(Deserialize)]
 pub(super) struct Decode {
     pub(super) ids: Lists,
-    #[serde(default)]
     pub(super) skip_special_tokens: Option<bool>,
 }
 
