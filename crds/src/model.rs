@@ -103,8 +103,8 @@ pub struct Cache {
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EmptyDirCache {
-    /// The most it may hold; a pod that exceeds it is evicted, and so is the next one. A model needs a little more than its
-    /// files have.
+    /// The most it may hold. A model whose files have more is refused; a pod whose volume takes more all the same is evicted,
+    /// and so is the next one: leave a few MiB beside the files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_limit: Option<Quantity>,
 }

@@ -9,7 +9,7 @@ use crate::{
     duration,
     model::{Overrides, Precision},
     pod::Identity,
-    pooling,
+    pooling, quantity,
     source::{Access, Location, Retry, Variables},
     start::{AcceleratorError, StartError},
 };
@@ -63,6 +63,10 @@ pub struct ServeArgs {
     /// Where fetched models are kept
     #[arg(long, env = "KEMBED_CACHE_DIR", value_name = "DIR", default_value = "/var/cache/kembed")]
     pub cache_dir: PathBuf,
+
+    /// What they may take there, as in 2Gi: a model that has more is refused before it is fetched [default: what there is room for]
+    #[arg(long, env = "KEMBED_CACHE_SIZE_LIMIT", value_name = "SIZE", value_parser = quantity::bytes)]
+    pub cache_size_limit: Option<u64>,
 
     /// Tokens of an input that count; the rest is cut [default: the model's own limit]
     #[arg(long, env = "KEMBED_MAX_TOKENS", value_name = "N")]
@@ -234,6 +238,7 @@ impl ServeArgs {
         };
         let access = Access {
             cache: self.cache_dir,
+            limit: self.cache_size_limit,
             hub: self.hf_endpoint,
             hub_token: self.hf_token.or_else(from_file).filter(|token| !token.is_empty()),
             variables: Variables::read(self.credentials_dir.as_deref()),

@@ -22,6 +22,7 @@ pub mod model;
 pub mod norm;
 pub mod pod;
 pub mod pooling;
+pub mod quantity;
 pub mod scores;
 pub mod serve;
 pub mod source;

@@ -217,6 +217,7 @@ impl Client {
         let instant = Duration::from_millis(1);
         let access = Access {
             cache: cache.path().into(),
+            limit: None,
             hub: hub.address.clone(),
             hub_token: None,
             variables: Variables::default(),
@@ -283,6 +284,23 @@ async fn a_model_is_fetched_once_and_then_found_without_the_hub() {
     let again = client.fetch(&format!("hf://a/b@{OLD}"), None).await.expect("it is cached");
     assert_eq!(again.revision.as_deref(), Some(OLD));
     assert_eq!(hub.take_seen("").len(), 0);
+}
+
+#[tokio::test]
+async fn a_model_that_the_cache_may_not_hold_is_refused_before_its_weights_are_fetched() {
+    let hub = Hub::start().await;
+    let mut client = Client::of(&hub);
+    let needed: usize = support::small_model().iter().map(|(_, bytes)| bytes.len()).sum();
+    client.access.limit = Some(needed as u64 - 1);
+    let (reason, message) = client.reason("hf://a/b").await;
+    assert_eq!(reason, FailureReason::CacheFull);
+    let told = format!("the cache may hold {} bytes, and with {WEIGHTS} the model has {needed}", needed - 1);
+    assert_eq!(message, told);
+    let begun = client.cache.path().join("hf/a--b").join(OLD).join(format!("{WEIGHTS}.part"));
+    assert_eq!(std::fs::metadata(begun).expect("it was claimed").len(), 0, "nothing of them came");
+
+    client.access.limit = Some(needed as u64);
+    client.fetch("hf://a/b", None).await.expect("it fits");
 }
 
 #[tokio::test]

@@ -86,6 +86,7 @@ const PURE: &[&str] = &[
     "inference-pod/src/api/query.rs",
     "inference-pod/src/export/*",
     "inference-pod/src/duration.rs",
+    "inference-pod/src/quantity.rs",
     "inference-pod/src/limits.rs",
     "inference-pod/src/source/listing.rs",
     "inference-pod/src/tokenise/border.rs",

@@ -34,8 +34,19 @@ pub(super) struct Wanted<'a> {
     pub(super) to: &'a Path,
     /// Bytes that it may have.
     pub(super) limit: Option<u64>,
+    /// What the cache may hold, if that is limited.
+    pub(super) room: Option<Room>,
     pub(super) retry: Retry,
     pub(super) progress: &'a Progress,
+}
+
+/// How much a model may take in the cache.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Bytes of all its files.
+    pub(super) limit: u64,
+    /// Bytes of those that are there.
+    pub(super) taken: u64,
 }
 
 /// Fetches a file. If another pod did so meanwhile, nothing is known of it: `None`.
@@ -152,10 +163,13 @@ fn damaged(wanted: &Wanted<'_>, told: impl ToString, came: impl ToString) -> Sou
 }
 
 fn within(wanted: &Wanted<'_>, bytes: u64) -> Result<(), SourceError> {
-    match wanted.limit {
-        Some(limit) if bytes > limit => Err(SourceError::TooLarge { file: wanted.name.to_owned(), limit }),
-        _ => Ok(()),
+    let file = || wanted.name.to_owned();
+    if let Some(limit) = wanted.limit.filter(|&limit| bytes > limit) {
+        return Err(SourceError::TooLarge { file: file(), limit });
     }
+    let Some(Room { limit, taken }) = wanted.room else { return Ok(()) };
+    let needed = taken.saturating_add(bytes);
+    if needed > limit { Err(SourceError::OverLimit { file: file(), limit, needed }) } else { Ok(()) }
 }
 
 /// Hashes the first `bytes` of a file, and leaves it there.

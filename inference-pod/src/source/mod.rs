@@ -28,6 +28,9 @@ use crate::model::ModelError;
 pub struct Access {
     /// Where files are kept.
     pub cache: PathBuf,
+    /// Bytes that a model may take there, where that is less than there is room for: Kubernetes ends pods whose volume
+    /// has more than its limit, and the file system knows of no such limit.
+    pub limit: Option<u64>,
     /// Address of the model hub.
     pub hub: String,
     /// The token for it.
@@ -74,6 +77,16 @@ pub enum SourceError {
     /// The cache has no room.
     #[error("there is no room left in the cache {0}")]
     Full(PathBuf),
+    /// The cache may not hold so much.
+    #[error("the cache may hold {limit} bytes, and with {file} the model has {needed}")]
+    OverLimit {
+        /// The file that is too much.
+        file: String,
+        /// Bytes allowed.
+        limit: u64,
+        /// Bytes of it and what came before it, or of what came of it so far.
+        needed: u64,
+    },
     /// The cache cannot be used.
     #[error("failed to use {path}; name another place with --cache-dir")]
     Cache {
@@ -99,7 +112,7 @@ impl SourceError {
             Self::CredentialsRefused(_) => FailureReason::CredentialsRefused,
             Self::Unreachable(_) => FailureReason::SourceUnreachable,
             Self::Damaged { .. } | Self::TooLarge { .. } => FailureReason::ModelInvalid,
-            Self::Full(_) => FailureReason::CacheFull,
+            Self::Full(_) | Self::OverLimit { .. } => FailureReason::CacheFull,
             Self::Cache { .. } | Self::Client(_) => FailureReason::StartFailed,
             Self::Model(error) => error.reason(),
         }

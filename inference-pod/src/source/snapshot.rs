@@ -8,7 +8,7 @@ use std::{
 use super::{
     Access, Location, Retry, SourceError,
     cache::{self, Known, Manifest},
-    fetch::{Wanted, fetch},
+    fetch::{Room, Wanted, fetch},
     hub::Hub,
     location::Bucket,
     objects::Objects,
@@ -164,7 +164,9 @@ impl Snapshot {
         if self.known.contains_key(name) {
             return Ok(path);
         }
-        let wanted = Wanted { remote, name, to: &path, limit, retry: self.access.retry, progress };
+        let taken = self.known.values().map(|known| known.size).sum();
+        let room = self.access.limit.map(|limit| Room { limit, taken });
+        let wanted = Wanted { remote, name, to: &path, limit, room, retry: self.access.retry, progress };
         let known = match fetch(&wanted).await? {
             Some(known) => known,
             // It was verified before it became visible, and only its hash is not known.

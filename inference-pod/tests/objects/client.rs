@@ -24,6 +24,7 @@ impl Client {
         let instant = Duration::from_millis(1);
         let access = Access {
             cache: cache.path().into(),
+            limit: None,
             hub: "http://unused".into(),
             hub_token: None,
             variables,

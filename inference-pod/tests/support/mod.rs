@@ -65,6 +65,7 @@ pub fn from_folder(folder: &Path, file: Option<&str>, overrides: Overrides) -> L
         file: file.map(ToOwned::to_owned),
         access: Access {
             cache: "unused".into(),
+            limit: None,
             hub: "http://unused".into(),
             hub_token: None,
             variables: Variables::default(),

@@ -232,6 +232,15 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_knows_what_its_cache_may_hold() {
+        let cache = json!({"emptyDir": {"sizeLimit": "2Gi"}});
+        let limited =
+            objects(json!({"spec": {"model": {"uri": "hf://sentence-transformers/a", "cache": cache}}}));
+        assert!(args(&limited).windows(2).any(|pair| pair == ["--cache-size-limit", "2Gi"]));
+        assert!(!args(&objects(json!({}))).contains(&"--cache-size-limit"));
+    }
+
+    #[test]
     fn a_model_on_a_volume_is_mounted_and_not_downloaded() {
         let objects = objects(json!({"spec": {"model": {"uri": "pvc://models/minilm/"}}}));
         let pod = &objects["deployment"]["spec"]["template"]["spec"];

@@ -123,6 +123,10 @@ fn args(service: &Service) -> Vec<String> {
         ModelUri::PersistentVolumeClaim { folder, .. } if folder.is_empty() => MODEL_PATH.into(),
         ModelUri::PersistentVolumeClaim { folder, .. } => format!("{MODEL_PATH}/{folder}"),
     };
+    let cache_limit = match &model.cache {
+        CacheVolume::EmptyDir(limit) => limit.as_ref().map(|limit| limit.0.clone()),
+        CacheVolume::PersistentVolumeClaim(_) => None,
+    };
     let request_timeout = duration(service.request_timeout);
     let space_file = format!("{SPACE_PATH}/{}", config_map::KEY);
     let flags = [
@@ -131,6 +135,8 @@ fn args(service: &Service) -> Vec<String> {
         ("--name", Some(format!("{}/{}", service.namespace, service.name))),
         ("--listen", Some(format!("0.0.0.0:{}", wire::POD_PORT))),
         ("--cache-dir", Some(CACHE_PATH.into())),
+        // The node ends a pod that has more there, and each one after it.
+        ("--cache-size-limit", cache_limit),
         ("--max-tokens", model.max_tokens.map(|tokens| tokens.to_string())),
         ("--pooling", Some(flag_value(model.pooling))),
         ("--normalization", Some(flag_value(model.normalization))),
