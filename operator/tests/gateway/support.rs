@@ -163,14 +163,25 @@ impl Bench {
     }
 
     /// Sends a request; the answer's body is still to be read.
-    pub async fn send<B>(&self, mut request: Request<B>) -> Response<Incoming>
+    pub async fn send<B>(&self, request: Request<B>) -> Response<Incoming>
+    where
+        B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
+    {
+        self.try_send(request).await.expect("an answer")
+    }
+
+    /// As [`Bench::send`], also where the connection ends before the answer's head has come.
+    pub async fn try_send<B>(
+        &self,
+        mut request: Request<B>,
+    ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error>
     where
         B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
     {
         let path = request.uri().path_and_query().expect("the test's own path").clone();
         *request.uri_mut() = format!("http://{}{path}", self.address).parse().expect("a URL");
         let client = Client::builder(TokioExecutor::new()).build_http();
-        timeout(PATIENCE, client.request(request)).await.expect("an answer").expect("an answer")
+        timeout(PATIENCE, client.request(request)).await.expect("an answer")
     }
 
     /// Writes bytes to the gateway and gives back all that it answers before it closes.
