@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, path::Path};
 
 use kembed_queue::wire::{Failure, FailureReason};
+use kembed_runtime::errors::chain;
 
 use crate::{
     backend::{RunError, onnx::LibraryError},
@@ -81,13 +82,7 @@ pub enum AcceleratorError {
 impl StartError {
     /// As it is written to the termination message.
     pub fn failure(&self) -> Failure {
-        let mut message = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(error) = source {
-            message = format!("{message}: {error}");
-            source = error.source();
-        }
-        Failure { reason: self.reason(), message }
+        Failure { reason: self.reason(), message: chain(self) }
     }
 
     /// Whether a device was in use, and may keep the process from ending as others do.

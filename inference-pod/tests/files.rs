@@ -11,6 +11,7 @@ use inference_pod::{
     model::{Overrides, Recipe, recipe::Texts, weights::Weights},
     pod::{Pod, Serving},
 };
+use kembed_runtime::errors::chain;
 use tempfile::TempDir;
 
 /// A copy of one of the small models.
@@ -36,12 +37,7 @@ fn copy_into(from: &Path, to: &Path) {
 async fn serving(folder: &Path, file: Option<&str>) -> Result<Serving, String> {
     let config = support::from_folder(folder, file, Overrides::default());
     let loaded = load(config, 1, &Pod::new(support::identity(), Limits::new(1))).await;
-    loaded.map(|(serving, _)| serving).map_err(|e| {
-        std::iter::successors(Some(&e as &dyn std::error::Error), |e| e.source())
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(": ")
-    })
+    loaded.map(|(serving, _)| serving).map_err(|e| chain(&e))
 }
 
 async fn digest(folder: &Path, file: Option<&str>) -> String {

@@ -1,7 +1,8 @@
 //! What every kembed program does alike: write logs, obey signals, serve HTTP within bounds, answer health checks and
-//! metrics, send traces.
+//! metrics, send traces, tell errors.
 
 pub mod crew;
+pub mod errors;
 pub mod files;
 pub mod health;
 pub mod logging;

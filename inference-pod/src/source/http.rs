@@ -1,9 +1,10 @@
 //! One GET over HTTP, redirects followed by hand: what a hub says on the way would be lost otherwise, and a
 //! secret must not follow to another host.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
+use kembed_runtime::errors::chain;
 use reqwest::{
     Client, Response, StatusCode, Url,
     header::{CONTENT_RANGE, HeaderMap, LOCATION, RANGE},
@@ -110,15 +111,4 @@ pub(super) fn body(url: Url, response: Response) -> Body {
 
 pub(super) fn host(url: &Url) -> &str {
     url.host_str().unwrap_or("the host")
-}
-
-/// An error and its causes in one line.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }

@@ -32,7 +32,7 @@ use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kembed_crds::EmbeddingService;
-use kembed_runtime::health;
+use kembed_runtime::{errors::chain, health};
 use kube::{
     Client,
     client::ClientBuilder,
@@ -185,7 +185,7 @@ async fn control(
         .for_each(|result| async {
             // A failed reconciliation was logged where its retry was decided.
             if let Err(error @ controller::Error::QueueError(_)) = result {
-                tracing::warn!(error = error_chain(&error), "failed to watch; trying again");
+                tracing::warn!(error = chain(&error), "failed to watch; trying again");
             }
         });
     tokio::select! {
@@ -218,11 +218,6 @@ async fn forget(context: Arc<Context>, services: Store<EmbeddingService>, sighti
 fn retry(object: Arc<EmbeddingService>, error: &Error, _: Arc<Context>) -> Action {
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-    tracing::warn!(namespace, name, error = error_chain(error), "failed to reconcile; trying again");
+    tracing::warn!(namespace, name, error = chain(error), "failed to reconcile; trying again");
     Action::requeue(RETRY)
-}
-
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
