@@ -2,7 +2,7 @@
 //! already.
 
 use std::{
-    fmt::Debug,
+    fmt::{self, Debug},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
@@ -40,38 +40,24 @@ const STAMP: &str = "kembed.dev/applied";
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     /// An object of the name is there and belongs to somebody else.
-    #[error("{kind} {name} exists and does not belong to this EmbeddingService")]
-    NotOurs {
-        /// Kind of the object.
-        kind: String,
-        /// Its name.
-        name: String,
-    },
+    #[error("{0} exists and does not belong to this EmbeddingService")]
+    NotOurs(Named),
     /// The API server refused it.
-    #[error("the API server refused {kind} {name}: {message}")]
+    #[error("the API server refused {object}: {message}")]
     Rejected {
-        /// Kind of the object.
-        kind: String,
-        /// Its name.
-        name: String,
+        /// Which.
+        object: Named,
         /// What the API server said.
         message: String,
     },
     /// The namespace is being deleted, and everything in it.
-    #[error("the namespace of {kind} {name} is being deleted")]
-    NamespaceTerminating {
-        /// Kind of the object.
-        kind: String,
-        /// Its name.
-        name: String,
-    },
+    #[error("the namespace of {0} is being deleted")]
+    NamespaceTerminating(Named),
     /// The API server could not be asked, or somebody else was faster: worth another try.
-    #[error("failed to apply {kind} {name}")]
+    #[error("failed to apply {object}")]
     Failed {
-        /// Kind of the object.
-        kind: String,
-        /// Its name.
-        name: String,
+        /// Which.
+        object: Named,
         /// Why.
         source: Box<kube::Error>,
     },
@@ -81,11 +67,30 @@ impl ApplyError {
     /// What a user is told, if another try alone cannot help.
     pub fn hindrance(&self) -> Option<Hindrance> {
         let reason = match self {
-            Self::NotOurs { .. } => Reason::NameConflict,
+            Self::NotOurs(_) => Reason::NameConflict,
             Self::Rejected { .. } => Reason::PodRejected,
-            Self::NamespaceTerminating { .. } | Self::Failed { .. } => return None,
+            Self::NamespaceTerminating(_) | Self::Failed { .. } => return None,
         };
         Some(Hindrance::new(reason, self.to_string()))
+    }
+}
+
+/// An object of the cluster, as people call it: `Service minilm`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    kind: String,
+    name: String,
+}
+
+impl Named {
+    fn of<K: Resource<DynamicType = ()>>(name: &str) -> Self {
+        Self { kind: K::kind(&()).into_owned(), name: name.to_owned() }
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
     }
 }
 
@@ -110,6 +115,13 @@ pub struct Applier<'a> {
     pub deployments: &'a Store<Deployed>,
 }
 
+/// An object as it is to be.
+struct Wanted<'a, K> {
+    built: &'a K,
+    key: Key,
+    print: Print,
+}
+
 impl Applier<'_> {
     /// Applies those objects that are not known to be as built. The address comes first: it costs nothing, and the rest
     /// takes time.
@@ -132,39 +144,43 @@ impl Applier<'_> {
 
     /// An object that is watched.
     async fn deployment(&self, built: &Deployment) -> Result<Arc<Deployed>, ApplyError> {
-        let (key, print) = (self.key::<Deployment>(), Print::of(built, self.service));
-        let name = built.name_any();
+        let (wanted, name) = (self.wanted(built), built.name_any());
         let seen =
             self.deployments.get(&ObjectRef::new(&name).within(&built.namespace().unwrap_or_default()));
-        let stands = |seen: &Arc<Deployed>| self.memory().stands(&key, print, built.meta(), seen.meta());
+        let stands =
+            |seen: &Arc<Deployed>| self.memory().stands(&wanted.key, wanted.print, built.meta(), seen.meta());
         if let Some(seen) = seen.filter(stands) {
             return Ok(seen);
         }
-        let known = self.memory().knows(&key);
+        let known = self.memory().knows(&wanted.key);
         let deployment = match self.find::<Deployment>(&name).await? {
-            Some(found) if !known && self.recognises(&found, built, (&key, print)) => found,
-            found => self.put(built, found.as_ref(), (key, print)).await?,
+            Some(found) if !known && self.recognises(&found, &wanted) => found,
+            found => self.put(wanted, found.as_ref()).await?,
         };
         Ok(Arc::new(deployment.into()))
     }
 
     /// An object that is not watched.
     async fn keep<K: Kept>(&self, built: &K) -> Result<(), ApplyError> {
-        let (key, print) = (self.key::<K>(), Print::of(built, self.service));
-        let need = self.memory().need(&key, print, Instant::now());
+        let wanted = self.wanted(built);
+        let need = self.memory().need(&wanted.key, wanted.print, Instant::now());
         if need == Need::Nothing {
             return Ok(());
         }
         let found = self.find::<K>(&built.name_any()).await?;
         let stands = |found: &K| match need {
-            Need::Look => self.memory().is_unchanged(&key, found.meta(), Instant::now()),
-            Need::Compare => self.recognises(found, built, (&key, print)),
+            Need::Look => self.memory().is_unchanged(&wanted.key, found.meta(), Instant::now()),
+            Need::Compare => self.recognises(found, &wanted),
             Need::Nothing | Need::Apply => false,
         };
         if found.as_ref().is_some_and(stands) {
             return Ok(());
         }
-        self.put(built, found.as_ref(), (key, print)).await.map(drop)
+        self.put(wanted, found.as_ref()).await.map(drop)
+    }
+
+    fn wanted<'k, K: Kept>(&self, built: &'k K) -> Wanted<'k, K> {
+        Wanted { built, key: self.key::<K>(), print: Print::of(built, self.service) }
     }
 
     /// What is there of that name.
@@ -174,29 +190,23 @@ impl Applier<'_> {
 
     /// Whether what was found is ours and as built, so that to apply it would change nothing. If so it is remembered as if
     /// it had been applied: a new leader finds most objects so.
-    fn recognises<K: Kept>(&self, found: &K, built: &K, (key, print): (&Key, Print)) -> bool {
-        let (meta, json) = (found.meta(), serde_json::to_value(built).unwrap_or_default());
+    fn recognises<K: Kept>(&self, found: &K, wanted: &Wanted<'_, K>) -> bool {
+        let (meta, built) = (found.meta(), json_of(wanted.built));
         let same = self.owns(meta)
-            && meta.annotations.as_ref().and_then(|found| found.get(STAMP)) == Some(&stamp(json.clone()))
-            && serde_json::to_value(found)
-                .is_ok_and(|found| fields::keeps(meta, FIELD_MANAGER, &found, &json));
+            && meta.annotations.as_ref().and_then(|found| found.get(STAMP)) == Some(&stamp(built.clone()))
+            && fields::keeps(meta, FIELD_MANAGER, &json_of(found), &built);
         if same {
-            self.memory().applied(key.clone(), print, meta, Instant::now());
+            self.memory().applied(wanted.key.clone(), wanted.print, meta, Instant::now());
         }
         same
     }
 
     /// Creates it if nothing was found of its name, and applies it if what was found is ours.
-    async fn put<K: Kept>(
-        &self,
-        built: &K,
-        found: Option<&K>,
-        (key, print): (Key, Print),
-    ) -> Result<K, ApplyError> {
-        let name = built.name_any();
-        let api = self.api::<K>();
+    async fn put<K: Kept>(&self, wanted: Wanted<'_, K>, found: Option<&K>) -> Result<K, ApplyError> {
+        let Wanted { built, key, print } = wanted;
+        let (name, api) = (built.name_any(), self.api::<K>());
         let mut ours = built.clone();
-        ours.annotations_mut().insert(STAMP.into(), stamp(serde_json::to_value(built).unwrap_or_default()));
+        ours.annotations_mut().insert(STAMP.into(), stamp(json_of(built)));
         let put = match found.map(K::meta) {
             None => {
                 // Created, not applied: if somebody makes one in this moment, this is refused rather than merged into it.
@@ -211,7 +221,7 @@ impl Applier<'_> {
                 let params = PatchParams::apply(FIELD_MANAGER).force();
                 api.patch(&name, &params, &Patch::Apply(&ours)).await
             }
-            Some(_) => return Err(ApplyError::NotOurs { kind: K::kind(&()).into_owned(), name }),
+            Some(_) => return Err(ApplyError::NotOurs(Named::of::<K>(&name))),
         };
         let put = put.map_err(|error| classify::<K>(&name, error))?;
         self.memory().applied(key, print, put.meta(), Instant::now());
@@ -247,7 +257,14 @@ impl Applier<'_> {
     }
 }
 
-/// Tells an object that was built from what was built otherwise. A release that hashes otherwise applies everything once.
+/// An object that cannot be written down is one that the API server cannot be sent either.
+fn json_of(object: &impl Serialize) -> Value {
+    serde_json::to_value(object).unwrap_or_default()
+}
+
+/// Tells an object that was built from what was built otherwise. Unlike a [`Print`], which one process keeps to itself, it is
+/// read by the next leader: it is of the object alone, whatever its service says of itself. A release that hashes otherwise
+/// applies everything once.
 fn stamp(mut built: Value) -> String {
     if let Some(spec) = built.get_mut("spec").and_then(Value::as_object_mut) {
         spec.remove("replicas");
@@ -273,16 +290,14 @@ impl<K> Kept for K where
 }
 
 fn classify<K: Resource<DynamicType = ()>>(name: &str, error: kube::Error) -> ApplyError {
-    let (kind, name) = (K::kind(&()).into_owned(), name.to_owned());
+    let object = Named::of::<K>(name);
     match error {
-        kube::Error::Api(status) if namespace_terminates(&status) => {
-            ApplyError::NamespaceTerminating { kind, name }
-        }
+        kube::Error::Api(status) if namespace_terminates(&status) => ApplyError::NamespaceTerminating(object),
         // Bad request, forbidden (by a quota or an admission policy) or invalid: asking again will not help.
         kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => {
-            ApplyError::Rejected { kind, name, message: status.message }
+            ApplyError::Rejected { object, message: status.message }
         }
-        error => ApplyError::Failed { kind, name, source: Box::new(error) },
+        error => ApplyError::Failed { object, source: Box::new(error) },
     }
 }
 

@@ -119,7 +119,7 @@ async fn run(object: &EmbeddingService, context: &Context) -> Result<(Action, Op
         Err(MakeError::Hindered(hindrance)) => {
             (observe::deployment(&context.deployments, object), Some(hindrance))
         }
-        Err(MakeError::Again(ApplyError::NamespaceTerminating { .. })) => {
+        Err(MakeError::Again(ApplyError::NamespaceTerminating(_))) => {
             return Ok((Action::await_change(), None));
         }
         Err(MakeError::Again(error)) => return Err(Error::Apply(error)),
