@@ -92,17 +92,16 @@ impl Config {
     /// # Errors
     /// If it cannot be read, has unknown fields or lacks something.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let name = || path.display().to_string();
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: name(), source })?;
-        Self::parse(&text).map_err(|error| match error {
-            ConfigError::Parse { source, .. } => ConfigError::Parse { path: name(), source },
-            other => other,
-        })
+        let name = path.display().to_string();
+        match fs::read_to_string(path) {
+            Ok(text) => Self::parse(name, &text),
+            Err(source) => Err(ConfigError::Read { path: name, source }),
+        }
     }
 
-    fn parse(text: &str) -> Result<Self, ConfigError> {
+    fn parse(path: String, text: &str) -> Result<Self, ConfigError> {
         let config: Self = serde_saphyr::from_str(text)
-            .map_err(|source| ConfigError::Parse { path: String::new(), source: Box::new(source) })?;
+            .map_err(|source| ConfigError::Parse { path, source: Box::new(source) })?;
         // A Service of type ExternalName takes a host name only.
         let host_char = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
         if config.gateway_host.is_empty() || !config.gateway_host.chars().all(host_char) {
@@ -127,7 +126,11 @@ pub(crate) mod tests {
 
     /// The smallest configuration.
     pub(crate) fn config() -> Config {
-        Config::parse(SMALL).expect("valid")
+        parse(SMALL).expect("valid")
+    }
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse("controller.yaml".into(), text)
     }
 
     #[test]
@@ -144,14 +147,14 @@ pub(crate) mod tests {
             ("kembed/inference-pod-cuda:1", ""),
             ("enabled: true", "enabled: true, from: 7"),
         ] {
-            assert!(Config::parse(&SMALL.replace(from, to)).is_err(), "{to:?}");
+            assert!(parse(&SMALL.replace(from, to)).is_err(), "{to:?}");
         }
     }
 
     #[test]
     fn an_image_for_gpus_need_not_be_there() {
         let without = SMALL.replace(", cudaImage: 'kembed/inference-pod-cuda:1'", "");
-        assert_eq!(Config::parse(&without).expect("valid").inference_pod.cuda_image, None);
+        assert_eq!(parse(&without).expect("valid").inference_pod.cuda_image, None);
     }
 
     #[test]
