@@ -1,8 +1,8 @@
 //! Asks pods what they have loaded and what they compute on, and remembers the answers.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -17,6 +17,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kembed_queue::wire::{INFO_PATH, Info, POD_PORT};
 use tokio::time::timeout;
 
+use super::build::CONTAINER;
+
 /// The longest that a pod may take to answer; it does so without waiting for work.
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// The largest answer that is read.
@@ -29,6 +31,16 @@ const CONCURRENCY: usize = 8;
 struct Run {
     uid: String,
     restarts: i32,
+}
+
+impl Run {
+    /// That of the inference container, while it runs. A pod may have others beside it, which a cluster puts there.
+    fn of(pod: &Pod) -> Option<Self> {
+        let mut containers = pod.status.as_ref()?.container_statuses.iter().flatten();
+        let container = containers.find(|container| container.name == CONTAINER)?;
+        container.state.as_ref()?.running.as_ref()?;
+        Some(Self { uid: pod.metadata.uid.clone()?, restarts: container.restart_count })
+    }
 }
 
 /// Answers of pods, by run.
@@ -55,19 +67,16 @@ impl Infos {
 
     /// Forgets the pods that are not among these.
     pub fn retain<'a>(&self, uids: impl Iterator<Item = &'a str>) {
-        let uids: std::collections::HashSet<&str> = uids.collect();
+        let uids: HashSet<&str> = uids.collect();
         self.known().retain(|run, _| uids.contains(&*run.uid));
     }
 
     async fn info(&self, pod: &Pod) -> Option<Info> {
-        let status = pod.status.as_ref()?;
-        let container = status.container_statuses.iter().flatten().next()?;
-        container.state.as_ref()?.running.as_ref()?;
-        let run = Run { uid: pod.metadata.uid.clone()?, restarts: container.restart_count };
+        let run = Run::of(pod)?;
         if let Some(info) = self.known().get(&run) {
             return Some(info.clone());
         }
-        let address = status.pod_ip.as_deref()?;
+        let address = pod.status.as_ref()?.pod_ip.as_deref()?;
         let info = timeout(TIMEOUT, self.ask(address)).await.ok()??;
         self.known().insert(run, info.clone());
         Some(info)
@@ -81,7 +90,7 @@ impl Infos {
         serde_json::from_slice(&body.to_bytes()).ok()
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<Run, Info>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<Run, Info>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -89,5 +98,29 @@ impl Infos {
 impl Default for Infos {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(state: Value, restarts: i32) -> Pod {
+        let status = |name: &str, state: Value, restarts: i32| json!({"name": name, "image": "", "imageID": "", "ready": false, "state": state, "restartCount": restarts});
+        // As the API server orders them: by name.
+        let containers = [status("envoy", json!({"running": {}}), 0), status(CONTAINER, state, restarts)];
+        serde_json::from_value(json!({"metadata": {"uid": "u"}, "status": {"containerStatuses": containers}}))
+            .expect("a pod")
+    }
+
+    /// Once, what a pod had said was believed after its container had started anew, if another stood before that.
+    #[test]
+    fn a_run_is_one_of_the_inference_container_whatever_runs_beside_it() {
+        let run = |restarts| Some(Run { uid: "u".into(), restarts });
+        assert_eq!(Run::of(&pod(json!({"running": {}}), 0)), run(0));
+        assert_eq!(Run::of(&pod(json!({"running": {}}), 1)), run(1));
+        assert_eq!(Run::of(&pod(json!({"waiting": {}}), 1)), None);
     }
 }
