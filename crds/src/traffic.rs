@@ -40,6 +40,19 @@ pub struct Traffic {
     pub api_keys: Vec<ApiKey>,
 }
 
+impl Default for Traffic {
+    /// As the schema fills it in.
+    fn default() -> Self {
+        Self {
+            queue_timeout: ten_minutes(),
+            request_timeout: thirty_seconds(),
+            max_queued_requests: ten_thousand(),
+            hedge_percent: None,
+            api_keys: Vec::new(),
+        }
+    }
+}
+
 /// A key, known by its hash alone.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -168,8 +168,7 @@ fn validate_cache(cache: Cache) -> Result<CacheVolume, InvalidSpec> {
 }
 
 fn request_timeout(traffic: Option<&Traffic>) -> Result<Duration, InvalidSpec> {
-    const DEFAULT: Duration = Duration::from_secs(30); // as in the schema
-    let timeout = traffic.map_or(Ok(DEFAULT), |traffic| traffic.request_timeout.parse());
+    let timeout = traffic.unwrap_or(&Traffic::default()).request_timeout.parse();
     timeout.map_err(|error| field("traffic.requestTimeout", error))
 }
 
