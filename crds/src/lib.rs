@@ -31,8 +31,6 @@ pub use scaling::{Latency, Scaling, Tuning};
 pub use status::{EmbeddingServiceStatus, ScalingStatus, SpaceStatus};
 pub use traffic::{ApiKey, Traffic};
 
-/// API group.
-pub const GROUP: &str = "kembed.dev";
 /// Label on pods that names their EmbeddingService; the Deployment's selector.
 pub const SERVICE_LABEL: &str = "kembed.dev/service";
 /// Standard label, on everything that kembed makes.

@@ -1,7 +1,5 @@
 //! Where a model is.
 
-use std::fmt;
-
 /// What `spec.model.uri` says, as far as pods are built differently for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelUri {
@@ -47,16 +45,6 @@ impl ModelUri {
                 Ok(Self::PersistentVolumeClaim { claim: claim.to_owned(), folder: folder.to_owned() })
             }
             _ => Err(invalid()),
-        }
-    }
-}
-
-impl fmt::Display for ModelUri {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Download(uri) => f.write_str(uri),
-            Self::PersistentVolumeClaim { claim, folder } => write!(f, "pvc://{claim}/{folder}"),
-            Self::Image { reference } => write!(f, "image://{reference}"),
         }
     }
 }
