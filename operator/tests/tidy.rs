@@ -70,6 +70,7 @@ const PURE: &[&str] = &[
     "inference-pod/src/cuda/budget.rs",
     "inference-pod/src/cuda/fault.rs",
     "inference-pod/src/cuda/pack.rs",
+    "inference-pod/src/cuda/parts.rs",
     "inference-pod/src/duration.rs",
     "inference-pod/src/effort.rs",
     "inference-pod/src/export/*",

@@ -5,6 +5,7 @@ pub mod driver;
 pub mod fault;
 pub mod network;
 pub mod pack;
+pub mod parts;
 pub mod pipeline;
 pub mod prepare;
 pub mod probe;

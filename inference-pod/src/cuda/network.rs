@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use kembed_queue::Lengths;
 use ort::{
     environment::Environment,
-    ep::{ArbitrarilyConfigurableExecutionProvider, ArenaExtendStrategy},
+    ep::{ArbitrarilyConfigurableExecutionProvider, ArenaExtendStrategy, cuda::AttentionBackend},
     memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
     session::{IoBinding, RunOptions, Session},
 };
@@ -14,6 +14,7 @@ use super::{
     driver::{Device, Regions, Streams},
     fault::Fault,
     pack::{ALIGNMENT, Packed},
+    parts::{AREA, in_parts},
     pipeline::{Compute, Size, Worker},
 };
 use crate::{
@@ -52,6 +53,7 @@ impl Network {
             // What is asked for is what is taken: doubling would leave less for others.
             .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
             .with_tf32(false)
+            .with_attention_backend(attention())
             .with_arbitrary_config("use_ep_level_unified_stream", "1");
         let folder = graph.folder.to_string_lossy();
         let session = Session::builder(environment)?
@@ -76,6 +78,13 @@ impl Network {
         options.disable_device_sync()?;
         Ok(Self { binding: session.create_binding()?, session, options, memory, dimension })
     }
+}
+
+/// The kernels of attention that ONNX Runtime may take, of which it takes the first that can. Unless it is told, it makes all scores
+/// of all rows at once where they are in 32 bits and of fewer than 256 tokens, for which it waits for the device in each
+/// layer. TensorRT's are left out: only GPUs before 8.0 would use them, and the stand-ins of `tests/provider` do not see them started.
+fn attention() -> AttentionBackend {
+    AttentionBackend::FLASH_ATTENTION | AttentionBackend::EFFICIENT_ATTENTION | AttentionBackend::MATH
 }
 
 impl Compute for Network {
@@ -138,6 +147,16 @@ impl<C: Compute<Batch = Arc<Packed>>> Backend for OnGpu<C> {
         if batch.iter().any(|row| row.wanted != Wanted::One) {
             return Err(RunError::Failed("on a GPU a row has one vector".into()));
         }
+        in_parts(batch, AREA, |part| self.run_part(part))
+    }
+
+    fn took(&mut self) -> Option<Took> {
+        self.worker.took()
+    }
+}
+
+impl<C: Compute<Batch = Arc<Packed>>> OnGpu<C> {
+    fn run_part(&mut self, batch: &[&Row]) -> Result<Vec<Vec<f32>>, RunError> {
         let lengths: Vec<_> = batch.iter().map(|row| row.ids.len()).collect();
         let no_way = || RunError::Failed("on a GPU there is no such pooling".into());
         let packed = Arc::new(Packed::new(&lengths, self.form).ok_or_else(no_way)?);
@@ -146,10 +165,6 @@ impl<C: Compute<Batch = Arc<Packed>>> Backend for OnGpu<C> {
         let fill = |memory: &mut [u8]| packed.write(batch, memory);
         let read = |numbers: &[f32]| numbers.chunks(dimension).map(<[f32]>::to_vec).collect();
         self.worker.run(packed.clone(), size, fill, read).map_err(RunError::from)
-    }
-
-    fn took(&mut self) -> Option<Took> {
-        self.worker.took()
     }
 }
 

@@ -5,7 +5,7 @@
 
 use crate::{
     batch::row::Row,
-    export::packed::{Form, Way, inputs, rounded_up},
+    export::packed::{Form, Way, inputs, rounded_row, rounded_up},
     pooling::Pooling,
 };
 
@@ -69,7 +69,7 @@ impl Packed {
         let mut packed = Self {
             rows: rows.len(),
             lengths,
-            longest: rounded_up(longest),
+            longest: rounded_row(longest),
             form,
             tensors: Vec::new(),
             bytes: 0,
@@ -281,6 +281,7 @@ mod tests {
             let rounded = rounded_up(size);
             prop_assert!(rounded >= size && rounded < size + (size / 8).max(8));
             prop_assert_eq!(rounded_up(rounded), rounded);
+            prop_assert!(rounded_row(size).is_multiple_of(16) && rounded_row(size) < rounded + 16);
             prop_assert_eq!(rounded % 8, 0, "networks that turn positions take eight tokens as a row");
         }
     }

@@ -7,7 +7,7 @@ use super::{
     distance,
     encoder::{self, Names, Sizes},
     graph::{Graph, ONNX, Value, int},
-    packed::rounded_up,
+    packed::rounded_row,
 };
 use crate::model::{Config, ModelError};
 
@@ -50,7 +50,7 @@ pub(super) fn build(graph: &mut Graph<'_>, config: &Config, ids: &str) -> Result
     let (words, norm) = (name(words), name("embeddings.LayerNorm"));
     let x = encoder::embed(graph, &sizes, ids, (&words, config.vocab_size), None, positions, &norm)?;
     // Rows of packed tokens are made longer than any input may be.
-    let longest = rounded_up(own.max_position_embeddings);
+    let longest = rounded_row(own.max_position_embeddings);
     let bias = bias(graph, &name("encoder.relative_attention_bias.weight"), sizes.heads, longest, ids)?;
     let layers = (0..own.num_hidden_layers).map(|layer| {
         let name = |part: &str| name(&format!("encoder.layer.{layer}.{part}"));
