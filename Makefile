@@ -80,6 +80,11 @@ image-cuda: build ## pack the inference pod with CUDA; fetches 680 MB
 	@scripts/deps cuda
 	@scripts/images cuda
 
+# Not in `test`, for what it fetches: ONNX Runtime's own code for GPUs, on libraries that do nothing. After a change of its version.
+provider: setup ## try graphs with ONNX Runtime's code for GPUs; fetches 680 MB
+	@scripts/deps cuda
+	cargo test --locked --package inference-pod --test provider -- --ignored --test-threads 1
+
 cluster: setup ## start the test cluster; e2e/cluster/README.md has more
 	$(cluster) up
 
@@ -97,4 +102,4 @@ clean: down ## also remove everything that was built here
 	cargo clean
 	rm -rf .build
 
-.PHONY: help demo test check unit e2e clients bench bench-gateway soak fuzz setup deps s3 build images image-cuda cluster down generate clean
+.PHONY: help demo test check unit e2e clients bench bench-gateway soak fuzz setup deps s3 build images image-cuda provider cluster down generate clean
