@@ -34,6 +34,8 @@ pub struct Load {
     pub waiting: f64,
     /// Requests that pods had in hand: the mean over the time.
     pub in_hand: f64,
+    /// Requests that wait for a pod or that pods have in hand, at its end.
+    pub requests: f64,
     /// Tokens of the requests that wait for a pod, at its end.
     pub waiting_tokens: f64,
     /// Tokens of the requests that pods have in hand, at its end.

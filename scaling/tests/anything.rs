@@ -29,7 +29,7 @@ fn seconds() -> impl Strategy<Value = Duration> {
 }
 
 fn load() -> impl Strategy<Value = Load> {
-    (vec(number(), 8), seconds(), vec(0u64..2000, 0..9), any::<bool>()).prop_map(
+    (vec(number(), 9), seconds(), vec(0u64..2000, 0..9), any::<bool>()).prop_map(
         |(numbers, over, took, wanted)| {
             let mut load = Load {
                 over,
@@ -41,6 +41,7 @@ fn load() -> impl Strategy<Value = Load> {
                 in_hand: numbers[5],
                 waiting_tokens: numbers[6],
                 in_hand_tokens: numbers[7],
+                requests: numbers[8],
                 wanted,
                 ..Load::default()
             };

@@ -52,6 +52,69 @@ fn ten_times_the_work_gets_its_pods_at_once() {
     assert_eq!(world.queued, 0., "it is served again after three times what a pod takes to start");
 }
 
+/// One second with so many small requests, in which requests of these sizes came too. `left` is what is left of each that is
+/// there, which a pod of its own works at.
+fn with_large(world: &mut World, small: f64, came: &[f64], left: &mut Vec<f64>) -> kembed_scaling::Decision {
+    let mut seen = world.look(small, 1.);
+    let load = seen.load.as_mut().expect("it is told");
+    left.extend(came);
+    load.arrived += came.len() as f64;
+    load.arrived_tokens += came.iter().sum::<f64>();
+    load.arrived_squares += came.iter().map(|size| size * size).sum::<f64>();
+    let served = left.len().min(seen.pods.ready as usize);
+    let (in_hand, waiting) = left.split_at_mut(served);
+    load.requests += (in_hand.len() + waiting.len()) as f64;
+    load.in_hand += in_hand.len() as f64;
+    load.waiting += waiting.len() as f64;
+    load.waiting_tokens += waiting.iter().sum::<f64>();
+    load.wanted |= seen.pods.ready == 0 && !waiting.is_empty();
+    in_hand.iter_mut().for_each(|tokens| *tokens -= common::RATE);
+    left.retain(|tokens| *tokens > 0.);
+    let decision = world.scaler.decide(&seen);
+    world.ask(decision.replicas);
+    decision
+}
+
+/// The most pods in the minutes after requests of these sizes came, beside so many small ones each second.
+fn most_after(settings: Settings, (ready, start): (u32, f64), small: f64, came: &[f64]) -> u32 {
+    let (mut world, mut left) = (World::new(settings, ready, start), Vec::new());
+    world.run(120, small);
+    let counts = (0..400).map(|second| {
+        let came = if second == 0 { came } else { &[] };
+        with_large(&mut world, small, came, &mut left).replicas
+    });
+    counts.max().expect("some")
+}
+
+/// Ten seconds or five minutes of a pod, which no second one shortens.
+#[test]
+fn one_large_request_has_one_pod() {
+    for settings in [SETTINGS, Settings { objective: None, ..SETTINGS }] {
+        for (ready, start) in [(0, 5.), (0, 90.), (1, 0.5), (1, 5.), (1, 30.), (1, 90.)] {
+            for size in [10., 300.].map(|seconds| seconds * common::RATE) {
+                assert_eq!(most_after(settings, (ready, start), 0., &[size]), 1, "{ready} {start} {size}");
+            }
+        }
+    }
+}
+
+#[test]
+fn as_many_large_requests_have_as_many_pods_at_most() {
+    for start in [2., 5.] {
+        let most = most_after(SETTINGS, (1, start), 0., &[60. * common::RATE; 4]);
+        assert!((3..=4).contains(&most), "{start} {most}");
+    }
+}
+
+/// A fifth of what a pod can do, and one request of five minutes.
+#[test]
+fn a_large_request_among_small_ones_does_not_ask_for_all_pods() {
+    for start in [2., 30.] {
+        let most = most_after(SETTINGS, (1, start), 20., &[300. * common::RATE]);
+        assert!((1..=5).contains(&most), "{start} {most}");
+    }
+}
+
 #[test]
 fn steady_work_is_left_alone() {
     for requests in [20., 72., 95., 190., 250., 333., 500., 640.] {

@@ -19,6 +19,7 @@ pub fn load(counts: &Counts, level: &Level, over: Duration, wanted: bool) -> Loa
         answered_tokens: counts.answered_tokens as f64,
         waiting: mean(counts.waiting_time.total(), level.waiting.total()),
         in_hand: mean(counts.in_hand_time.total(), level.in_hand.total()),
+        requests: level.waiting.total().saturating_add(level.in_hand.total()) as f64,
         waiting_tokens: level.waiting_tokens.total() as f64,
         in_hand_tokens: level.in_hand_tokens.total() as f64,
         latencies: counts.latencies.interactive,
@@ -111,9 +112,10 @@ mod tests {
         (counts.waiting_time.interactive, counts.waiting_time.bulk) = (3_000_000, 1_000_000);
         counts.in_hand_time.bulk = 1_000_000;
         let mut level = Level::default();
-        (level.waiting.bulk, level.waiting_tokens.bulk) = (7, 70);
+        (level.waiting.bulk, level.waiting_tokens.bulk, level.in_hand.interactive) = (7, 70, 2);
         let load = load(&counts, &level, 2 * S, false);
         assert_eq!((load.waiting, load.in_hand, load.waiting_tokens), (2., 0.5, 70.));
+        assert_eq!(load.requests, 9.);
         let at_first = super::load(&Counts::default(), &level, Duration::ZERO, true);
         assert_eq!((at_first.waiting, at_first.wanted), (7., true));
     }

@@ -1,9 +1,6 @@
 //! What will come, from what came after moments like this.
 
-use super::history::History;
-
-/// Seconds over which the work is a level.
-pub const LEVEL: u64 = 4;
+use super::history::{History, LEVEL};
 
 /// Moments that are asked.
 const ASKED: usize = 48;
@@ -53,7 +50,7 @@ impl Forecast {
         if self.order.len() < ENOUGH {
             return None;
         }
-        let now = level(history, history.seconds().end.checked_sub(1)?);
+        let now = history.level(history.seconds().end.checked_sub(1)?);
         let nearest = self.nearest(history, now);
         // Nothing is known of what follows a level that never was.
         let middle = nearest[nearest.len() / 2].level(history);
@@ -82,7 +79,7 @@ impl Forecast {
         }
         self.next = self.next.max(first);
         while self.next + window.0 + window.1 < seconds.end {
-            let at = level(history, self.next);
+            let at = history.level(self.next);
             let place = self.order.partition_point(|moment| moment.level(history) < at);
             let future = self.future(history, self.next) as f32;
             self.order.insert(place, Moment { second: self.next as u32, future });
@@ -106,19 +103,14 @@ impl Forecast {
     /// The most that came after a second, when a pod asked for in it would have served.
     fn future(&self, history: &History, second: u64) -> f64 {
         let from = second + self.window.0;
-        (from..=from + self.window.1).map(|second| level(history, second)).fold(0., f64::max)
+        (from..=from + self.window.1).map(|second| history.level(second)).fold(0., f64::max)
     }
 }
 
 impl Moment {
     fn level(&self, history: &History) -> f64 {
-        level(history, u64::from(self.second))
+        history.level(u64::from(self.second))
     }
-}
-
-/// Tokens a second at that time.
-fn level(history: &History, second: u64) -> f64 {
-    (0..LEVEL).map(|back| history.at(second.saturating_sub(back))).sum::<f64>() / LEVEL as f64
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 
 use std::{collections::VecDeque, ops::Range};
 
+/// Seconds over which the work is a level.
+pub const LEVEL: u64 = 4;
+
 /// Seconds that are remembered.
 const LONGEST: usize = 3600;
 
@@ -61,6 +64,11 @@ impl History {
     pub fn at(&self, second: u64) -> f64 {
         let place = second.checked_sub(self.forgotten).and_then(|place| usize::try_from(place).ok());
         place.and_then(|place| self.cells.get(place)).map_or(0., |&tokens| f64::from(tokens))
+    }
+
+    /// Tokens a second at that time, over [`LEVEL`] seconds: one alone is too much of a chance.
+    pub fn level(&self, second: u64) -> f64 {
+        (0..LEVEL).map(|back| self.at(second.saturating_sub(back))).sum::<f64>() / LEVEL as f64
     }
 
     /// Bytes that it takes.

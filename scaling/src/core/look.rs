@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kembed_queue::histogram;
 
+use super::recent;
 use crate::{
     observation::{Load, Observation, Pods, Speed},
     policy::Objective,
@@ -15,6 +16,9 @@ const LONGEST: f64 = 3600.;
 /// The largest count of anything that is believed: sums of squares of such numbers are finite.
 const LARGEST: f64 = 1e15;
 
+/// Seconds of a pod that one request is taken for at most: as long as the longest window, in which no pod does more of it.
+const LONG: f64 = recent::LONGEST;
+
 /// A load that is known.
 #[derive(Clone, Debug)]
 pub struct Known {
@@ -22,7 +26,7 @@ pub struct Known {
     pub over: f64,
     /// Requests that came.
     pub arrived: f64,
-    /// Their tokens.
+    /// Their tokens, without what no pod can do of one of them in [`LONG`] seconds.
     pub tokens: f64,
     /// The sum of the squares of their tokens.
     pub squares: f64,
@@ -30,6 +34,8 @@ pub struct Known {
     pub waiting: f64,
     /// Requests that pods had, on average.
     pub in_hand: f64,
+    /// Requests that are there at its end.
+    pub requests: f64,
     /// Tokens that wait.
     pub waiting_tokens: f64,
     /// Interactive requests that were answered, and those of them that took longer than the target.
@@ -50,17 +56,34 @@ impl Known {
             load.arrived_squares,
             load.waiting,
             load.in_hand,
+            load.requests,
             load.waiting_tokens,
         ];
         if !numbers.iter().all(|number| number.is_finite() && *number >= 0.) {
             return None;
         }
-        let [arrived, tokens, squares, waiting, in_hand, waiting_tokens] =
+        let [arrived, tokens, squares, waiting, in_hand, requests, waiting_tokens] =
             numbers.map(|number| number.min(LARGEST));
         let (counted, late) = objective.map_or((0., 0.), |objective| late(load, objective.target));
         let wanted = load.wanted;
         let over = load.over.as_secs_f64();
-        Some(Self { over, arrived, tokens, squares, waiting, in_hand, waiting_tokens, counted, late, wanted })
+        let (tokens, squares) = match Measured::from(&seen.speed).rate {
+            Some(rate) => of_one_pod(tokens, squares, rate * LONG),
+            None => (tokens, squares),
+        };
+        Some(Self {
+            over,
+            arrived,
+            tokens,
+            squares,
+            waiting,
+            in_hand,
+            requests,
+            waiting_tokens,
+            counted,
+            late,
+            wanted,
+        })
     }
 
     /// Nothing came, and nothing is there.
@@ -72,6 +95,17 @@ impl Known {
     pub fn waits(&self) -> bool {
         self.waiting_tokens > 0. || self.wanted
     }
+}
+
+/// The tokens of some requests and the sum of their squares, if each has `most` at most: a request is on one pod, and what one
+/// pod cannot do, no other one helps with. What is left out is what is too much for certain, by these sums alone: where no
+/// request is so large it is nothing, and where one is it is all.
+fn of_one_pod(tokens: f64, squares: f64, most: f64) -> (f64, f64) {
+    // Of sizes s: sum s (s - most) <= largest x sum (s - most)+, and the largest is no larger than the root of sum s².
+    let sum = squares.min(tokens * tokens);
+    let surplus = if sum > tokens * most { (sum - tokens * most) / sum.sqrt() } else { 0. };
+    let tokens = tokens - surplus;
+    (tokens, squares.min(tokens * most))
 }
 
 /// How many of the interactive requests were counted, and how many took longer than `target`. Of the bucket that the target
@@ -154,6 +188,8 @@ impl From<&Speed> for Measured {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn seen(load: Load) -> Observation {
@@ -170,6 +206,22 @@ mod tests {
         }
         assert!(Known::of(&Observation { load: None, ..seen(Load::default()) }, None).is_none());
         assert!(Known::of(&seen(Load::default()), None).is_some_and(|known| known.is_quiet()));
+    }
+
+    proptest! {
+        #[test]
+        fn of_each_request_no_more_counts_than_one_pod_can_do(
+            sizes in proptest::collection::vec(1.0..1e6, 0..20), most in 1.0..1e6
+        ) {
+            let (tokens, squares) = (sizes.iter().sum::<f64>(), sizes.iter().map(|size| size * size).sum());
+            let (kept, kept_squares) = of_one_pod(tokens, squares, most);
+            let exact: f64 = sizes.iter().map(|size| size.min(most)).sum();
+            prop_assert!(kept >= exact * (1. - 1e-9) && kept <= tokens, "{kept}, not {exact}");
+            prop_assert!(kept_squares <= kept * most);
+            let is_one_too_large = sizes.iter().any(|size| *size > most);
+            prop_assert_eq!(is_one_too_large || (kept, kept_squares) == (tokens, squares), true);
+            prop_assert!(sizes.len() != 1 || kept <= exact * (1. + 1e-9), "all that is too much of one alone");
+        }
     }
 
     #[test]

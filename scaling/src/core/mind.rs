@@ -8,7 +8,7 @@ use super::{
     count::{Situation, Step},
     forecast::{self, Forecast, Futures, SHARES},
     guard::Guard,
-    history::History,
+    history::{History, LEVEL},
     knobs::{Expect, Knobs},
     look::{Known, Measured, Supply},
     need::{self, Demand, Frame},
@@ -131,11 +131,19 @@ impl Moment<'_> {
     }
 
     /// Tokens a second that come by the clock before those pods would have to be asked for that are there in so many seconds,
-    /// with as much time to spare as a forecast has; at least what arrives now.
+    /// with as much time to spare as a forecast has.
     fn comes(&self, lead: f64) -> f64 {
         let within = lead + forecast::width(self.lead());
         let beat = self.ahead.beat.filter(|beat| beat.within <= within);
-        beat.map_or(0., |beat| beat.level).max(self.rate.present)
+        beat.map_or(0., |beat| beat.level)
+    }
+
+    fn frame(&self) -> Frame {
+        Frame {
+            most: self.settings.max.max(self.settings.min).saturating_add(1),
+            depth: f64::from(self.settings.queue_depth.max(1)),
+            lead: self.lead(),
+        }
     }
 }
 
@@ -199,7 +207,7 @@ impl Mind {
 
     fn remember(&mut self, known: &Known) {
         let Known { over, .. } = *known;
-        self.recent.add(over, known.tokens);
+        self.recent.add(over, known.arrived, known.tokens);
         self.sizes.add(over, known.arrived, known.tokens, known.squares);
         self.waiting += (known.waiting - self.waiting) * (1. - (-over / WAITS).exp());
         let kept = (-over / STAYS).exp();
@@ -237,13 +245,14 @@ impl Mind {
         let (supply, settings, measured) = (at.supply, at.settings, at.measured);
         let stands = self.stands(at);
         self.learn(at, stands);
-        let (asked, lasting) = self.needs(at);
+        let demand = self.demand(at);
+        let (asked, lasting) = self.needs(at, demand);
         let standing = if at.knobs.standing > 1 && supply.wanted > 0 && self.quiet < AWAKE {
             at.knobs.standing
         } else {
             0
         };
-        let reason = self.why(at, &asked);
+        let reason = self.why(at, &demand, &asked);
         let start = measured.start.unwrap_or(USUAL_START);
         let need = whole(&asked).max(standing);
         let peak = self.peak.push(self.watched, whole(&lasting).max(standing), at.knobs.hold);
@@ -273,13 +282,8 @@ impl Mind {
     }
 
     /// What is needed now, and what of it is needed longer than a backlog stands.
-    fn needs(&mut self, at: &Moment) -> (Terms, Terms) {
-        let frame = Frame {
-            most: at.settings.max.max(at.settings.min).saturating_add(1),
-            depth: f64::from(at.settings.queue_depth.max(1)),
-            lead: at.measured.start.unwrap_or(USUAL_START),
-        };
-        let mut demand = self.demand(at);
+    fn needs(&mut self, at: &Moment, mut demand: Demand) -> (Terms, Terms) {
+        let frame = at.frame();
         let mut terms = |demand: &Demand| match at.measured.rate {
             Some(_) => need::terms(demand, &at.supply, &frame, at.knobs, &mut self.capacity),
             None => Terms { queue: self.waiting / frame.depth, ..Terms::default() },
@@ -288,32 +292,39 @@ impl Mind {
         // Who goes is missed at once, whatever may come later.
         if at.knobs.expect != Expect::Present {
             // To start a pod again costs as much as to keep it for as long as that takes.
-            demand.rate = demand.rate.max(at.comes(2. * at.lead()));
+            demand.expected = demand.expected.max(at.comes(2. * at.lead()));
         }
-        let sure = demand.rate.max(at.rate.present) + self.guard.errors() * at.rate.error;
-        demand.rate = sure.max(at.rate.likely);
+        let error = self.guard.errors() * at.rate.error;
+        demand.rate = (at.rate.present + error).max(at.rate.likely);
+        if demand.expected > at.rate.present {
+            demand.expected += error;
+        }
         (asked, Terms { backlog: 0., queue: 0., ..terms(&demand) })
     }
 
     fn demand(&self, at: &Moment) -> Demand {
-        let present = at.rate.present;
-        let expected = match (at.knobs.expect, at.ahead.beat, at.ahead.futures) {
+        let (present, trend) = (at.rate.present, at.ahead.trend);
+        // What is there to be served, and what is expected besides.
+        let (rate, expected) = match (at.knobs.expect, at.ahead.beat, at.ahead.futures) {
             // Who knows when need not guess.
-            (Expect::Quantile(_), Some(_), _) => at.comes(at.lead()),
-            (_, Some(_), _) => present,
+            (Expect::Quantile(_), Some(_), _) => (present, at.comes(at.lead())),
+            (_, Some(_), _) => (present, 0.),
             (Expect::Quantile(share), None, Some(futures)) => {
                 let place = SHARES.iter().position(|&known| known >= share).unwrap_or(SHARES.len() - 1);
                 let most = futures[place];
                 // The most of some seconds is more than what steady work is, by chance alone.
-                let chance = CHANCE * (self.sizes.lump() * most / forecast::LEVEL as f64).sqrt();
-                (most - chance).max(present.min(most)).max(present / 2.).max(at.ahead.trend)
+                let chance = CHANCE * (self.sizes.lump() * most / LEVEL as f64).sqrt();
+                (present.min(most).max(present / 2.), (most - chance).max(trend))
             }
-            _ => present.max(at.ahead.trend),
+            _ => (present, trend),
         };
         let factor = self.correction.factor();
         Demand {
-            rate: expected,
+            rate,
+            expected,
             present,
+            requests: at.known.requests,
+            came: self.recent.came(),
             waiting: self.waiting,
             queued: at.known.waiting_tokens,
             size: self.sizes.mean(),
@@ -322,13 +333,13 @@ impl Mind {
     }
 
     /// The term that asks for most, and of those that ask for as much the first.
-    fn why(&mut self, at: &Moment, asked: &Terms) -> Reason {
+    fn why(&mut self, at: &Moment, demand: &Demand, asked: &Terms) -> Reason {
         let reasons = [Reason::MoreWork, Reason::Backlog, Reason::QueueDepth, Reason::Latency];
         let most = whole(asked);
         let terms = [asked.rate, asked.backlog, asked.queue, asked.slo];
         let first = terms.iter().position(|term| term.ceil() as u32 >= most).unwrap_or(0);
         // What arrives would not take as many.
-        let present = self.capacity.replicas(at.rate.present * at.knobs.factor, most);
+        let present = demand.replicas(at.rate.present * at.knobs.factor, &at.frame(), &mut self.capacity);
         if first == 0 && present <= f64::from(at.supply.wanted) { Reason::Expected } else { reasons[first] }
     }
 

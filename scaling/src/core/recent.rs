@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 const WINDOWS: [f64; 5] = [1., 2., 4., 8., 16.];
 
 /// Seconds of the window that is believed as it is.
-const LONGEST: f64 = 30.;
+pub const LONGEST: f64 = 30.;
 
 /// Standard errors that are taken off what a short window shows: steady traffic shows less than that in all of them.
 const ERRORS: f64 = 4.;
@@ -26,6 +26,7 @@ pub struct Recent {
 #[derive(Clone, Copy, Debug)]
 struct Piece {
     over: f64,
+    requests: f64,
     tokens: f64,
 }
 
@@ -43,21 +44,33 @@ pub struct Rate {
 }
 
 impl Recent {
-    /// So many tokens came in the `over` seconds since the last call.
-    pub fn add(&mut self, over: f64, tokens: f64) {
+    /// So many requests came in the `over` seconds since the last call, with so many tokens.
+    pub fn add(&mut self, over: f64, requests: f64, tokens: f64) {
         match self.pieces.back_mut() {
             _ if over <= 0. => return,
             Some(last) if last.over < SHORTEST => {
                 last.over += over;
+                last.requests += requests;
                 last.tokens += tokens;
             }
-            _ => self.pieces.push_back(Piece { over, tokens }),
+            _ => self.pieces.push_back(Piece { over, requests, tokens }),
         }
         self.known += over;
         while let Some(first) = self.pieces.front().filter(|first| self.known - first.over >= LONGEST) {
             self.known -= first.over;
             self.pieces.pop_front();
         }
+    }
+
+    /// Requests that came in the longest window.
+    pub fn came(&self) -> f64 {
+        let mut left = LONGEST;
+        let parts = self.pieces.iter().rev().map(|piece| {
+            let part = (left / piece.over).clamp(0., 1.);
+            left -= piece.over;
+            part * piece.requests
+        });
+        parts.sum()
     }
 
     /// The rate, if requests have `lump` tokens as they are counted by [`Sizes::lump`](super::sizes::Sizes::lump): of traffic
@@ -91,7 +104,7 @@ mod tests {
 
     fn after(seconds: &[f64]) -> Recent {
         let mut recent = Recent::default();
-        seconds.iter().for_each(|&tokens| recent.add(1., tokens));
+        seconds.iter().for_each(|&tokens| recent.add(1., tokens / 10., tokens));
         recent
     }
 
@@ -99,6 +112,8 @@ mod tests {
     fn steady_work_is_its_mean() {
         let rate = after(&[100.; 60]).rate(10.);
         assert_eq!((rate.present, rate.mean), (100., 100.));
+        assert_eq!(after(&[100.; 60]).came(), 300.);
+        assert_eq!(after(&[100.; 2]).came(), 20.);
         assert!((rate.error - (10_f64 * 100. / 30.).sqrt()).abs() < 1e-9);
     }
 
@@ -117,9 +132,9 @@ mod tests {
     fn a_window_that_is_not_full_says_nothing() {
         assert_eq!(after(&[]).rate(1.), Rate::default());
         let mut recent = Recent::default();
-        recent.add(0.5, 1000.);
+        recent.add(0.5, 1., 1000.);
         assert_eq!(recent.rate(1.), Rate::default());
-        recent.add(0.5, 0.);
+        recent.add(0.5, 0., 0.);
         assert_eq!(recent.rate(0.).present, 1000.);
     }
 
@@ -127,18 +142,19 @@ mod tests {
     #[test]
     fn what_is_heard_late_is_no_burst() {
         let mut recent = after(&[100.; 40]);
-        recent.add(60., 6000.);
+        recent.add(60., 600., 6000.);
         assert!((recent.rate(10.).present - 100.).abs() < 1e-6);
+        assert!((recent.came() - 300.).abs() < 1e-6);
     }
 
     #[test]
     fn looks_of_any_length_keep_it_small() {
         let mut recent = Recent::default();
         for look in 0..100_000 {
-            recent.add(f64::from(look % 7) * 0.003, 1.);
+            recent.add(f64::from(look % 7) * 0.003, 1., 1.);
         }
         assert!(recent.pieces.len() < 140, "{}", recent.pieces.len());
-        recent.add(1e9, 1.);
+        recent.add(1e9, 1., 1.);
         assert_eq!(recent.pieces.len(), 1);
     }
 }

@@ -235,6 +235,7 @@ impl World {
             load.answered_tokens = self.served;
             load.waiting = self.queued / size;
             load.in_hand = self.served / rate;
+            load.requests = (self.queued + self.served) / size;
             load.waiting_tokens = self.queued;
             load.wanted = self.ready == 0 && self.queued > 0.;
         }

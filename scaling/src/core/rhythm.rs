@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::{forecast::LEVEL, history::History};
+use super::history::{History, LEVEL};
 
 /// The part by which work must differ to be another stretch.
 const UNLIKE: f64 = 0.5;
@@ -92,7 +92,7 @@ impl Rhythm {
             *self = Self::default();
         }
         for second in self.next.max(seconds.start)..seconds.end {
-            self.pass(second, level(history, second), lump);
+            self.pass(second, history.level(second), lump);
         }
         self.next = seconds.end;
         let is_forgotten = |one: &Stretch| one.to > 0 && one.to + FORGOTTEN < seconds.end;
@@ -125,11 +125,6 @@ impl Rhythm {
 
 fn is_unlike(one: f64, other: f64) -> bool {
     (one - other).abs() > UNLIKE * one.max(other)
-}
-
-/// Tokens a second at that time.
-fn level(history: &History, second: u64) -> f64 {
-    (0..LEVEL).map(|back| history.at(second.saturating_sub(back))).sum::<f64>() / LEVEL as f64
 }
 
 #[cfg(test)]

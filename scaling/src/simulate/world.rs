@@ -276,6 +276,7 @@ impl<'a, W: Watch + ?Sized> Play<'a, W> {
             over: Duration::from_secs_f64(over),
             waiting: mean(waiting_time),
             in_hand: mean(in_hand_time),
+            requests: (waiting + self.in_hand) as f64,
             waiting_tokens: self.waiting_tokens as f64,
             in_hand_tokens: self.in_hand_tokens as f64,
             wanted: waiting > 0 && self.fleet.ready == 0,

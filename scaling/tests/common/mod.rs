@@ -106,6 +106,7 @@ impl World {
             answered_tokens: served,
             waiting: self.queued / SIZE,
             in_hand: served / RATE / over,
+            requests: self.queued / SIZE + served / RATE / over,
             waiting_tokens: self.queued,
             wanted: self.ready == 0 && self.queued > 0.,
             ..Load::default()
