@@ -19,7 +19,7 @@ const EXPECTED: &str = "\
 493 10 Burst
 735 10 LoadUnknown
 855 10 Burst
-873 9 LessWork
+871 9 LessWork
 874 8 LessWork
 877 7 LessWork
 880 6 LessWork
@@ -28,8 +28,6 @@ const EXPECTED: &str = "\
 891 3 LessWork
 894 2 LessWork
 898 1 LessWork
-1547 3 Expected
-1591 1 LessWork
 1799 0 Idle
 ";
 

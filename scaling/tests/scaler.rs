@@ -52,6 +52,27 @@ fn ten_times_the_work_gets_its_pods_at_once() {
     assert_eq!(world.queued, 0., "it is served again after three times what a pod takes to start");
 }
 
+/// Beside little work, half a minute in which much came, on which the service was raised: seconds until it came, pods to start,
+/// and whatever chance makes of it.
+#[test]
+fn what_came_once_is_not_expected_again() {
+    for start in [2., 12., 20., 30., 60.] {
+        for (before, little) in [(60, 2.), (200, 2.), (200, 20.), (600, 20.)] {
+            let mut world = World::new(SETTINGS, 1, start);
+            let mut counts = (0..before + 930).map(|second| {
+                let burst = (before..before + 30).contains(&second);
+                let requests = world.chance(if burst { 350. } else { little });
+                world.pass(requests).replicas
+            });
+            let burst = counts.by_ref().take(before + 30).max();
+            assert!(burst >= Some(4), "{start} {before} {little}: {burst:?}");
+            // Those that it brought go one by one.
+            let after: Vec<u32> = counts.skip(75).collect();
+            assert!(after.iter().all(|count| *count == 1), "{start} {before} {little}: {after:?}");
+        }
+    }
+}
+
 /// One second with so many small requests, in which requests of these sizes came too. `left` is what is left of each that is
 /// there, which a pod of its own works at.
 fn with_large(world: &mut World, small: f64, came: &[f64], left: &mut Vec<f64>) -> kembed_scaling::Decision {

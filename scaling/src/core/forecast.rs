@@ -43,8 +43,14 @@ pub type Futures = [f64; SHARES.len()];
 
 impl Forecast {
     /// What came after the moments of the past hour that were most like this one; `lead` is what a pod takes to start, in
-    /// seconds. `None` if too few are known.
-    pub fn futures(&mut self, history: &History, lead: f64) -> Option<Futures> {
+    /// seconds. `None` if too few are known. What came once is no reason to expect more than there is: it must have come after
+    /// moments at two times, or be what `came_twice` knows to have come at two times so many seconds apart.
+    pub fn futures(
+        &mut self,
+        history: &History,
+        lead: f64,
+        came_twice: impl Fn(f64, u64) -> bool,
+    ) -> Option<Futures> {
         let lead = lead.clamp(0., 900.).round();
         self.follow(history, (lead as u64, width(lead) as u64));
         if self.order.len() < ENOUGH {
@@ -57,9 +63,28 @@ impl Forecast {
         if (middle - now).abs() > UNLIKE * middle.max(now) {
             return None;
         }
-        let mut peaks: Vec<f32> = nearest.iter().map(|moment| moment.future).collect();
-        peaks.sort_unstable_by(f32::total_cmp);
-        Some(SHARES.map(|share| f64::from(peaks[((peaks.len() - 1) as f64 * share).round() as usize])))
+        let mut futures = nearest.to_vec();
+        futures.sort_unstable_by(|one, other| one.future.total_cmp(&other.future));
+        let most = self.twice(&futures).max(now);
+        let apart = self.apart();
+        let least = |share: f64| futures[((futures.len() - 1) as f64 * share).round() as usize].future;
+        let expected = |future: f64| if came_twice(future, apart) { future } else { future.min(most) };
+        Some(SHARES.map(|share| expected(f64::from(least(share)))))
+    }
+
+    /// The most that came after moments at two times. The moments with the least future come first.
+    fn twice(&self, futures: &[Moment]) -> f64 {
+        let (mut first, mut last) = (u32::MAX, 0);
+        let mut most = futures.iter().rev().skip_while(|moment| {
+            (first, last) = (first.min(moment.second), last.max(moment.second));
+            u64::from(last - first) <= self.apart()
+        });
+        most.next().map_or(0., |moment| f64::from(moment.future))
+    }
+
+    /// Seconds before a burst that all tell of that one.
+    fn apart(&self) -> u64 {
+        self.window.0 + self.window.1 + LEVEL
     }
 
     /// Bytes that it takes.
@@ -80,9 +105,12 @@ impl Forecast {
         self.next = self.next.max(first);
         while self.next + window.0 + window.1 < seconds.end {
             let at = history.level(self.next);
-            let place = self.order.partition_point(|moment| moment.level(history) < at);
-            let future = self.future(history, self.next) as f32;
-            self.order.insert(place, Moment { second: self.next as u32, future });
+            let moment = Moment { second: self.next as u32, future: self.future(history, self.next) as f32 };
+            let place = self.order.partition_point(|other| {
+                let level = other.level(history);
+                level < at || (level == at && other.shuffled() < moment.shuffled())
+            });
+            self.order.insert(place, moment);
             self.next += 1;
         }
     }
@@ -108,6 +136,12 @@ impl Forecast {
 }
 
 impl Moment {
+    /// Orders those whose level is the same, as it is where nothing comes, by no order: if the last of them were asked first, they
+    /// would all tell of the same time.
+    fn shuffled(&self) -> u32 {
+        self.second.wrapping_mul(2_654_435_761)
+    }
+
     fn level(&self, history: &History) -> f64 {
         history.level(u64::from(self.second))
     }
@@ -117,6 +151,9 @@ impl Moment {
 mod tests {
     use super::*;
 
+    /// Nothing else is known.
+    const ONCE: fn(f64, u64) -> bool = |_, _| false;
+
     fn after(seconds: impl Iterator<Item = f64>) -> History {
         let mut history = History::default();
         seconds.for_each(|tokens| history.add(1., tokens));
@@ -125,8 +162,8 @@ mod tests {
 
     #[test]
     fn too_little_is_known_of_a_young_service() {
-        assert_eq!(Forecast::default().futures(&after((0..100).map(|_| 5.)), 2.), None);
-        assert_eq!(Forecast::default().futures(&History::default(), 2.), None);
+        assert_eq!(Forecast::default().futures(&after((0..100).map(|_| 5.)), 2., ONCE), None);
+        assert_eq!(Forecast::default().futures(&History::default(), 2., ONCE), None);
     }
 
     #[test]
@@ -139,9 +176,24 @@ mod tests {
         };
         let mut forecast = Forecast::default();
         let announced = after((0..1006).map(wave));
-        assert_eq!(forecast.futures(&announced, 20.), Some([1000.; 3]));
+        assert_eq!(forecast.futures(&announced, 20., ONCE), Some([1000.; 3]));
         let over = after((0..1056).map(wave));
-        assert!(forecast.futures(&over, 20.).is_some_and(|futures| futures[0] <= 50.));
+        assert!(forecast.futures(&over, 20., ONCE).is_some_and(|futures| futures[0] <= 50.));
+    }
+
+    /// A minute of 50 comes before it, and has come again.
+    #[test]
+    fn what_came_once_is_not_expected_again() {
+        for (times, expected) in [(1, 50.), (2, 1000.)] {
+            let wave = |second: u32| match second % 300 {
+                0..60 => 50.,
+                65..90 => 1000.,
+                _ => 10.,
+            };
+            let announced = after((0..300 * times + 40).map(wave));
+            let futures = Forecast::default().futures(&announced, 20., ONCE).expect("it knows the level");
+            assert_eq!(futures[1..], [expected; 2], "{times}");
+        }
     }
 
     #[test]
@@ -150,9 +202,9 @@ mod tests {
         let (mut history, mut followed) = (History::default(), Forecast::default());
         for second in 0..8000 {
             history.add(1., noise(second));
-            let futures = followed.futures(&history, 7.);
+            let futures = followed.futures(&history, 7., ONCE);
             if second % 777 == 0 {
-                assert_eq!(futures, Forecast::default().futures(&history, 7.), "{second}");
+                assert_eq!(futures, Forecast::default().futures(&history, 7., ONCE), "{second}");
             }
         }
         assert!(followed.order.len() < 3600);

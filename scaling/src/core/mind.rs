@@ -99,11 +99,10 @@ pub struct Foresight {
 impl Foresight {
     /// What is expected after that history, if a pod takes `lead` seconds to start.
     pub fn look(&mut self, history: &History, lead: f64, lump: f64) -> Ahead {
-        Ahead {
-            futures: self.forecast.futures(history, lead),
-            trend: trend::ahead(history, lead, lump),
-            beat: self.rhythm.beat(history, lump),
-        }
+        let beat = self.rhythm.beat(history, lump);
+        let came_twice = |level, apart| self.rhythm.came_twice(level, apart);
+        let futures = self.forecast.futures(history, lead, came_twice);
+        Ahead { futures, trend: trend::ahead(history, lead, lump), beat }
     }
 
     /// Bytes that it takes.

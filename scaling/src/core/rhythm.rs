@@ -81,6 +81,13 @@ impl Rhythm {
         Some(Beat { within: shortest.saturating_sub(lasted) as f64, level })
     }
 
+    /// Whether about so many tokens a second came in two stretches, so many seconds apart.
+    pub fn came_twice(&self, level: f64, apart: u64) -> bool {
+        let mut alike = self.stretches.iter().filter(|one| !is_unlike(one.level, level));
+        let first = alike.next();
+        alike.next_back().zip(first).is_some_and(|(last, first)| last.from >= first.to + apart)
+    }
+
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
         self.stretches.capacity() * size_of::<Stretch>()
@@ -161,6 +168,22 @@ mod tests {
         let stops = |second| if second < 1200 { job(second) } else { 10. };
         assert_eq!(after(1205, stops).map(|beat| beat.within), Some(0.));
         assert_eq!(after(1260, stops), None);
+    }
+
+    #[test]
+    fn what_came_in_two_stretches_is_known_to() {
+        let came = |seconds, level, apart| {
+            let (mut history, mut rhythm) = (History::default(), Rhythm::default());
+            for second in 0..seconds {
+                history.add(1., job(second));
+                rhythm.beat(&history, 1.);
+            }
+            rhythm.came_twice(level, apart)
+        };
+        assert!(!came(290, 1000., 100), "once");
+        assert!(came(430, 1000., 100));
+        assert!(!came(430, 1000., 200), "they are closer to each other");
+        assert!(!came(430, 3000., 100) && !came(430, 200., 100), "as much never came");
     }
 
     #[test]
