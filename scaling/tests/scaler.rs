@@ -24,16 +24,18 @@ fn a_service_goes_from_zero_up_and_back_to_zero() {
     assert_eq!(world.pass(0.).reason, Reason::Idle);
 }
 
-/// Also where there was a burst a minute ago, which is all that is known of the service.
+/// Also where there were bursts, the last a minute ago, which are all that is known of the service.
 #[test]
 fn who_goes_when_nobody_asks_is_not_kept_for_what_may_come() {
     let settings = Settings { zero_after: Duration::from_secs(10), ..SETTINGS };
-    for lead in [2., 12.] {
+    for (lead, bursts) in [(2., 1), (12., 1), (2., 2), (12., 2), (30., 3)] {
         let mut world = World::new(settings, 1, lead);
         world.run(30, 2.);
         world.run(20, 0.);
-        assert!(world.run(25, 350.).replicas >= 3);
-        world.run(60, 2.);
+        for _ in 0..bursts {
+            assert!(world.run(25, 350.).replicas >= 3);
+            world.run(60, 2.);
+        }
         let mut counts = vec![world.pass(0.).replicas];
         counts.extend((0..120).map(|_| world.pass(0.).replicas));
         assert!(counts.is_sorted_by(|before, after| before >= after), "it is raised for nobody: {counts:?}");

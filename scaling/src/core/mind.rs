@@ -253,14 +253,16 @@ impl Mind {
         };
         let reason = self.why(at, &demand, &asked);
         let start = measured.start.unwrap_or(USUAL_START);
-        let need = whole(&asked).max(standing);
-        let peak = self.peak.push(self.watched, whole(&lasting).max(standing), at.knobs.hold);
         let idle = self.quiet >= settings.zero_after.as_secs_f64().max(at.knobs.idle * start);
         // A service that sleeps is woken by who asks, and not by what may be; nor is one kept awake by that.
         let is_asleep = supply.wanted == 0 && at.rate.present == 0.;
+        let sleeps = is_asleep || (idle && settings.min == 0);
+        let (need, lasts) =
+            if sleeps { (0, 0) } else { (whole(&asked).max(standing), whole(&lasting).max(standing)) };
+        let peak = self.peak.push(self.watched, lasts, at.knobs.hold);
         self.terms = asked;
         Situation {
-            need: (if is_asleep || (idle && settings.min == 0) { 0 } else { need }, reason),
+            need: (need, reason),
             peak,
             wanted: at.known.waits(),
             stands,
