@@ -64,7 +64,7 @@ impl Capacity {
     pub fn replicas(&mut self, tokens: f64, most: u32) -> f64 {
         let Some(shape) = self.shape.filter(|_| tokens > 0. && most > 0) else { return 0. };
         let load = tokens / shape.rate;
-        if load > self.load(EXACT.min(most), &shape) {
+        if most > EXACT && load > self.load(EXACT, &shape) {
             return large(load, self.load(EXACT, &shape)).min(f64::from(most));
         }
         let mut below = 0.;
@@ -108,6 +108,8 @@ fn most_load(replicas: u32, shape: &Shape) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const SHAPE: Shape =
@@ -137,6 +139,37 @@ mod tests {
         assert_eq!(counts[0], 0.);
         assert!(counts.windows(2).all(|pair| pair[0] <= pair[1] && pair[1] - pair[0] < 0.2));
         assert_eq!(capacity.replicas(1e30, 7), 7.);
+    }
+
+    fn shapes() -> impl Strategy<Value = Shape> {
+        let any = (-2.0..5., -4.0..3., 0.0..100., -4.0..3., 0.0..0.2, 0.5..0.99);
+        any.prop_map(|(rate, service, variation, slack, late, busy)| Shape {
+            rate: 10_f64.powf(rate),
+            service: 10_f64.powf(service),
+            variation,
+            slack: 10_f64.powf(slack),
+            late,
+            busy,
+        })
+    }
+
+    proptest! {
+        /// Also where so much work comes that the most replicas that may be are not enough.
+        #[test]
+        fn more_work_never_takes_fewer_whatever_the_service_is_like(
+            shape in shapes(), most in 1u32..200, step in 0.01..1.5
+        ) {
+            let mut capacity = Capacity::default();
+            capacity.fit(shape);
+            let loads: Vec<f64> = (1..200_i32).map(|place| f64::from(place) * step).collect();
+            let counts: Vec<f64> =
+                loads.iter().map(|load| capacity.replicas(load * shape.rate, most)).collect();
+            prop_assert!(counts.iter().all(|count| (0. ..=f64::from(most)).contains(count)), "{counts:?}");
+            prop_assert!(counts.is_sorted(), "{counts:?}");
+            // No fewer than would always be busy, give or take a rounding.
+            let busy = |(load, count): (&f64, &f64)| count.ceil() >= (load - 1e-6).ceil().min(f64::from(most));
+            prop_assert!(loads.iter().zip(&counts).all(busy), "{counts:?}");
+        }
     }
 
     #[test]
