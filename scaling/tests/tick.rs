@@ -1,11 +1,13 @@
 //! What a look at all services costs the leader: its own time, whatever else the machine does.
 
 mod common;
+mod on_cpu;
 
 use std::time::Duration;
 
 use common::{SETTINGS, World};
 use kembed_scaling::{Load, Observation, Pods, Scaler, Settings, Speed};
+use on_cpu::on_cpu;
 
 const SERVICES: usize = 5000;
 const ACTIVE: usize = 50;
@@ -63,13 +65,6 @@ fn a_tuning_is_short() {
     let took = took.sum::<Duration>() / TUNINGS;
     println!("nine lives of an hour: {took:?}");
     assert!(took < Duration::from_millis(500), "{took:?}");
-}
-
-/// For how long this thread has run on a CPU.
-fn on_cpu() -> Duration {
-    let told = std::fs::read_to_string("/proc/thread-self/schedstat").expect("a thread of Linux");
-    let nanoseconds = told.split(' ').next().and_then(|first| first.parse().ok());
-    Duration::from_nanos(nanoseconds.expect("it begins with that"))
 }
 
 fn world_load(place: usize, second: usize) -> f64 {

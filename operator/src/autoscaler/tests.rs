@@ -1,5 +1,7 @@
 //! The loop on a paused clock, before an API server and gateways that are made up.
 
+#[path = "../../../scaling/tests/on_cpu/mod.rs"]
+mod on_cpu;
 mod world;
 
 use std::collections::BTreeSet;
@@ -10,7 +12,10 @@ use kube::runtime::watcher;
 use serde_json::{Value, json};
 use tokio::time::advance;
 
-use self::world::{RATE, World, pod, settle};
+use self::{
+    on_cpu::on_cpu,
+    world::{RATE, World, pod, settle},
+};
 use super::*;
 
 const OK: StatusCode = StatusCode::OK;
@@ -229,13 +234,6 @@ async fn pods_that_do_not_get_ready_any_more_do_not_become_many() {
     let before = never(&mut world, &[[1].as_slice(), &[0; 30]].concat()).await;
     assert!((1..=2).contains(&world.replicas()), "{before:?}");
     assert_eq!(never(&mut world, &[70; 300]).await, before);
-}
-
-/// For how long this thread has run on a CPU, whatever else the machine did. It is told to a few milliseconds.
-fn on_cpu() -> Duration {
-    let told = std::fs::read_to_string("/proc/thread-self/schedstat").expect("a thread of Linux");
-    let nanoseconds = told.split(' ').next().and_then(|first| first.parse().ok());
-    Duration::from_nanos(nanoseconds.expect("it begins with that"))
 }
 
 /// Of five thousand services half sleep, half stand at their minimum, and fifty have something to do.
