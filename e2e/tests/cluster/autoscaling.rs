@@ -46,8 +46,8 @@ async fn pods_come_with_the_load_and_go_with_it() -> anyhow::Result<()> {
         let seldom = Manner { pause: Duration::from_secs(2), retries: 5, ..Manner::of(1) };
         let load = Load::of(seldom, &ns.kembed.gateway, &base);
         let began = Instant::now();
-        // The most that was needed in the last minute stays. Who saw a burst expects another one: the other two may be asked for
-        // again before they are gone.
+        // The most that was needed in the last minute stays. What comes once more as it did before is expected: the other two may
+        // be asked for again before they are gone.
         ns.await_service("minilm", "one pod to be enough", |emb| emb.spec.replicas == 1).await?;
         let down = began.elapsed();
         let few = load.stop().await.context("while pods went")?;
