@@ -39,39 +39,45 @@ impl PodLoad {
         let mut load = Self::default();
         let mut has_credit = false;
         let mut rest = value.as_bytes();
-        // By hand and in one go: each answer of a pod has one of these.
+        // By hand, and each byte is looked at once: each answer of a pod has one of these.
         while !rest.is_empty() {
             let member = rest.trim_ascii_start();
             let equals = member.iter().position(|byte| *byte == b'=')?;
             let (key, after) = (&member[..equals], &member[equals + 1..]);
-            let end = after.iter().position(|byte| *byte == b',').unwrap_or(after.len());
             let field = match key {
                 b"credit" => {
                     has_credit = true;
-                    Some(&mut load.credit)
+                    &mut load.credit
                 }
-                b"work" => Some(&mut load.work),
-                b"rate" => Some(&mut load.rate),
-                b"sessions" => Some(&mut load.sessions),
-                _ => None,
+                b"work" => &mut load.work,
+                b"rate" => &mut load.rate,
+                b"sessions" => &mut load.sessions,
+                _ => {
+                    let comma = after.iter().position(|byte| *byte == b',');
+                    rest = comma.map_or(&[], |comma| &after[comma + 1..]);
+                    continue;
+                }
             };
-            if let Some(field) = field {
-                *field = number(&after[..end])?;
-            }
-            rest = after.get(end + 1..).unwrap_or_default();
+            (*field, rest) = number(after)?;
         }
         has_credit.then_some(load)
     }
 }
 
-/// A number, of which nothing but digits is one.
-fn number(text: &[u8]) -> Option<u64> {
-    let digits = text.trim_ascii();
-    let add = |sum: u64, byte: &u8| {
-        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
-        sum.checked_mul(10)?.checked_add(digit.into())
-    };
-    digits.iter().try_fold(0, add).filter(|_| !digits.is_empty())
+/// A number, of which nothing but digits is one, and what stands behind the comma after it.
+fn number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let begin = text.trim_ascii_start();
+    let (mut number, mut rest) = (0u64, begin);
+    while let [digit @ b'0'..=b'9', after @ ..] = rest {
+        number = number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
+        rest = after;
+    }
+    let has_digits = rest.len() < begin.len();
+    match rest.trim_ascii_start() {
+        [] if has_digits => Some((number, &[])),
+        [b',', rest @ ..] if has_digits => Some((number, rest)),
+        _ => None,
+    }
 }
 
 impl fmt::Display for PodLoad {

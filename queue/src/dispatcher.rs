@@ -1,7 +1,9 @@
 //! Decides for one service which request goes to which pod and when, and which is refused.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
+
+use foldhash::fast::FixedState;
 
 use crate::credit::PodLoad;
 use crate::estimate::Estimate;
@@ -34,7 +36,8 @@ const AT_POD: f64 = 2.;
 ///
 /// A request comes by [`arrive`](Self::arrive) with a *waiter*, which is whatever its caller uses to hear from it (the
 /// sender of a one-shot channel). Each waiter that goes in is told exactly once: in the [`News`] that this or a later call
-/// gives back, and that must be passed on. It is told a [`Grant`], or a [`Refusal`] which ends the request.
+/// gives back, and that must be passed on. It is told a [`Grant`], or a [`Refusal`] which ends the request. As most need not
+/// wait, [`enter`](Self::enter) makes a waiter only for who does.
 ///
 /// Who was granted sends the request to the pod, and then says by exactly one call how that went:
 ///
@@ -57,7 +60,7 @@ pub struct Dispatcher<T> {
     line: Line<T>,
     ledger: Ledger,
     /// All requests that have not ended.
-    requests: BTreeMap<Ticket, Request>,
+    requests: HashMap<Ticket, Request, FixedState>,
     next: Ticket,
     estimate: Estimate,
     budget: Budget,
@@ -160,6 +163,17 @@ pub struct Told<T> {
 /// Waiters to be told now, in this order.
 pub type News<T> = Vec<Told<T>>;
 
+/// What comes of a request that enters.
+#[derive(Debug)]
+pub struct Arrival<T> {
+    /// Its number.
+    pub ticket: Ticket,
+    /// What it is told at once; `None` if its waiter is told, now or later.
+    pub word: Option<Result<Grant, Refusal>>,
+    /// Waiters to be told.
+    pub news: News<T>,
+}
+
 #[derive(Debug)]
 struct Request {
     place: Place,
@@ -179,7 +193,7 @@ impl<T> Dispatcher<T> {
             config,
             line: Line::new(config.bounds, now),
             ledger: Ledger::default(),
-            requests: BTreeMap::new(),
+            requests: HashMap::default(),
             next: Ticket::FIRST,
             estimate: Estimate::default(),
             budget: Budget::new(now),
@@ -206,6 +220,16 @@ impl<T> Dispatcher<T> {
         waiter: T,
         now: Instant,
     ) -> (Ticket, News<T>) {
+        let mut waiter = Some(waiter);
+        let make = || waiter.take().expect("one waiter is made at most");
+        let Arrival { ticket, word, mut news } = self.enter(ask, past, make, now);
+        news.extend(waiter.zip(word).map(|(waiter, word)| Told { waiter, word }));
+        (ticket, news)
+    }
+
+    /// As [`Dispatcher::arrive_from_elsewhere`], of a request whose waiter is made only if it has to wait.
+    #[must_use = "waiters must be told"]
+    pub fn enter(&mut self, ask: Ask, past: Past, waiter: impl FnOnce() -> T, now: Instant) -> Arrival<T> {
         let (waited, history) = (past.waited, past.history.unwrap_or_default());
         let mut news = self.begin(now);
         let (ticket, work) = (self.next, self.estimate.of(ask.bytes));
@@ -221,24 +245,25 @@ impl<T> Dispatcher<T> {
         let due = Place::due(until, since);
         let place = Place { ticket, lane: ask.lane, since, due, until, work, bytes: ask.bytes };
         let admitted = if waited.is_zero() { self.admit(&place, ask.deadline, now) } else { Ok(()) };
-        match admitted {
+        let word = match admitted {
             Ok(()) => {
-                let (deadline, hedge) = (ask.deadline, Hedge::No);
-                let request = Request { place, deadline, history, avoid: None, at: None, hedge };
+                let pod = self.pod_at_once(&place, history, now);
+                let (deadline, at, hedge) = (ask.deadline, pod.map(|pod| (pod, now)), Hedge::No);
+                let request = Request { place, deadline, history, avoid: None, at, hedge };
                 self.requests.insert(ticket, request);
                 self.lane(ask.lane).step(None, Stage::Waiting, work);
-                match self.pod_at_once(&place, history, now) {
-                    Some(pod) => self.give(place, waiter, pod, false, now, &mut news),
-                    None => self.line.put(place, history.is_suspect(), waiter),
+                if pod.is_none() {
+                    self.line.put(place, history.is_suspect(), waiter());
                 }
+                pod.map(|pod| Ok(self.give(place, pod, false, now)))
             }
             Err(refusal) => {
                 self.lane(ask.lane).step(None, Stage::Refused, work);
-                news.push(Told { waiter, word: Err(refusal) });
+                Some(Err(refusal))
             }
-        }
+        };
         self.grant(now, &mut news);
-        (ticket, news)
+        Arrival { ticket, word, news }
     }
 
     /// The pod began to answer, whatever the answer is, and may have told its load.
@@ -450,25 +475,24 @@ impl<T> Dispatcher<T> {
         is_first.then(|| self.ledger.choose(place.lane, place.work, None, now)).flatten()
     }
 
+    /// Takes a request out of the line, and gives it to a pod.
     fn hand(&mut self, place: Place, pod: PodId, alone: bool, now: Instant, news: &mut News<T>) {
-        if let Some(Waiting { waiter, .. }) = self.line.take(place.ticket) {
-            self.give(place, waiter, pod, alone, now, news);
-        }
-    }
-
-    /// Gives a request that is not in the line to a pod.
-    fn give(&mut self, place: Place, waiter: T, pod: PodId, alone: bool, now: Instant, news: &mut News<T>) {
-        let Place { ticket, lane, work, since, .. } = place;
-        self.ledger.take(pod, lane, work, alone);
-        if let Some(request) = self.requests.get_mut(&ticket) {
+        let Some(Waiting { waiter, .. }) = self.line.take(place.ticket) else { return };
+        if let Some(request) = self.requests.get_mut(&place.ticket) {
             request.at = Some((pod, now));
         }
+        news.push(Told { waiter, word: Ok(self.give(place, pod, alone, now)) });
+    }
+
+    /// A pod gets a request.
+    fn give(&mut self, place: Place, pod: PodId, alone: bool, now: Instant) -> Grant {
+        let Place { ticket, lane, work, since, .. } = place;
+        self.ledger.take(pod, lane, work, alone);
         if lane == Lane::Interactive {
             self.interactive.pass(work, now);
         }
         self.lane(lane).step(Some(Stage::Waiting), Stage::InHand, work);
-        let waited = now.saturating_duration_since(since);
-        news.push(Told { waiter, word: Ok(Grant { ticket, pod, work, waited }) });
+        Grant { ticket, pod, work, waited: now.saturating_duration_since(since) }
     }
 
     /// Takes a request from the pod that has it. `None` if no pod has.

@@ -11,7 +11,8 @@ use std::{
 };
 
 use kembed_queue::{
-    Ask, Config, Dispatcher, Grant, History, LineBounds, News, Past, PodId, Told, dispatcher,
+    Ask, Config, Dispatcher, Grant, History, LineBounds, News, Past, PodId, Told,
+    dispatcher::{self, Arrival},
     figures::Figures,
 };
 use tokio::{
@@ -27,7 +28,7 @@ use super::{
     knowledge::Knowledge,
     metrics::Metrics,
     name::ServiceName,
-    turn::Turn,
+    turn::{Next, Turn},
 };
 
 /// Bounds on what waits, where the service sets none.
@@ -133,12 +134,19 @@ impl ServiceQueue {
 
     /// A request comes, after what it went through elsewhere.
     pub fn arrive(self: &Arc<Self>, ask: Ask, past: Past) -> Turn {
-        let (waiter, word) = oneshot::channel();
-        let ticket = self.act(|state, now| {
-            let (ticket, news) = state.dispatcher.arrive_from_elsewhere(ask, past, waiter, now);
-            (ticket, state.letters(news))
+        let (ticket, next) = self.act(|state, now| {
+            let mut coming = None;
+            let waiter = || {
+                let (waiter, word) = oneshot::channel();
+                coming = Some(word);
+                waiter
+            };
+            let Arrival { ticket, word, news } = state.dispatcher.enter(ask, past, waiter, now);
+            let told = word.map(|word| state.word(word));
+            let next = coming.map_or_else(|| Next::Told(told.flatten()), Next::Coming);
+            ((ticket, next), state.letters(news))
         });
-        Turn::new(self.clone(), ticket, ask.lane, word)
+        Turn::new(self.clone(), ticket, ask.lane, next)
     }
 
     /// Takes over what is known of the service by now. `false` if there is no such service any more: then all who wait
@@ -245,15 +253,16 @@ impl State {
     }
 
     pub(super) fn letters(&self, news: News<Waiter>) -> Letters {
-        let letter = |Told { waiter, word }| {
-            let word = match word {
-                Err(refusal) => Err(Ended::Refused(refusal)),
-                // A pod that gets requests is one of these.
-                Ok(grant) => Ok(self.granted(grant)?),
-            };
-            Some((waiter, word))
-        };
+        let letter = |Told { waiter, word }| Some((waiter, self.word(word)?));
         news.into_iter().filter_map(letter).collect()
+    }
+
+    fn word(&self, word: Result<Grant, dispatcher::Refusal>) -> Option<Word> {
+        match word {
+            Err(refusal) => Some(Err(Ended::Refused(refusal))),
+            // A pod that gets requests is one of these.
+            Ok(grant) => self.granted(grant).map(Ok),
+        }
     }
 
     pub(super) fn granted(&self, grant: Grant) -> Option<Granted> {

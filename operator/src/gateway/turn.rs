@@ -18,10 +18,17 @@ use super::{
 pub struct Turn {
     queue: Arc<ServiceQueue>,
     ticket: Ticket,
-    /// For the word that comes next.
-    word: oneshot::Receiver<Word>,
+    next: Next,
     stage: Stage,
     stay: Stay,
+}
+
+/// The word that a request gets next.
+pub(super) enum Next {
+    /// It got that when it came. `None` once it was told.
+    Told(Option<Word>),
+    /// It comes.
+    Coming(oneshot::Receiver<Word>),
 }
 
 /// `Waiting -> InHand -> Ended`, and back to `Waiting` if the pod could not do it.
@@ -33,15 +40,10 @@ enum Stage {
 }
 
 impl Turn {
-    pub(super) fn new(
-        queue: Arc<ServiceQueue>,
-        ticket: Ticket,
-        lane: Lane,
-        word: oneshot::Receiver<Word>,
-    ) -> Self {
+    pub(super) fn new(queue: Arc<ServiceQueue>, ticket: Ticket, lane: Lane, next: Next) -> Self {
         let stay = queue.metrics.stay(lane);
         queue.waiting.fetch_add(1, Ordering::Relaxed);
-        Self { queue, ticket, word, stage: Stage::Waiting, stay }
+        Self { queue, ticket, next, stage: Stage::Waiting, stay }
     }
 
     /// Waits to be told a pod.
@@ -49,7 +51,11 @@ impl Turn {
     /// # Errors
     /// Why there is none. Then the request has ended.
     pub async fn wait(&mut self) -> Word {
-        let word = (&mut self.word).await.unwrap_or(Err(Ended::Closing));
+        let word = match &mut self.next {
+            Next::Told(word) => word.take(),
+            Next::Coming(word) => word.await.ok(),
+        };
+        let word = word.unwrap_or(Err(Ended::Closing));
         match &word {
             Ok(granted) => {
                 self.enter(Stage::InHand);
@@ -105,7 +111,7 @@ impl Turn {
 
     fn again(&mut self) -> Waiter {
         let (waiter, word) = oneshot::channel();
-        self.word = word;
+        self.next = Next::Coming(word);
         self.enter(Stage::Waiting);
         self.stay.returned();
         waiter
