@@ -88,20 +88,24 @@ type Place = (runtime::Id, SocketAddr);
 /// Connections that have nothing to do. Clones share them.
 pub struct Connections<B: Sendable>(Arc<Mutex<Shelf<B>>>);
 
+/// Those of one place. Those used last come last, each with the turn in which that was: a clock would be read twice for each
+/// request.
+type Idle<B> = Vec<(u64, Box<Connection<B>>)>;
+
 struct Shelf<B: Sendable> {
-    /// Those used last come last, each with the turn in which that was: a clock would be read twice for each request.
-    idle: HashMap<Place, Vec<(u64, Connection<B>)>, RandomState>,
+    idle: HashMap<Place, Idle<B>, RandomState>,
     /// Times that they were looked through.
     turn: u64,
     /// Whether they are.
     is_tended: bool,
 }
 
-/// One that is open, or was.
+/// One that is open, or was. In a box, for it is passed on with each answer.
 struct Connection<B: Sendable> {
+    place: Place,
     sender: http1::SendRequest<B>,
-    driver: Box<http1::Connection<TokioIo<TcpStream>, B>>,
-    has_ended: bool,
+    /// `None` once it has ended. What was to be sent and was not comes back when this is dropped.
+    driver: Option<http1::Connection<TokioIo<TcpStream>, B>>,
 }
 
 /// The body of an answer. It drives the connection that it comes over, and gives it back when all of it has come.
@@ -109,8 +113,7 @@ pub struct Carried<B: Sendable> {
     body: Incoming,
     is_whole: bool,
     /// `None` once it is given back.
-    connection: Option<Connection<B>>,
-    place: Place,
+    connection: Option<Box<Connection<B>>>,
     home: Connections<B>,
 }
 
@@ -129,16 +132,16 @@ impl<B: Sendable> Connections<B> {
         // The other end may just have closed one that was kept. It has seen nothing then, and another one is used.
         while let Some(mut connection) = self.take(place) {
             match connection.exchange(request).await {
-                Ok(response) => return Ok(self.carried(place, connection, response)),
+                Ok(response) => return Ok(self.carried(connection, response)),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(SendError::Broke(error.into_error())),
                 },
             }
         }
-        let mut connection = Connection::open(address).await?;
+        let mut connection = Connection::open(place).await?;
         match connection.exchange(request).await {
-            Ok(response) => Ok(self.carried(place, connection, response)),
+            Ok(response) => Ok(self.carried(connection, response)),
             Err(mut error) => match error.take_message() {
                 Some(_) => Err(SendError::Unsent(error.into_error())),
                 None => Err(SendError::Broke(error.into_error())),
@@ -146,42 +149,25 @@ impl<B: Sendable> Connections<B> {
         }
     }
 
-    fn carried(
-        &self,
-        place: Place,
-        connection: Connection<B>,
-        response: Response<Incoming>,
-    ) -> Response<Carried<B>> {
-        response.map(|body| Carried {
-            body,
-            is_whole: false,
-            connection: Some(connection),
-            place,
-            home: self.clone(),
-        })
+    fn carried(&self, connection: Box<Connection<B>>, response: Response<Incoming>) -> Response<Carried<B>> {
+        let home = self.clone();
+        response.map(|body| Carried { body, is_whole: false, connection: Some(connection), home })
     }
 
-    /// One from here to there that is still open.
-    fn take(&self, place: Place) -> Option<Connection<B>> {
-        let mut shelf = self.shelf();
-        let idle = shelf.idle.get_mut(&place)?;
-        while let Some((_, mut connection)) = idle.pop() {
-            if connection.is_idle() {
-                return Some(connection);
-            }
-        }
-        None
+    /// One from here to there, which may have been closed there meanwhile: who sends something over it hears of that.
+    fn take(&self, place: Place) -> Option<Box<Connection<B>>> {
+        self.shelf().idle.get_mut(&place)?.pop().map(|(_, connection)| connection)
     }
 
     /// Keeps one over which all of an answer has come, if another request can be sent.
-    fn put(&self, place: Place, mut connection: Connection<B>) {
+    fn put(&self, mut connection: Box<Connection<B>>) {
         // As a rule it has waited for one since it read the end of that answer, and need not be driven there.
         if !connection.sender.is_ready() && !connection.is_idle() {
             return;
         }
         let mut shelf = self.shelf();
         let turn = shelf.turn;
-        let idle = shelf.idle.entry(place).or_default();
+        let idle = shelf.idle.entry(connection.place).or_default();
         if idle.len() < IDLE_CONNECTIONS {
             idle.push((turn, connection));
         }
@@ -232,8 +218,8 @@ async fn tend<B: Sendable>(shelf: Weak<Mutex<Shelf<B>>>) {
 }
 
 impl<B: Sendable> Connection<B> {
-    async fn open(address: SocketAddr) -> Result<Self, SendError> {
-        let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+    async fn open(place: Place) -> Result<Box<Self>, SendError> {
+        let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(place.1)).await;
         let stream = connected.unwrap_or_else(|late| Err(late.into())).map_err(SendError::Connect)?;
         // Without any of these it is only slower, or slower to notice that the other end is gone.
         let _ = stream.set_nodelay(true);
@@ -244,7 +230,7 @@ impl<B: Sendable> Connection<B> {
         let _ = socket.set_tcp_user_timeout(Some(KEEP_ALIVE + KEEP_ALIVE_INTERVAL * KEEP_ALIVE_RETRIES));
         let opened = http1::handshake(TokioIo::new(stream)).await;
         let (sender, driver) = opened.map_err(SendError::Unsent)?;
-        Ok(Self { sender, driver: Box::new(driver), has_ended: false })
+        Ok(Box::new(Self { place, sender, driver: Some(driver) }))
     }
 
     /// Sends a request, and waits for the head of its answer. A request that was not sent comes back with the error.
@@ -263,13 +249,15 @@ impl<B: Sendable> Connection<B> {
 
     /// Does what can be done now.
     fn drive(&mut self, context: &mut Context<'_>) {
-        self.has_ended = self.has_ended || Pin::new(&mut self.driver).poll(context).is_ready();
+        if self.driver.as_mut().is_some_and(|driver| Pin::new(driver).poll(context).is_ready()) {
+            self.driver = None;
+        }
     }
 
-    /// Whether another request can be sent. Nobody is told when that changes: it is looked at again before it is used.
+    /// Whether another request can be sent. Nobody is told when that changes.
     fn is_idle(&mut self) -> bool {
         self.drive(&mut Context::from_waker(Waker::noop()));
-        !self.has_ended && self.sender.is_ready()
+        self.driver.is_some() && self.sender.is_ready()
     }
 }
 
@@ -306,7 +294,7 @@ impl<B: Sendable> Drop for Carried<B> {
         if let Some(connection) =
             self.connection.take().filter(|_| self.is_whole || self.body.is_end_stream())
         {
-            self.home.put(self.place, connection);
+            self.home.put(connection);
         }
     }
 }
