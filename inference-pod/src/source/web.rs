@@ -1,7 +1,7 @@
 //! A folder of a web server. It cannot be listed, so each file is asked for.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Mutex, PoisonError},
 };
 
@@ -28,7 +28,7 @@ pub(super) struct Web {
     /// Whether its files may be read at all.
     open: OnceCell<bool>,
     /// The state in which each file was when it began to come.
-    begun: Mutex<HashMap<String, HeaderValue>>,
+    begun: Mutex<BTreeMap<String, HeaderValue>>,
 }
 
 impl Web {
