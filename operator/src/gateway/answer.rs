@@ -2,6 +2,7 @@
 
 use std::{
     error::Error,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant as Clock},
 };
@@ -152,7 +153,8 @@ impl Gateway {
     pub async fn answer(&self, request: Request<Incoming>) -> Response<AnswerBody> {
         let mut exchange = self.metrics.begin(request.method().clone(), request.headers());
         let (version, span) = (request.version(), exchange.span.clone());
-        let answer = span.around(self.dispatch(request, &mut exchange)).await;
+        // Pinned, as else all of it would be moved into what is around it.
+        let answer = span.around(pin!(self.dispatch(request, &mut exchange))).await;
         let mut response = self.told(answer, exchange);
         // HTTP/2 has its own way of saying so, which the server sees to.
         if version < Version::HTTP_2 && self.draining.is_cancelled() {
@@ -192,7 +194,7 @@ impl Gateway {
         let mut exchange = self.metrics.begin(head.method.clone(), &head.headers);
         exchange.route = "forwarded";
         let (terms, span) = (Terms { past, ..terms }, exchange.span.clone());
-        let answer = span.around(self.take(service, head, body, terms, &mut exchange)).await;
+        let answer = span.around(pin!(self.take(service, head, body, terms, &mut exchange))).await;
         let mut response = self.told(answer, exchange);
         hop::tell_ending(response.headers_mut(), self.draining.is_cancelled());
         response

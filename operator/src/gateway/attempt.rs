@@ -1,8 +1,8 @@
 //! One attempt to have a request answered by the pod that it was granted.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, pin::pin, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::Entry, request};
 use kembed_queue::{Failure, credit::PodLoad};
 use tokio::time::{Instant, timeout_at};
 
@@ -70,7 +70,8 @@ impl<'a> Attempt<'a> {
 
     async fn give(self, head: request::Parts, upstream: &Upstream) -> Outcome {
         let pod = &self.granted.pod;
-        let sent = upstream.give(&pod.endpoint, head, &self.asked.target, self.asked.body.clone());
+        // Pinned, as else all of it would be moved from here to there and on.
+        let sent = pin!(upstream.give(&pod.endpoint, head, &self.asked.target, self.asked.body.clone()));
         let response = tokio::select! {
             biased;
             response = timeout_at(self.deadline, sent) => response,
@@ -92,10 +93,12 @@ impl<'a> Attempt<'a> {
     fn head(&self) -> request::Parts {
         let mut head = request::Parts::clone(&self.asked.head);
         head.headers.insert(&names::GRANTED, HeaderValue::from_static("true"));
-        // What the client wrote there and is no time is the pod's to refuse.
-        if self.asked.terms.deadline.is_some() || !head.headers.contains_key(&names::DEADLINE) {
-            let ms = u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX);
-            head.headers.insert(&names::DEADLINE, HeaderValue::from(ms.max(1)));
+        let ms = || HeaderValue::from(u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX).max(1));
+        match head.headers.entry(&names::DEADLINE) {
+            Entry::Vacant(place) => _ = place.insert(ms()),
+            Entry::Occupied(mut told) if self.asked.terms.deadline.is_some() => _ = told.insert(ms()),
+            // What the client wrote there and is no time is the pod's to refuse.
+            Entry::Occupied(_) => (),
         }
         head
     }
