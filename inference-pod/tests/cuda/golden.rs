@@ -14,7 +14,7 @@ use inference_pod::{
     export::packed,
     limits::Limits,
     metrics::Metrics,
-    model::{ModelError, Overrides, Precision, Recipe, recipe::Texts, weights::Weights},
+    model::{ModelError, Overrides, Precision, Recipe, weights::Weights},
     tokenise::{Cut, Tokeniser},
 };
 use kembed_queue::{Budget, Rate, wire::Lane};
@@ -49,19 +49,8 @@ struct Model {
 impl Model {
     fn open(name: &str) -> Self {
         let folder = support::model(name);
-        let text = |file: &str| fs::read_to_string(folder.join(file)).ok();
-        let config = text("config.json").expect("there is one");
-        let (modules, tokenizer_config) = (text("modules.json"), text("tokenizer_config.json"));
-        let pooling = "1_Pooling/config.json";
-        let steps: Vec<_> = text(pooling).map(|text| (pooling.to_owned(), text)).into_iter().collect();
-        let texts = Texts {
-            config: &config,
-            modules: modules.as_deref(),
-            steps: &steps,
-            tokenizer_config: tokenizer_config.as_deref(),
-            ..Texts::default()
-        };
-        let recipe = Recipe::read(texts, &Overrides::default()).expect("a good recipe");
+        let config = fs::read_to_string(folder.join("config.json")).expect("there is one");
+        let recipe = support::recipe(&folder, &config, &Overrides::default());
         let weights = Weights::open(&[folder.join("model.safetensors")]).expect("good weights");
         Self { folder, recipe, weights }
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fs};
 
-use inference_pod::model::{Overrides, Precision, Recipe, recipe::Texts, weights::Weights};
+use inference_pod::model::{Overrides, Precision, Recipe, weights::Weights};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Map, Value};
 
@@ -75,20 +75,8 @@ impl Folder {
 
     /// What a pod reads of it, for inputs of up to so many tokens.
     pub fn recipe(&self, max_tokens: usize, precision: Precision) -> Recipe {
-        let from = support::model(self.name);
-        let text = |file: &str| fs::read_to_string(from.join(file)).ok();
         let config = fs::read_to_string(self.folder.path().join("config.json")).expect("it was written");
-        let (modules, tokenizer_config) = (text("modules.json"), text("tokenizer_config.json"));
-        let pooling = "1_Pooling/config.json";
-        let steps: Vec<_> = text(pooling).map(|text| (pooling.to_owned(), text)).into_iter().collect();
-        let texts = Texts {
-            config: &config,
-            modules: modules.as_deref(),
-            steps: &steps,
-            tokenizer_config: tokenizer_config.as_deref(),
-            ..Texts::default()
-        };
         let overrides = Overrides { max_tokens: Some(max_tokens), ..Overrides::default() };
-        Recipe { precision, ..Recipe::read(texts, &overrides).expect("a good recipe") }
+        Recipe { precision, ..support::recipe(&support::model(self.name), &config, &overrides) }
     }
 }

@@ -52,6 +52,22 @@ pub fn model(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
+/// What a pod reads of such a model with this configuration, which need not be its own.
+pub fn recipe(model: &Path, config: &str, overrides: &Overrides) -> Recipe {
+    let text = |file: &str| fs::read_to_string(model.join(file)).ok();
+    let (modules, tokenizer_config) = (text("modules.json"), text("tokenizer_config.json"));
+    let pooling = "1_Pooling/config.json";
+    let steps: Vec<_> = text(pooling).map(|text| (pooling.to_owned(), text)).into_iter().collect();
+    let texts = Texts {
+        config,
+        modules: modules.as_deref(),
+        steps: &steps,
+        tokenizer_config: tokenizer_config.as_deref(),
+        ..Texts::default()
+    };
+    Recipe::read(texts, overrides).expect("a good recipe")
+}
+
 /// What the reference implementation computes of the model in such a folder.
 pub fn golden<T: DeserializeOwned>(model: &Path) -> T {
     let text = fs::read_to_string(model.join("golden.json")).expect("it can be read");
