@@ -2,7 +2,7 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::EmbeddingService;
 
@@ -42,55 +42,50 @@ pub fn crd_yaml() -> String {
     format!("# Generated from crds/src by `operator crds`; `make generate` writes it again.\n{yaml}")
 }
 
-/// Adds its default to the description of each field that has one: `kubectl explain` does not show it otherwise.
-fn tell_defaults(schema: &mut Value) {
-    match schema {
+/// Calls `act` for a value and what is in it, as far as they are objects, the outer ones first.
+fn each_object(value: &mut Value, act: &mut impl FnMut(&mut Map<String, Value>)) {
+    match value {
         Value::Object(fields) => {
-            let default = fields.get("default").and_then(|default| match default {
-                Value::String(text) => Some(text.clone()),
-                Value::Number(number) => Some(number.to_string()),
-                _ => None,
-            });
-            if let (Some(default), Some(Value::String(text))) = (default, fields.get_mut("description")) {
-                text.push_str(&format!(" Default: {default}."));
-            }
-            fields.values_mut().for_each(tell_defaults);
+            act(fields);
+            fields.values_mut().for_each(|field| each_object(field, act));
         }
-        Value::Array(items) => items.iter_mut().for_each(tell_defaults),
+        Value::Array(items) => items.iter_mut().for_each(|item| each_object(item, act)),
         _ => (),
     }
+}
+
+/// Adds its default to the description of each field that has one: `kubectl explain` does not show it otherwise.
+fn tell_defaults(schema: &mut Value) {
+    each_object(schema, &mut |fields| {
+        let default = fields.get("default").and_then(|default| match default {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        });
+        if let (Some(default), Some(Value::String(text))) = (default, fields.get_mut("description")) {
+            text.push_str(&format!(" Default: {default}."));
+        }
+    });
 }
 
 /// Makes one line of each description, which `kubectl explain` wraps by itself.
 fn unwrap_descriptions(schema: &mut Value) {
-    match schema {
-        Value::Object(fields) => {
-            if let Some(Value::String(text)) = fields.get_mut("description") {
-                *text = text.replace('\n', " ");
-            }
-            fields.values_mut().for_each(unwrap_descriptions);
+    each_object(schema, &mut |fields| {
+        if let Some(Value::String(text)) = fields.get_mut("description") {
+            *text = text.replace('\n', " ");
         }
-        Value::Array(items) => items.iter_mut().for_each(unwrap_descriptions),
-        _ => (),
-    }
+    });
 }
 
 /// Removes the descriptions below a schema, not its own.
 fn strip_nested_descriptions(schema: &mut Value) {
-    fn strip(value: &mut Value) {
-        match value {
-            Value::Object(fields) => {
-                // A property may itself be called "description"; that one is an object.
-                if fields.get("description").is_some_and(Value::is_string) {
-                    fields.remove("description");
-                }
-                fields.values_mut().for_each(strip);
-            }
-            Value::Array(items) => items.iter_mut().for_each(strip),
-            _ => (),
+    let mut strip = |fields: &mut Map<String, Value>| {
+        // A property may itself be called "description"; that one is an object.
+        if fields.get("description").is_some_and(Value::is_string) {
+            fields.remove("description");
         }
-    }
+    };
     if let Value::Object(fields) = schema {
-        fields.values_mut().for_each(strip);
+        fields.values_mut().for_each(|field| each_object(field, &mut strip));
     }
 }
