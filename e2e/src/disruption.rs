@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kembed_queue::report::INTERNAL_PORT;
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, ResourceExt};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -14,7 +14,7 @@ use crate::{
     TempNamespace,
     command::{cluster, kubectl, run},
     container,
-    installation::NAMESPACE,
+    installation::{NAMESPACE, gateways},
     wait::{self, await_that},
 };
 
@@ -121,10 +121,9 @@ async fn replace(deployment: &str) -> anyhow::Result<()> {
 /// If it does not.
 pub async fn kill_gateway(ns: &TempNamespace) -> anyhow::Result<()> {
     let pods = Api::<Pod>::namespaced(ns.kembed.kube.clone(), NAMESPACE);
-    let gateways = ListParams::default().labels("app.kubernetes.io/component=gateway");
     // One that is being replaced is there for a while yet, and does not start again.
     let stays = |pod: &Pod| pod.metadata.deletion_timestamp.is_none();
-    let gateway = pods.list(&gateways).await?.items.into_iter().find(stays).context("no gateway")?;
+    let gateway = pods.list(&gateways()).await?.items.into_iter().find(stays).context("no gateway")?;
     let before = container::kill(&gateway).await?;
     let again = |pod: Option<&Pod>| pod.is_some_and(|pod| container::restarts(pod) > before);
     wait::await_object(pods, &gateway.name_any(), "the gateway to start again", again).await?;

@@ -51,8 +51,7 @@ impl Installation {
     /// If the pods cannot be listed.
     pub async fn gateways(&self) -> anyhow::Result<Vec<Client>> {
         let pods = Api::<Pod>::namespaced(self.kube.clone(), NAMESPACE);
-        let gateways = ListParams::default().labels("app.kubernetes.io/component=gateway");
-        let pods = pods.list(&gateways).await.context("failed to list the gateways")?;
+        let pods = pods.list(&gateways()).await.context("failed to list the gateways")?;
         pods.into_iter().filter_map(ready_address).map(Client::to).collect()
     }
 }
@@ -141,6 +140,12 @@ async fn await_end_of_earlier_controllers() -> anyhow::Result<()> {
 #[must_use]
 pub fn controllers() -> ListParams {
     ListParams::default().labels("app.kubernetes.io/component=controller")
+}
+
+/// Selects the release's gateways.
+#[must_use]
+pub fn gateways() -> ListParams {
+    ListParams::default().labels("app.kubernetes.io/component=gateway")
 }
 
 async fn address(namespace: &str, service: &str) -> anyhow::Result<IpAddr> {
