@@ -177,18 +177,21 @@ impl<T> Queue<T> {
         let [interactive, bulk] =
             [Lane::Interactive, Lane::Bulk].map(|lane| self.oldest(lane, is_over, &mut taken.dropped));
         let bulk_waits = bulk.is_some();
-        let Some((lane, length)) = self.turn(interactive, bulk, budget) else { return taken };
+        let Some(first) = self.turn(interactive, bulk, budget) else { return taken };
+        let (lane, length) = first;
         let among = match lengths {
             Lengths::Equal => (length, length),
             Lengths::Any => (0, u32::MAX),
         };
-        let mut load = Load::default();
+        // Not looked at again: it may be cancelled meanwhile, and with it gone the others would not be found.
+        taken.batch.extend(self.pop(first));
+        let mut load = Load::default().with(length);
         // Two of the other lane are better in this batch than nobody.
         for lane in [lane, lane.other()] {
             let mut fronts = self.fronts(lane, among);
             while let Some(Reverse((_, tokens))) = fronts.pop() {
                 // Nothing more of this length fits, and something shorter may.
-                if load.items > 0 && !budget.has_room(load.with(tokens)) {
+                if !budget.has_room(load.with(tokens)) {
                     continue;
                 }
                 let Some(entry) = self.pop((lane, tokens)) else { continue };
@@ -337,7 +340,7 @@ impl<T> Entry<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{cell::Cell, time::Duration};
 
     use proptest::prelude::*;
 
@@ -583,6 +586,22 @@ mod tests {
         let budget = Budget { tokens: 256, rows: 64 };
         for (rows, tokens, fill) in [(16, 32, 0.25), (1, 128, 0.5), (64, 64, 1.), (1, 512, 1.)] {
             assert_eq!(budget.fill(rows, tokens), fill, "{rows} {tokens}");
+        }
+    }
+
+    /// Once, a client that left just then made an empty batch, and a pod took that for an empty queue.
+    #[test]
+    fn who_leaves_while_a_batch_is_made_does_not_hide_the_others() {
+        for lengths in [Lengths::Equal, Lengths::Any] {
+            let mut queue = Queue::new(BOUNDS);
+            push(&mut queue, "leaves", 5, Lane::Interactive);
+            push(&mut queue, "stays", 3, Lane::Interactive);
+            let looks = Cell::new(0);
+            let cancelled =
+                |entry: &Entry<&str>| entry.item == "leaves" && looks.replace(looks.get() + 1) > 0;
+            let taken = queue.take(Budget { tokens: 5, rows: 8 }, lengths, Instant::now(), cancelled);
+            assert!(!taken.batch.is_empty(), "{lengths:?}");
+            assert_eq!(queue.len() + taken.batch.len() + taken.dropped.len(), 2);
         }
     }
 
