@@ -493,6 +493,31 @@ async fn bulk_waits_for_those_who_came_later() {
     assert_refused(&refused, 400, "invalid_request", false);
 }
 
+/// Once, it waited for the turn of the bulk request that has the same text.
+#[tokio::test]
+async fn what_bulk_has_queued_is_run_earlier_for_who_waits() {
+    let mut tested = waiting(limits(), identity());
+    let first = hold(&mut tested).await;
+    let ask = |lane: &'static str, body: &'static str| {
+        let pod = tested.pod.clone();
+        tokio::spawn(async move { embed_with(&pod, (LANE_HEADER, lane), body).await })
+    };
+    let bulk = ask("bulk", r#"{"input": ["b b"]}"#);
+    waits(&tested.pod, 1).await;
+    let same = ask("interactive", r#"{"input": ["b b"]}"#);
+    waits(&tested.pod, 2).await;
+    let other = ask("interactive", r#"{"input": ["c"]}"#);
+    waits(&tested.pod, 3).await;
+    for rows in [2, 1] {
+        tested.orders.send(Order::Answer).expect("the stub waits");
+        assert_eq!(started(&mut tested).await, rows, "bulk of the same length fills the first batch");
+    }
+    tested.orders.send(Order::Answer).expect("the stub waits");
+    for answer in [first, bulk, same, other] {
+        assert_eq!(answer.await.expect("no panic").status, StatusCode::OK);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_says_how_long_it_waits() {
     let mut tested = waiting(limits(), identity());

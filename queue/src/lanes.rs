@@ -170,7 +170,7 @@ impl<T> Queue<T> {
         budget: Budget,
         lengths: Lengths,
         now: Instant,
-        cancelled: impl Fn(&T) -> bool,
+        cancelled: impl Fn(&Entry<T>) -> bool,
     ) -> Taken<T> {
         let mut taken = Taken { batch: Vec::new(), dropped: Vec::new() };
         let is_over = |entry: &Entry<T>| entry.is_over(now, &cancelled);
@@ -211,7 +211,7 @@ impl<T> Queue<T> {
     }
 
     /// Takes out everything that is cancelled or past its deadline, to make room.
-    pub fn purge(&mut self, now: Instant, cancelled: impl Fn(&T) -> bool) -> Vec<Entry<T>> {
+    pub fn purge(&mut self, now: Instant, cancelled: impl Fn(&Entry<T>) -> bool) -> Vec<Entry<T>> {
         let mut over = Vec::new();
         for shelf in self.shelves.values_mut() {
             let (dead, living): (VecDeque<_>, VecDeque<_>) =
@@ -333,8 +333,8 @@ impl Budget {
 }
 
 impl<T> Entry<T> {
-    fn is_over(&self, now: Instant, cancelled: impl Fn(&T) -> bool) -> bool {
-        self.deadline.is_some_and(|deadline| deadline <= now) || cancelled(&self.item)
+    fn is_over(&self, now: Instant, cancelled: impl Fn(&Self) -> bool) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now) || cancelled(self)
     }
 }
 
@@ -384,8 +384,8 @@ mod tests {
         batch.iter().fold(Load::default(), |load, entry| load.with(entry.tokens))
     }
 
-    fn cancelled(item: &Item) -> bool {
-        item.cancelled
+    fn cancelled(entry: &Entry<Item>) -> bool {
+        entry.item.cancelled
     }
 
     proptest! {

@@ -166,7 +166,7 @@ impl Batcher {
         let one = inputs.len() == 1;
         for (i, input) in inputs.into_iter().enumerate() {
             let waiter = Waiter { reply: collector.clone(), row: i, deadline };
-            if let Some(input) = state.flights.join(input, waiter) {
+            if let Some(input) = state.flights.join(input, lane, waiter) {
                 let tokens = input.ids.len() as u32;
                 let pushed = state.queue.push(input, tokens, lane, None, now);
                 pushed.map_err(|refusal| state.no_room(refusal))?;
@@ -207,7 +207,7 @@ impl State {
         deadline: Instant,
         now: Instant,
     ) -> Result<(), SubmitError> {
-        let new: HashSet<&Row> = inputs.iter().filter(|input| !self.flights.has(input)).collect();
+        let new: HashSet<&Row> = inputs.iter().filter(|input| !self.flights.has(input, lane)).collect();
         let tokens = new.iter().map(|input| input.ids.len() as u64).sum();
         let work = Work { ahead: 0, tokens, parts: new.len() };
         let patience = deadline.saturating_duration_since(now);
@@ -236,9 +236,7 @@ impl State {
 
     /// The next batch, without what nobody wants any more.
     fn take(&mut self, budget: Budget, lengths: Lengths, now: Instant) -> Vec<Entry<Arc<Row>>> {
-        let flights = &self.flights;
-        let is_over = |input: &Arc<Row>| flights.all(input, |waiter| waiter.is_over(now));
-        let taken = self.queue.take(budget, lengths, now, is_over);
+        let taken = self.queue.take(budget, lengths, now, self.flights.unwanted(now));
         self.forget(&taken.dropped);
         taken.batch.iter().for_each(|entry| self.running[entry.lane as usize] += u64::from(entry.tokens));
         taken.batch
@@ -247,20 +245,26 @@ impl State {
     /// A batch has run: those who wait for each of its inputs.
     fn land(&mut self, batch: &[Entry<Arc<Row>>]) -> Vec<Vec<Waiter>> {
         batch.iter().for_each(|entry| self.running[entry.lane as usize] -= u64::from(entry.tokens));
-        batch.iter().map(|entry| self.flights.land(&entry.item)).collect()
+        batch.iter().map(|entry| self.flights.land(&entry.item, entry.lane)).collect()
     }
 
     fn purge(&mut self, now: Instant) {
-        let flights = &self.flights;
-        let dropped = self.queue.purge(now, |input| flights.all(input, |waiter| waiter.is_over(now)));
+        let dropped = self.queue.purge(now, self.flights.unwanted(now));
         self.forget(&dropped);
     }
 
     /// Dropping those who wait tells their clients.
     fn forget(&mut self, dropped: &[Entry<Arc<Row>>]) {
         for entry in dropped {
-            self.flights.land(&entry.item);
+            self.flights.land(&entry.item, entry.lane);
         }
+    }
+}
+
+impl Flights<Waiter> {
+    /// Whether nobody wants an input any more that waits.
+    fn unwanted(&self, now: Instant) -> impl Fn(&Entry<Arc<Row>>) -> bool {
+        move |entry| self.all(&entry.item, entry.lane, |waiter| waiter.is_over(now))
     }
 }
 
