@@ -58,6 +58,11 @@ impl Histogram {
         bound(reached?)
     }
 
+    /// The sum.
+    pub fn plus(&self, other: &Self) -> Self {
+        self.zip(other, u64::saturating_add)
+    }
+
     /// Bucket by bucket, `combine` of this and the other.
     pub(crate) fn zip(&self, other: &Self, combine: impl Fn(u64, u64) -> u64) -> Self {
         Self(std::array::from_fn(|bucket| combine(self.0[bucket], other.0[bucket])))

@@ -29,6 +29,7 @@ fn wait(pods: u32, load: f64, requests: usize, mut tokens: impl FnMut(&mut Rando
         min: pods,
         max: pods,
         first: None,
+        gateways: None,
     };
     let score = world.play(&trace, &mut Fixed(pods), &mut ());
     score.mean_latency() - served / requests as f64

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kembed_scaling::{
     Observation,
     simulate::{
-        Arrival, Contender, Fixed, Kind, PodModel, Score, Sight, Trace, Watch, World, fleet::Nodes,
+        Arrival, Contender, Fixed, Gateways, Kind, PodModel, Score, Sight, Trace, Watch, World, fleet::Nodes,
         random::Random,
     },
 };
@@ -21,6 +21,7 @@ fn world() -> World {
         min: 0,
         max: 9,
         first: Some(1),
+        gateways: None,
     }
 }
 
@@ -111,6 +112,40 @@ fn who_comes_at_zero_wakes_at_once_and_is_held() {
     assert_near(notes.answered[0].0, 7.51);
     assert_near(notes.answered[1].1, 4.92);
     assert_eq!((score.cold, score.missed), (2, 2));
+}
+
+#[test]
+fn what_gateways_tell_comes_later_and_who_waits_at_zero_is_told_of_at_once() {
+    let arrivals: Vec<(f64, u32)> = (0..300).map(|index| (10. + f64::from(index) * 0.01, 1)).collect();
+    let (mut first_seen, mut phases) = (Vec::new(), Vec::new());
+    for seed in 0..50 {
+        let gateways = Some(Gateways { count: 2, seed });
+        let world = World { gateways, first: Some(1), ..world() };
+        let mut contender = told(|_, _| 1);
+        play(&world, &trace(&arrivals, 20.), &mut contender);
+        let come = |seen: &Observation| seen.load.as_ref().map_or(0., |load| load.arrived);
+        let first = contender.seen.iter().find(|(seen, _)| come(seen) > 0.).expect("they are seen");
+        first_seen.push(first.0.now.as_secs_f64() - 10.);
+        phases.push(contender.seen[1].0.now.as_secs_f64());
+        assert!(
+            (contender.seen.iter().map(|(seen, _)| come(seen)).sum::<f64>() - 300.).abs() < 1e-6,
+            "all are"
+        );
+
+        let mut sleeper = told(|_, sight| u32::from(sight.is_wake || sight.seen.pods.wanted > 0));
+        let (_, notes) =
+            play(&World { first: Some(0), ..world.clone() }, &trace(&[(7.25, 10)], 20.), &mut sleeper);
+        assert_eq!(notes.counts[1], (7.25, 1, 0));
+    }
+    assert!(
+        phases.iter().all(|phase| (0. ..1.).contains(phase))
+            && phases.windows(2).all(|pair| pair[0] != pair[1])
+    );
+    // From when the first came to the first word of both, and from there to the next look.
+    assert!(first_seen.iter().all(|seconds| (0. ..=2.).contains(seconds)), "{first_seen:?}");
+    assert!(
+        first_seen.iter().any(|seconds| *seconds > 1.) && first_seen.iter().any(|seconds| *seconds < 0.7)
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use kembed_crds::InvalidDuration;
-use kembed_scaling::simulate::{Kind, PodModel, World, fleet::Nodes, peers::Peer};
+use kembed_scaling::simulate::{Gateways, Kind, PodModel, World, fleet::Nodes, peers::Peer};
 
 use crate::simulate::service::Service;
 
@@ -46,6 +46,10 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "TOKENS")]
     pod_rate: Option<f64>,
 
+    /// Gateways of the installation: each tells once a second what came, and what is known of a moment is what all have told
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
+    gateways: u32,
+
     /// Times as many clients: requests are cloned, not squeezed together
     #[arg(long, default_value_t = 1.)]
     pub(super) rate: f64,
@@ -62,7 +66,7 @@ pub struct SimulateArgs {
     #[arg(long)]
     no_tuning: bool,
 
-    /// Names the random numbers of made traffic and of clones
+    /// Names the random numbers of made traffic, of clones, and of the moments at which gateways tell and pods are counted
     #[arg(long, default_value_t = 1)]
     pub(super) seed: u64,
 
@@ -120,7 +124,9 @@ impl SimulateArgs {
         };
         let world = World::of(&service.settings, self.startup);
         let pod = self.pod_rate.map_or(Ok(world.pod), |rate| pod(world.pod, rate))?;
-        Ok(World { nodes: self.node_lead.map(node), pod, target: service.target.as_secs_f64(), ..world })
+        let gateways = Some(Gateways { count: self.gateways, seed: self.seed });
+        let (nodes, target) = (self.node_lead.map(node), service.target.as_secs_f64());
+        Ok(World { nodes, pod, target, gateways, ..world })
     }
 
     /// Who is asked to play.

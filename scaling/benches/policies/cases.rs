@@ -4,7 +4,7 @@ use std::{fs, sync::Arc, time::Duration};
 
 use kembed_scaling::{
     Objective, Scaler, Settings,
-    simulate::{Kind, Ours, Score, Trace, World, clairvoyant, peers::Peer},
+    simulate::{Gateways, Kind, Ours, Score, Trace, World, clairvoyant, peers::Peer},
 };
 
 use crate::{Args, notes::Notes, ours, record::Record};
@@ -103,7 +103,8 @@ impl Case {
             zero_after: Duration::from_secs(300),
             tunes,
         };
-        let world = World::of(&settings, Duration::from_secs(name.start));
+        let gateways = Some(Gateways { seed: name.seed, ..Gateways::default() });
+        let world = World { gateways, ..World::of(&settings, Duration::from_secs(name.start)) };
         Self { name, trace, settings, world }
     }
 

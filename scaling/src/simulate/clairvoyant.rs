@@ -140,6 +140,7 @@ fn played(world: &World, trace: &Trace, pods: Vec<u32>, slot: f64) -> (Score, Ve
         start: 0.,
         nodes: None::<Nodes>,
         min: 0,
+        gateways: None,
         first: Some(pods.first().copied().unwrap_or(0)),
         ..world.clone()
     };

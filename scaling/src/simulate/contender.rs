@@ -2,8 +2,8 @@
 
 use crate::{observation::Observation, policy::Policy};
 
-/// What there is to see. Our own policy is shown the observation alone, as in a cluster; the rest is what the others' own
-/// sources of metrics would tell them, without their lag.
+/// What there is to see. Our own policy is shown the observation alone, as in a cluster, as late as gateways tell it; the rest is
+/// what the others' own sources of metrics would tell them, without their lag.
 #[derive(Clone, Copy, Debug)]
 pub struct Sight<'a> {
     /// What the autoscaler of the operator would see.

@@ -13,6 +13,7 @@ pub mod pod;
 pub mod random;
 pub mod score;
 pub mod timeline;
+pub mod told;
 pub mod trace;
 pub mod world;
 
@@ -21,5 +22,6 @@ pub use generate::Kind;
 pub use pod::PodModel;
 pub use score::Score;
 pub use timeline::Timeline;
+pub use told::Gateways;
 pub use trace::{Arrival, Trace, TraceError};
 pub use world::{Watch, World};

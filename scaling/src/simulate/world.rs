@@ -11,6 +11,7 @@ use crate::{
         meter::Meter,
         pod::PodModel,
         score::Score,
+        told::{Gateways, Level, Stretch, Told},
         trace::{Arrival, Trace},
     },
 };
@@ -42,6 +43,8 @@ pub struct World {
     /// Pods that answer from the beginning. `None`: as many as the first minute needs, and one at least, for whoever
     /// replays an hour of traffic begins in the middle of it.
     pub first: Option<u32>,
+    /// Who tells what happens. `None`: it is seen as it happens, by looks at whole periods since the beginning.
+    pub gateways: Option<Gateways>,
 }
 
 /// Is told what happens as it happens. Times are seconds since the trace began.
@@ -68,6 +71,7 @@ impl World {
             min: settings.min,
             max: settings.max,
             first: None,
+            gateways: Some(Gateways::default()),
         }
     }
 
@@ -110,18 +114,12 @@ struct Play<'a, W: ?Sized> {
     fleet: Fleet,
     meter: Meter,
     wanted: u32,
-    since: Since,
+    /// What happened since it was told.
+    since: Stretch,
+    told: Told,
+    /// The look before, and pods that computed since then, times seconds.
+    looked: (f64, f64),
     score: Score,
-}
-
-/// What happened since the look before.
-#[derive(Default)]
-struct Since {
-    at: f64,
-    load: Load,
-    waiting_time: f64,
-    in_hand_time: f64,
-    busy_time: f64,
 }
 
 impl<'a, W: Watch + ?Sized> Play<'a, W> {
@@ -146,7 +144,9 @@ impl<'a, W: Watch + ?Sized> Play<'a, W> {
             fleet: Fleet::new(world.start, world.nodes, wanted),
             meter,
             wanted,
-            since: Since::default(),
+            since: Stretch::default(),
+            told: Told::by(world.gateways),
+            looked: (0., 0.),
             score: Score::default(),
         }
     }
@@ -155,11 +155,13 @@ impl<'a, W: Watch + ?Sized> Play<'a, W> {
         let period = contender.period();
         self.tell();
         self.look(contender, false);
-        let mut looks = 1_u64;
+        let first = if self.told.is_at_once() { 1. } else { self.told.look };
+        let mut looks = 0_u64;
         loop {
-            let next_look = looks as f64 * period;
+            let next_look = (looks as f64 + first) * period;
             let next_arrival = self.arrivals.get(self.tail).map_or(f64::INFINITY, |arrival| arrival.at);
-            let next = next_arrival.min(self.fleet.next).min(next_look);
+            let next_word = self.told.next();
+            let next = next_arrival.min(self.fleet.next).min(next_look).min(next_word);
             if self.is_over(next) {
                 break;
             }
@@ -168,6 +170,8 @@ impl<'a, W: Watch + ?Sized> Play<'a, W> {
                 self.happen();
             } else if next == next_arrival {
                 self.arrive(contender);
+            } else if next == next_word {
+                self.report();
             } else {
                 self.look(contender, false);
                 looks += 1;
@@ -188,9 +192,10 @@ impl<'a, W: Watch + ?Sized> Play<'a, W> {
     /// Lets time pass in which nothing happens.
     fn pass(&mut self, to: f64) {
         let passed = to - self.now;
-        self.since.waiting_time += passed * (self.tail - self.head) as f64;
-        self.since.in_hand_time += passed * self.in_hand as f64;
-        self.since.busy_time += passed * f64::from(self.computing);
+        self.since.seconds += passed;
+        self.since.waiting += passed * (self.tail - self.head) as f64;
+        self.since.in_hand += passed * self.in_hand as f64;
+        self.looked.1 += passed * f64::from(self.computing);
         self.score.replica_seconds += passed * self.fleet.pods.len() as f64;
         self.now = to;
     }
@@ -265,21 +270,32 @@ impl<'a, W: Watch + ?Sized> Play<'a, W> {
         }
     }
 
-    fn look(&mut self, contender: &mut dyn Contender, is_wake: bool) {
-        let over = self.now - self.since.at;
-        let mean = |integral: f64| if over > 0. { integral / over } else { 0. };
-        let busy = mean(self.since.busy_time);
-        let Since { waiting_time, in_hand_time, load, .. } =
-            std::mem::replace(&mut self.since, Since { at: self.now, ..Since::default() });
+    /// The gateway that has the requests tells of them.
+    fn report(&mut self) {
         let waiting = self.tail - self.head;
-        let load = Load {
-            over: Duration::from_secs_f64(over),
-            waiting: mean(waiting_time),
-            in_hand: mean(in_hand_time),
+        let level = Level {
             requests: (waiting + self.in_hand) as f64,
             waiting_tokens: self.waiting_tokens as f64,
             in_hand_tokens: self.in_hand_tokens as f64,
             wanted: waiting > 0 && self.fleet.ready == 0,
+        };
+        self.told.hear(self.now, std::mem::take(&mut self.since), level);
+    }
+
+    fn look(&mut self, contender: &mut dyn Contender, is_wake: bool) {
+        if is_wake || self.told.is_at_once() {
+            self.report();
+        }
+        let (Stretch { seconds, load, waiting, in_hand }, level) = self.told.look(self.now);
+        let mean = |integral: f64, over: f64| if over > 0. { integral / over } else { 0. };
+        let load = Load {
+            over: Duration::from_secs_f64(seconds),
+            waiting: mean(waiting, seconds),
+            in_hand: mean(in_hand, seconds),
+            requests: level.requests,
+            waiting_tokens: level.waiting_tokens,
+            in_hand_tokens: level.in_hand_tokens,
+            wanted: level.wanted,
             ..load
         };
         let seen = Observation {
@@ -288,7 +304,9 @@ impl<'a, W: Watch + ?Sized> Play<'a, W> {
             pods: self.pods(),
             speed: self.meter.speed(),
         };
-        let in_hand = self.in_hand;
+        let (before, busy) = std::mem::replace(&mut self.looked, (self.now, 0.));
+        let busy = mean(busy, self.now - before);
+        let (waiting, in_hand) = (self.tail - self.head, self.in_hand);
         let wanted = contender.decide(&Sight { seen: &seen, busy, waiting, in_hand, is_wake });
         self.scale(wanted.clamp(self.world.min, self.world.max));
     }

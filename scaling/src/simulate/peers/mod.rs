@@ -1,7 +1,8 @@
 //! What others decide by: each formula from its source, at its defaults and over a grid of settings.
 //!
-//! All are drawn favourably: their metrics have no lag, what they read is the one queue of the world, and requests that
-//! come while there is no pod are held for them.
+//! All are drawn favourably. What they read as a mean of requests is told once a second, as it is to ours and to the first of
+//! them, though the pipelines of metrics of others take 15 s and more; all else they read has no lag. What they read is the one
+//! queue of the world, and requests that come while there is no pod are held for them.
 
 #[cfg(test)]
 mod fixture;
