@@ -111,10 +111,16 @@ pub fn decide(
     }
 }
 
-/// The space of the first ready pod that may be trusted, unless the spec demands another.
+/// The space of the first ready pod that may be trusted, unless the spec demands another. Nothing while more are ready than
+/// the Deployment counts: a service of this name that was deleted just now has left some, with a space of their own.
 fn space_to_record(observed: &Observed) -> Option<SpaceStatus> {
-    let ready = observed.pods.iter().filter(|pod| pod.state == PodState::Ready && is_trusted(observed, pod));
-    let space = ready.filter_map(|pod| pod.space.as_ref()).next()?;
+    let ready = || observed.pods.iter().filter(|pod| pod.state == PodState::Ready);
+    let counted = usize::try_from(observed.deployment.ready).unwrap_or(0);
+    if ready().count() > counted {
+        return None;
+    }
+    let trusted = ready().filter(|pod| is_trusted(observed, pod));
+    let space = trusted.filter_map(|pod| pod.space.as_ref()).next()?;
     if observed.pinned_digest.as_ref().is_some_and(|pinned| *pinned != space.digest) {
         return None;
     }

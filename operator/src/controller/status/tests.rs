@@ -73,6 +73,27 @@ fn a_pod_that_is_not_ready_records_nothing() {
     assert_eq!(status.space, None);
 }
 
+/// Once, a service that was deleted and made anew with another model got the space of the pods that were still going, for
+/// its whole life.
+#[test]
+fn pods_that_a_deleted_service_of_the_name_has_left_record_nothing() {
+    let left = || pod(PodState::Ready, Some("sha256:before"));
+    let decided = |seen: &Observed| decide(seen, &EmbeddingServiceStatus::default(), NOW);
+    let hindrance = Some(Hindrance::new(Reason::NameConflict, "Deployment minilm is another's"));
+    let alone = Observed { deployment: DeploymentCounts::default(), hindrance, ..observed(vec![left()]) };
+    let status = decided(&alone);
+    assert_eq!((status.space.as_ref(), status.ready_replicas), (None, 0));
+    let own =
+        |seen: Observed| Observed { deployment: DeploymentCounts { ready: 1, ..seen.deployment }, ..seen };
+    let beside = own(observed(vec![left(), pod(PodState::Ready, Some("sha256:a"))]));
+    assert_eq!(decided(&beside).space, None, "it is not known which of them is the Deployment's");
+    let gone = own(observed(vec![
+        pod(PodState::Gone, Some("sha256:before")),
+        pod(PodState::Ready, Some("sha256:a")),
+    ]));
+    assert_eq!(decided(&gone).space.map(|space| space.digest).as_deref(), Some("sha256:a"));
+}
+
 #[test]
 fn another_space_is_refused_and_both_revisions_are_named() {
     let pods = vec![pod(PodState::Ready, Some("sha256:b"))];
@@ -271,15 +292,18 @@ fn nothing_is_known_of_accelerators_while_no_pod_has_reported() {
 #[test]
 fn without_an_image_there_is_no_accelerator() {
     let hindrance = Some(Hindrance::new(Reason::AcceleratorUnavailable, "no image with CUDA is configured"));
-    let seen = Observed { accelerator: true, hindrance, ..observed(vec![]) };
-    let status = decide(&seen, &EmbeddingServiceStatus::default(), NOW);
+    let decided = |pods| {
+        let seen = Observed { accelerator: true, hindrance: hindrance.clone(), ..observed(pods) };
+        decide(&seen, &EmbeddingServiceStatus::default(), NOW)
+    };
+    let status = decided(vec![]);
     for type_ in [ConditionType::AcceleratorVerified, ConditionType::Ready, ConditionType::Progressing] {
         assert_eq!(read(&status, type_), ("False", "AcceleratorUnavailable"));
     }
     // What was made when there was one goes on.
     let devices = vec![device(0.9998)];
     let pods = vec![ObservedPod { devices, ..pod(PodState::Ready, Some("sha256:a")) }];
-    let status = decide(&Observed { pods, ..seen }, &EmbeddingServiceStatus::default(), NOW);
+    let status = decided(pods);
     assert_eq!(read(&status, ConditionType::AcceleratorVerified), ("True", "Verified"));
     assert_eq!(read(&status, ConditionType::Ready), ("True", "Serving"));
     assert_eq!(read(&status, ConditionType::Progressing), ("False", "AcceleratorUnavailable"));
