@@ -77,8 +77,8 @@ impl Leader {
     }
 
     async fn empty(&self) -> kube::Result<()> {
-        let Some(mut lease) = self.leases.get_opt(LEASE).await? else { return Ok(()) };
-        lease.spec.get_or_insert_default().holder_identity = Some(String::new());
+        let held = self.leases.get_opt(LEASE).await?;
+        let Some(lease) = held.and_then(|lease| self.candidate.release(lease)) else { return Ok(()) };
         self.leases.replace(LEASE, &PostParams::default(), &lease).await.map(drop)
     }
 

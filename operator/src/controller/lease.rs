@@ -61,6 +61,13 @@ impl Candidate {
         }
     }
 
+    /// The Lease as given back, so that another may lead at once; `None` if it is another's by now, who then leads.
+    pub fn release(&self, lease: Lease) -> Option<Lease> {
+        let mut spec = lease.spec.filter(|held| held.holder_identity.as_ref() == Some(&self.identity))?;
+        spec.holder_identity = Some(String::new());
+        Some(Lease { spec: Some(spec), ..lease })
+    }
+
     /// How long until the next look: a Lease that stands still is taken when it may be.
     pub fn pause(&self, now: Instant) -> Duration {
         let runs_out = self.seen.as_ref().map(|(_, since)| *since + LEASE_DURATION);
@@ -174,6 +181,23 @@ mod tests {
         for other in [Some(lease("b", "2")), Some(lease("", "3")), None] {
             assert_eq!(candidate.renew(other.as_ref(), WALL), Step::Wait);
         }
+    }
+
+    /// Once, a leader that had lost the Lease without noticing took it from the next one when it was told to end, and a third
+    /// led while the second still wrote.
+    #[test]
+    fn nobody_gives_back_what_another_holds() {
+        let candidate = Candidate::new("a");
+        let holder = |lease: Lease| lease.spec.and_then(|spec| spec.holder_identity);
+        let given_back = candidate.release(lease("a", "1")).expect("its own");
+        assert_eq!(
+            given_back.metadata.resource_version.as_deref(),
+            Some("1"),
+            "refused if it changes meanwhile"
+        );
+        assert_eq!(holder(given_back).as_deref(), Some(""));
+        assert_eq!(candidate.release(lease("b", "2")), None);
+        assert_eq!(candidate.release(Lease::default()), None);
     }
 
     #[test]
