@@ -200,7 +200,8 @@ impl Directory {
             return;
         };
         known.insight.digest = Some(digest);
-        known.insight.said_ready = !known.pod.ready;
+        // Who was known to be ready was not asked whether it is.
+        known.insight.said_ready = !probe.is_ready && !known.pod.ready;
         let service = known.pod.service.clone();
         self.refresh(&service);
     }
@@ -370,6 +371,20 @@ mod tests {
         directory.update_pods(Update::Put(restarted));
         assert_eq!(answering(&directory, "team/minilm"), [""; 0]);
         assert_eq!(directory.unproven().count(), 1);
+    }
+
+    /// Once, one that became unready while it was asked for its space was taken to be ready.
+    #[test]
+    fn a_pod_that_tells_its_space_does_not_tell_that_it_is_ready() {
+        let mut directory = Directory::default();
+        directory.update_services(Update::All(vec![service("minilm")]));
+        directory.update_pods(Update::All(vec![pod("a")]));
+        let asked: Vec<_> = directory.unproven().collect();
+        directory.update_pods(Update::Put(Pod { ready: false, ..pod("a") }));
+        asked.iter().for_each(|probe| directory.proven(probe, "sha256:one".to_owned()));
+        assert_eq!(answering(&directory, "team/minilm"), [""; 0]);
+        directory.update_pods(Update::Put(pod("a")));
+        assert_eq!(answering(&directory, "team/minilm"), ["a"]);
     }
 
     #[test]
