@@ -131,7 +131,9 @@ impl<J: Judge> Looks<J> {
 
     fn tell(&mut self) {
         for (service, explained) in self.untold.drain(..self.untold.len().min(TOLD)) {
-            self.autoscaler.writer.decisions.explain(&service, explained, Timestamp::now());
+            let writer = &self.autoscaler.writer;
+            let uid = writer.uid(&service);
+            writer.decisions.explain(&service, uid.as_deref(), explained, Timestamp::now());
         }
     }
 

@@ -120,6 +120,8 @@ pub struct Plan<J> {
 
 #[derive(Debug)]
 struct Entry<J> {
+    /// Of the service. One of its name that is made anew begins anew.
+    uid: String,
     settings: Settings,
     judge: J,
     starting: Starting,
@@ -142,7 +144,7 @@ impl<J: Judge> Plan<J> {
 
     /// Whether a service is to be looked at. `happened`: whether anything did, if that is known.
     pub fn concerns(&mut self, service: &str, seen: &Seen, happened: Option<bool>) -> bool {
-        let entry = self.services.get_mut(service);
+        let entry = self.services.get_mut(service).filter(|entry| entry.uid == seen.uid);
         let was_active = entry.as_ref().is_some_and(|entry| entry.active);
         let writes = entry.as_ref().is_some_and(|entry| !entry.writing.is_settled(&seen.version));
         let active = happened.unwrap_or(was_active);
@@ -155,7 +157,11 @@ impl<J: Judge> Plan<J> {
     /// Looks at one service.
     pub fn look(&mut self, service: &str, seen: &Seen, facts: &Facts, now: Instant) -> Look {
         let began = self.began;
-        let entry = self.services.entry(service.to_owned()).or_insert_with(|| Entry::new(seen, began, now));
+        let new = || Entry::new(seen, began, now);
+        let entry = self.services.entry(service.to_owned()).or_insert_with(new);
+        if entry.uid != seen.uid {
+            *entry = new();
+        }
         entry.learn(seen, facts);
         let count = entry.writing.count(seen);
         let mut observation = entry.observe(count, facts, began, now);
@@ -225,6 +231,7 @@ impl<J: Judge> Plan<J> {
 impl<J: Judge> Entry<J> {
     fn new(seen: &Seen, led: Instant, now: Instant) -> Self {
         Self {
+            uid: seen.uid.clone(),
             settings: seen.settings,
             judge: J::new(seen.settings),
             starting: Starting::new(led),
@@ -364,6 +371,7 @@ mod tests {
             let scaling = serde_json::from_value(scaling).expect("a spec");
             let (settings, now) = (settings(&scaling), Instant::now());
             let seen = Seen {
+                uid: "u".into(),
                 settings,
                 replicas,
                 version: "7".into(),
@@ -564,6 +572,19 @@ mod tests {
         world.facts.rates = Vec::new();
         world.look();
         assert_eq!(world.shown()[1].speed.rate, Some(1000.));
+    }
+
+    /// Once, a service that was deleted and made anew within a second was scaled by the speed of another model.
+    #[test]
+    fn a_service_that_is_made_anew_begins_anew() {
+        let mut world = World::new(0, 8, 1);
+        world.facts.rates = vec![900];
+        world.look();
+        world.facts.rates = Vec::new();
+        world.seen.uid = "another".into();
+        assert!(!world.plan.concerns(NAME, &Seen { replicas: 0, ..world.seen.clone() }, None));
+        world.look();
+        assert_eq!((world.shown().len(), world.shown()[0].speed.rate), (1, None));
     }
 
     #[test]

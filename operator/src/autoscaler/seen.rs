@@ -11,6 +11,8 @@ use super::settings::settings;
 /// A service that scales.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
+    /// No other service ever has it, not even one of the same name.
+    pub uid: String,
     /// What the user wants.
     pub settings: Settings,
     /// The count in its spec.
@@ -43,6 +45,7 @@ impl Seen {
             _ => None,
         };
         Some(Self {
+            uid: object.metadata.uid.clone().unwrap_or_default(),
             settings: settings(scaling),
             replicas: u32::try_from(object.spec.replicas).unwrap_or(0),
             version: object.metadata.resource_version.clone()?,

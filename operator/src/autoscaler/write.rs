@@ -54,7 +54,12 @@ impl Writer {
     /// Makes the change, unless the service has changed since it was decided at `now`.
     pub async fn write(self, change: Change, now: Instant) -> (Change, Written) {
         // Before the write, so that the reconciliation that it sets off finds the reason.
-        self.decisions.put(&change.service, change.reason, Timestamp::now());
+        self.decisions.put(
+            &change.service,
+            self.uid(&change.service).as_deref(),
+            change.reason,
+            Timestamp::now(),
+        );
         let (outcome, written) = match timeout(TIMEOUT, self.send(&change, now)).await {
             Ok(Ok(version)) => (Outcome::Written, Written::Yes(version)),
             Ok(Err(WriteError::Stale)) => (Outcome::Changed, Written::No),
@@ -82,6 +87,11 @@ impl Writer {
             tokio::spawn(self.tell(service.clone(), reason.as_str(), note));
         }
         (change, written)
+    }
+
+    /// Which service has this name now.
+    pub fn uid(&self, service: &str) -> Option<String> {
+        find(&self.services, service)?.metadata.uid.clone()
     }
 
     /// The version that the service has after it.

@@ -130,7 +130,7 @@ async fn run(object: &EmbeddingService, context: &Context) -> Result<(Action, Op
         generation: object.metadata.generation,
         replicas: object.spec.replicas,
         scales: object.spec.scaling.is_some(),
-        decided: context.decisions.get(&format!("{namespace}/{name}")),
+        decided: context.decisions.get(&format!("{namespace}/{name}"), object.metadata.uid.as_deref()),
         target: latency.map(|latency| latency.target.to_string()),
         accelerator: object.spec.accelerator.is_some(),
         pinned_digest: object.spec.model.digest.clone(),

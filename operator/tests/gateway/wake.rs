@@ -250,7 +250,7 @@ async fn a_request_at_zero_sets_the_count_at_once() {
     }
     eprintln!("from the request to the patch: {took:?}");
     assert!(took.last() < Some(&Duration::from_millis(500)), "{took:?}");
-    let decided = world.decisions.get("team/s0").scaling.expect("a decision");
+    let decided = world.decisions.get("team/s0", Some("s0")).scaling.expect("a decision");
     assert_eq!(decided.reason, "Activated");
     // The patch is there before it is counted.
     let woken = format!(
