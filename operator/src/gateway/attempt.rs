@@ -26,6 +26,8 @@ pub struct Attempt<'a> {
     pub limit: Duration,
     /// When that is over.
     pub deadline: Instant,
+    /// It is less than pods have, for the client wants it sooner.
+    is_cut: bool,
 }
 
 /// How an attempt ended.
@@ -39,6 +41,8 @@ pub enum Outcome {
     Failed(Failure, Option<Response<PodBody>>),
     /// It took too long.
     TimedOut,
+    /// It took longer than the client wanted to wait, which says nothing of the pod.
+    TooLate,
 }
 
 /// What an answer means for the request.
@@ -55,8 +59,9 @@ impl<'a> Attempt<'a> {
         let began = Instant::now();
         let limit = granted.view.request_timeout.unwrap_or(request_timeout);
         let left = asked.terms.deadline.map(|deadline| deadline.saturating_duration_since(began.into_std()));
-        let limit = left.map_or(limit, |left| left.min(limit));
-        Self { asked, granted, limit, deadline: began + limit }
+        let cut = left.filter(|left| *left < limit);
+        let (limit, is_cut) = (cut.unwrap_or(limit), cut.is_some());
+        Self { asked, granted, limit, deadline: began + limit, is_cut }
     }
 
     /// Makes it.
@@ -81,6 +86,7 @@ impl<'a> Attempt<'a> {
         let error = match response {
             Ok(Ok((response, took))) => return self.read(response, took),
             Ok(Err(error)) => error,
+            Err(_) if self.is_cut => return Outcome::TooLate,
             Err(_) => return Outcome::TimedOut,
         };
         let failure = if error.nothing_was_sent() { Failure::Unreached } else { Failure::Broke };
@@ -151,6 +157,7 @@ impl Outcome {
             Self::Failed(Failure::Broke, _) => "broke",
             Self::Failed(Failure::Erred, _) => "erred",
             Self::TimedOut => "timed_out",
+            Self::TooLate => "too_late",
         }
     }
 }

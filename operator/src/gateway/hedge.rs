@@ -98,6 +98,7 @@ async fn race(means: Means<'_>, asked: &Asked, turn: &Turn, granted: &Granted, l
         Outcome::NoCredit(load) => HedgeEnd::NoCredit(load),
         Outcome::Failed(failure, _) => HedgeEnd::Failed(failure),
         Outcome::TimedOut => HedgeEnd::TimedOut,
+        Outcome::TooLate => HedgeEnd::TooLate,
     };
     metrics.hedged("failed");
     turn.hedge_failed(end);

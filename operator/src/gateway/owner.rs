@@ -252,6 +252,8 @@ impl Owner {
                     turn.timed_out();
                     return Err(Refusal::TimedOut { limit });
                 }
+                // As if it had left.
+                Outcome::TooLate => return Err(Refusal::TimedOut { limit }),
                 Outcome::NoCredit(load) => turn.no_credit(load),
                 Outcome::Failed(failure, answer) => {
                     if failure == Failure::Unreached {

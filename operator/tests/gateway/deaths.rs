@@ -7,7 +7,10 @@ use std::{
 
 use http::{Request, header::HOST};
 use http_body_util::Full;
-use kembed_queue::{ejection::FIRST_EJECTION, wire::NOT_READY_HEADER};
+use kembed_queue::{
+    ejection::{ERRORS, FIRST_EJECTION},
+    wire::NOT_READY_HEADER,
+};
 use operator::gateway::{availability::Service, directory::Update};
 use tokio::task::JoinSet;
 
@@ -182,4 +185,20 @@ async fn a_pod_that_is_too_slow_is_not_waited_for() {
     let deadline = Request::post("/embed").header(HOST, "minilm.team").header("x-kembed-deadline-ms", "20");
     let answer = bench.ask(deadline.body(Full::from("x")).expect("a request")).await;
     assert_eq!(answer.status, 504);
+}
+
+/// Once, a client in a hurry had pods ejected that were well, for everybody.
+#[tokio::test]
+async fn a_clients_deadline_is_not_its_pods_fault() {
+    let pod = StubPod::gated(1).await;
+    let bench = Bench::start().await;
+    bench.add(service("team/minilm"), &[pod.address]);
+    // Where the machine is slow, some do not get as far as the pod.
+    let enough = format!("kembed_gateway_attempts_total{{outcome=\"too_late\"}} {}\n", 2 * ERRORS);
+    while !bench.metrics().contains(&enough) {
+        let hurry = Request::post("/embed").header(HOST, "minilm.team").header("x-kembed-deadline-ms", "20");
+        let answer = bench.ask(hurry.body(Full::from("x")).expect("a request")).await;
+        assert_eq!(answer.status, 504);
+    }
+    assert!(bench.metrics().contains("kembed_gateway_ejections_total 0\n"), "{}", bench.metrics());
 }

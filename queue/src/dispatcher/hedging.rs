@@ -34,6 +34,8 @@ pub enum HedgeEnd {
     Failed(Failure),
     /// The pod took longer than it may.
     TimedOut,
+    /// It took longer than the client wanted to wait.
+    TooLate,
 }
 
 impl<T> Dispatcher<T> {
@@ -107,6 +109,7 @@ impl<T> Dispatcher<T> {
             HedgeEnd::NoCredit(_) => Outcome::NoCredit,
             HedgeEnd::Failed(failure) => Outcome::Failed(failure.fault()),
             HedgeEnd::TimedOut => Outcome::Failed(Failure::Erred.fault()),
+            HedgeEnd::TooLate => Outcome::Left,
         };
         if let Some((pod, _)) = self.out_of_second_hand(ticket, outcome, now) {
             if let HedgeEnd::NoCredit(Some(load)) = end {
