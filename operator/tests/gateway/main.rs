@@ -22,5 +22,6 @@ mod space;
 mod stub;
 mod support;
 mod traces;
+mod turns;
 mod wake;
 mod zero;
