@@ -179,7 +179,7 @@ const PACKED_ATTENTION: &str = "PackedMultiHeadAttention";
 /// The operator: each head by itself, on `[batch, sequence, hidden]`. `distance_bias` is added to the scores,
 /// `[1, heads, sequence, sequence]`, of packed tokens as long as the longest row, and perhaps the same for all heads; may be
 /// empty.
-fn attend(
+pub(super) fn attend(
     graph: &mut Graph<'_>,
     [query, key, value]: [&str; 3],
     bias: &str,
@@ -205,8 +205,8 @@ pub(super) fn rotary_attention(
     distance_bias: &str,
 ) -> Result<Value, ModelError> {
     let [query, key, value] = graph.linears(x, Part::each(packed, [hidden, hidden]))?;
-    let query = rope::turn(graph, &query, angles);
-    let key = rope::turn(graph, &key, angles);
+    let query = rope::turn(graph, &query, hidden, angles);
+    let key = rope::turn(graph, &key, hidden, angles);
     Ok(attend(graph, [&query, &key, &value], "", heads, distance_bias))
 }
 

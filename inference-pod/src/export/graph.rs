@@ -34,17 +34,25 @@ pub(super) struct Part<'a> {
     /// `[to, from]`, as weights are saved.
     pub(super) shape: [usize; 2],
     pub(super) rows: Range<usize>,
+    /// What the product is multiplied with.
+    pub(super) factor: f32,
 }
 
 impl<'a> Part<'a> {
     /// All of a tensor, `[to, from]`.
     pub(super) fn whole(tensor: &'a str, shape: [usize; 2]) -> Self {
-        Self { tensor, shape, rows: 0..shape[0] }
+        Self { tensor, shape, rows: 0..shape[0], factor: 1. }
     }
 
     /// One of `N` parts of equal size, `[to, from]` each, that lie in a tensor one after the other.
     pub(super) fn each<const N: usize>(tensor: &'a str, [to, from]: [usize; 2]) -> [Self; N] {
-        std::array::from_fn(|i| Self { tensor, shape: [N * to, from], rows: i * to..(i + 1) * to })
+        let shape = [N * to, from];
+        std::array::from_fn(|i| Self { rows: i * to..(i + 1) * to, ..Self::whole(tensor, shape) })
+    }
+
+    /// The same, times a number.
+    pub(super) fn times(self, factor: f32) -> Self {
+        Self { factor: self.factor * factor, ..self }
     }
 }
 
@@ -204,6 +212,15 @@ impl<'a> Graph<'a> {
         self.initializer(name, INT64, shape, bytes)
     }
 
+    /// A shape for `Reshape` or `Expand`. All that are alike are one tensor.
+    pub(super) fn shape(&mut self, dims: &[i64]) -> Value {
+        let name = format!("shape_{dims:?}");
+        if self.proto.initializer.iter().any(|tensor| tensor.name == name) {
+            return name;
+        }
+        self.integers(&name, &[dims.len()], dims)
+    }
+
     /// A tensor of the given element type, by its bytes, lower ones first.
     pub(super) fn initializer(
         &mut self,
@@ -243,9 +260,10 @@ impl<'a> Graph<'a> {
             return self.products(x, parts);
         }
         let mut products = [const { String::new() }; N];
-        for (product, Part { tensor, shape, rows }) in products.iter_mut().zip(parts) {
+        for (product, Part { tensor, shape, rows, factor }) in products.iter_mut().zip(parts) {
             let weight = self.rows(tensor, &shape, rows)?;
-            *product = self.node(CONTRIB, "FusedMatMul", &[x, &weight], vec![int("transB", 1)]);
+            let attributes = vec![int("transB", 1), float("alpha", factor)];
+            *product = self.node(CONTRIB, "FusedMatMul", &[x, &weight], attributes);
         }
         Ok(products)
     }

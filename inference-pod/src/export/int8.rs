@@ -36,7 +36,8 @@ impl Graph<'_> {
     }
 
     fn factor(&self, part: &Part<'_>) -> Result<Factor, ModelError> {
-        let weights = self.weights().floats_of_rows(part.tensor, &part.shape, part.rows.clone())?;
+        let mut weights = self.weights().floats_of_rows(part.tensor, &part.shape, part.rows.clone())?;
+        weights.iter_mut().for_each(|weight| *weight *= part.factor);
         Factor::new(&weights, part.shape[1]).map_err(|e| invalid(part.tensor, e))
     }
 

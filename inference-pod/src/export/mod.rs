@@ -71,7 +71,7 @@ fn network(graph: &mut Graph<'_>, recipe: &Recipe, ids: &str) -> Result<Value, M
         "mpnet" => mpnet::build(graph, config, ids),
         "modernbert" => modernbert::build(graph, config, ids, longest),
         "nomic_bert" => nomic::build(graph, config, ids, longest),
-        "qwen3" if graph.packing().is_none() => qwen3::build(graph, config, ids, longest),
+        "qwen3" => qwen3::build(graph, config, ids, longest),
         other if graph.packing().is_some() => {
             Err(packed::not_there(&format!("weights of model type {other:?}")))
         }

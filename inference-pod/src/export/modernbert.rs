@@ -99,24 +99,16 @@ pub(super) fn build(
     let own = config.read::<Own>()?.checked()?;
     let words = "embeddings.tok_embeddings.weight";
     let prefix = encoder::prefix(graph.weights(), &["", "model."], words)?;
-    let heads = [own.hidden_size, own.num_attention_heads];
+    let dimension = own.hidden_size / own.num_attention_heads;
     let far = own.rope_parameters.full_attention.theta(own.global_rope_theta)?;
     let near = own.rope_parameters.sliding_attention.theta(own.local_rope_theta.unwrap_or(10_000.))?;
-    let far = (rope::angles(graph, "far", far, heads, positions), Value::new());
-    if graph.packing().is_some() && positions > LONGEST_WITH_WINDOW {
-        return Err(ModelError::Unsupported(format!(
-            "its layers that look only so far cannot be run on a GPU yet for inputs of {positions} tokens, but of \
-             {LONGEST_WITH_WINDOW}"
-        )));
-    }
+    let far = (rope::angles(graph, "far", far, dimension, positions), Value::new());
+    distance::check_table(graph, positions)?;
     let bias = window_bias(graph, ids, own.local_attention / 2);
-    let near = (rope::angles(graph, "near", near, heads, positions), bias);
+    let near = (rope::angles(graph, "near", near, dimension, positions), bias);
     let mut modern = Modern { own: &own, prefix, graph };
     modern.network(config.vocab_size, ids, &far, &near)
 }
-
-/// On a GPU the bias, and what it is made of, take eleven bytes for each two tokens of the longest row: 740 MB with so many.
-const LONGEST_WITH_WINDOW: usize = 8192;
 
 /// What is added to scores: nothing up to a distance, and after it what makes a weight zero.
 fn window_bias(graph: &mut Graph<'_>, ids: &str, window: i64) -> Value {
@@ -124,14 +116,7 @@ fn window_bias(graph: &mut Graph<'_>, ids: &str, window: i64) -> Value {
     let distance = graph.node(ONNX, "Abs", &[&distance], Vec::new());
     let window = distance::constant(graph, "window", window);
     let outside = graph.node(ONNX, "Greater", &[&distance, &window], Vec::new());
-    // As good as never, where -1e30 is infinite in 16 bits: a token that sees none of the first tokens that a kernel takes at a time
-    // would have infinity taken from infinity.
-    let never = if graph.packing().is_some() { -3e4 } else { -1e30 };
-    let [never, free] =
-        [("never", never), ("free", 0.)].map(|(name, bias)| graph.constant(name, &[], &[bias]));
-    let bias = graph.node(ONNX, "Where", &[&outside, &never, &free], Vec::new());
-    let axes = graph.integers("rows_and_heads", &[2], &[0, 1]);
-    graph.node(ONNX, "Unsqueeze", &[&bias, &axes], Vec::new())
+    distance::hide(graph, &outside)
 }
 
 struct Modern<'g, 'w> {

@@ -102,8 +102,8 @@ pub(super) fn build(
     let words = "embeddings.word_embeddings.weight";
     let prefix = encoder::prefix(graph.weights(), &["", "nomic_bert.", "bert."], words)?;
     let theta = own.rope_parameters.theta(own.rotary_emb_base)?;
-    let heads = [own.hidden_size, own.num_attention_heads];
-    let angles = rope::angles(graph, "angles", theta, heads, positions);
+    let dimension = own.hidden_size / own.num_attention_heads;
+    let angles = rope::angles(graph, "angles", theta, dimension, positions);
     let mut nomic = Nomic { own: &own, prefix, graph };
     let mut x = nomic.embed(config.vocab_size, ids)?;
     for layer in 0..own.num_hidden_layers {

@@ -38,8 +38,8 @@ pub(super) struct Angles {
 enum Places {
     /// One after the other in each row, from this position on.
     From(Value),
-    /// Packed, as [`EIGHT`] has it: the position of each, and the shapes that their vectors have meanwhile and after that.
-    Each { positions: Value, by_eight: Value, flat: Value },
+    /// Packed: the position of each, as [`EIGHT`] has it.
+    Each { positions: Value },
 }
 
 /// Packed tokens are turned in rows of so many, which are none: the operator asks a GPU for a block for each row, and for each place
@@ -53,28 +53,23 @@ pub(super) struct Table {
     pub(super) sin: Value,
 }
 
-/// Angles for so many heads of `hidden` numbers together, for each of `positions`.
+/// Angles for heads of so many numbers, for each of `positions`.
 pub(super) fn angles(
     graph: &mut Graph<'_>,
     name: &str,
     theta: f64,
-    [hidden, heads]: [usize; 2],
+    dimension: usize,
     positions: usize,
 ) -> Angles {
     let packed = graph.packing().map(|packing| packing.positions.clone());
     let positions = if packed.is_some() { positions.max(EIGHT) } else { positions };
-    let table = table(graph, name, theta, hidden / heads, positions);
+    let table = table(graph, name, theta, dimension, positions);
     let places = match packed {
         None => Places::From(graph.integers(&format!("{name}.from"), &[1], &[0])),
         Some(positions) => {
-            let mut shape =
-                |what: &str, dims: &[i64]| graph.integers(&format!("{name}.{what}"), &[dims.len()], dims);
-            let (eight, hidden) = (EIGHT as i64, hidden as i64);
-            let rows = shape("rows", &[-1, eight]);
-            let (by_eight, flat) = (shape("by_eight", &[-1, eight, hidden]), shape("flat", &[-1, hidden]));
+            let by_eight = graph.shape(&[-1, EIGHT as i64]);
             let positions = graph.cast(&positions, INT64);
-            let positions = graph.node(ONNX, "Reshape", &[&positions, &rows], Vec::new());
-            Places::Each { positions, by_eight, flat }
+            Places::Each { positions: graph.node(ONNX, "Reshape", &[&positions, &by_eight], Vec::new()) }
         }
     };
     Angles { table, places }
@@ -105,15 +100,18 @@ fn angles_of(theta: f64, dimension: usize, positions: usize) -> impl Iterator<It
 
 const ROTARY: &str = "RotaryEmbedding";
 
-/// Turns `x`, which is `[batch, sequence, heads * dimension]`, or without a batch if tokens are packed.
-pub(super) fn turn(graph: &mut Graph<'_>, x: &str, angles: &Angles) -> Value {
+/// Turns `x`, whose tokens have heads of so many numbers together: `[batch, sequence, size]`, or `[tokens, size]`, or any other shape of the
+/// same, if they are packed.
+pub(super) fn turn(graph: &mut Graph<'_>, x: &str, size: usize, angles: &Angles) -> Value {
     let Angles { table: Table { cos, sin }, places } = angles;
     match places {
         Places::From(first) => graph.node(CONTRIB, ROTARY, &[x, first, cos, sin], Vec::new()),
-        Places::Each { positions, by_eight, flat } => {
-            let x = graph.node(ONNX, "Reshape", &[x, by_eight], Vec::new());
+        Places::Each { positions } => {
+            let by_eight = graph.shape(&[-1, EIGHT as i64, size as i64]);
+            let x = graph.node(ONNX, "Reshape", &[x, &by_eight], Vec::new());
             let x = graph.node(CONTRIB, ROTARY, &[&x, positions, cos, sin], Vec::new());
-            graph.node(ONNX, "Reshape", &[&x, flat], Vec::new())
+            let flat = graph.shape(&[-1, size as i64]);
+            graph.node(ONNX, "Reshape", &[&x, &flat], Vec::new())
         }
     }
 }

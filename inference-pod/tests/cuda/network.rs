@@ -238,11 +238,11 @@ fn what_has_no_operators_on_gpus_is_refused() {
     support::write(folder.path(), &support::small_model());
     let weights = Weights::open(&[folder.path().join("model.safetensors")]).expect("good weights");
     let good = || recipe(support::CONFIG, Pooling::Mean);
-    let other = support::CONFIG.replace("\"bert\"", "\"qwen3\"");
+    let other = support::CONFIG.replace("\"bert\"", "\"t5\"");
     for (recipe, word) in [
         (Recipe { pooling: Pooling::Max, ..good() }, "pooling"),
         (Recipe { precision: Precision::Int8, ..good() }, "int8"),
-        (recipe(&other, Pooling::Mean), "qwen3"),
+        (recipe(&other, Pooling::Mean), "t5"),
     ] {
         let error = packed::export(&recipe, &weights).expect_err("there are none").to_string();
         assert!(error.contains(word) && error.contains("GPU"), "{error}");

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fs};
 
 use inference_pod::model::{Overrides, Precision, Recipe, weights::Weights};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{SafeTensors, tensor::TensorView};
 use serde_json::{Map, Value};
 
 use super::support;
@@ -30,6 +30,9 @@ impl Folder {
                 "num_attention_heads" | "n_heads" | "n_head" => *value = heads.into(),
                 "max_position_embeddings" | "n_positions" => *value = positions.into(),
                 "local_attention" => *value = 128.into(),
+                // A head is twice as wide as its part of a vector, and two of them share a key.
+                "head_dim" => *value = (2 * hidden / heads).into(),
+                "num_key_value_heads" => *value = (heads / 2).into(),
                 _ => (),
             }
         }
@@ -46,22 +49,25 @@ impl Folder {
                     size
                 }
             }
+            16 if name.contains("self_attn") => 2 * hidden / heads,
             32 => hidden,
             48 => inner,
             96 if name.contains("Wi") => 2 * inner,
             96 => 3 * hidden,
+            64 if name.contains("self_attn") => 2 * hidden,
             40 | 42 | 60 | 142 => positions,
             other => other,
         };
         let shapes = tensors.iter().map(|(name, view)| {
             let shape: Vec<_> = view.shape().iter().map(|&n| size(name, n)).collect();
-            (name.to_owned(), vec![0; size_of::<f32>() * shape.iter().product::<usize>()], shape)
+            let bytes = view.dtype().bitsize() / 8 * shape.iter().product::<usize>();
+            (name.to_owned(), view.dtype(), vec![0; bytes], shape)
         });
         let made: Vec<_> = shapes.collect();
         let views: HashMap<_, _> = made
             .iter()
-            .map(|(name, zeros, shape)| {
-                (name, TensorView::new(Dtype::F32, shape.clone(), zeros).expect("as many as it says"))
+            .map(|(name, kind, zeros, shape)| {
+                (name, TensorView::new(*kind, shape.clone(), zeros).expect("as many as it says"))
             })
             .collect();
         let path = folder.path().join("model.safetensors");

@@ -139,7 +139,7 @@ fn run(network: &mut OnGpu, lengths: &[usize]) {
     assert_eq!(vectors.len(), lengths.len());
 }
 
-const MODELS: [&str; 9] = [
+const MODELS: [&str; 10] = [
     "bert",
     "bert-classifier",
     "distilbert-classifier",
@@ -147,6 +147,7 @@ const MODELS: [&str; 9] = [
     "modernbert-classifier",
     "mpnet",
     "nomic_bert",
+    "qwen3",
     "roberta",
     "xlm-roberta-classifier",
 ];
@@ -183,7 +184,7 @@ fn every_model_runs_on_a_gpu_alone_by_fused_attention_and_waits_for_nothing() {
 fn older_and_smaller_gpus_run_all_of_it_too() {
     let (cuda, fake) = (Cuda::get(), Fake::begin(4, 0));
     // T4, A100, L4; each way in which models differ in their attention.
-    let models = ["bert", "mpnet", "nomic_bert", "modernbert"];
+    let models = ["bert", "mpnet", "nomic_bert", "modernbert", "qwen3"];
     for (capability, model) in [(7, 5), (8, 0), (8, 9)].into_iter().flat_map(|c| models.map(|m| (c, m))) {
         cuda.set_capability(capability);
         let folder = large::Folder::new(model, [768, 3072, 12, 514]);
@@ -205,7 +206,7 @@ fn older_and_smaller_gpus_run_all_of_it_too() {
 #[ignore = "it needs what `scripts/deps cuda` fetches: `make provider`"]
 fn after_the_warm_up_no_batch_asks_for_memory() {
     let (cuda, fake) = (Cuda::get(), Fake::begin(2, 0));
-    for model in ["bert", "nomic_bert", "modernbert"] {
+    for model in ["bert", "nomic_bert", "modernbert", "qwen3"] {
         let folder = large::Folder::new(model, [768, 3072, 12, 514]);
         let mut network = on_gpu(&fake, &folder.recipe(512, Precision::Float16), &folder);
         let (rows, tokens) = LARGEST;
