@@ -1,19 +1,18 @@
 //! From a model's name to a model that serves, step by step.
 
+mod fetched;
 mod gpus;
 
-use std::{
-    fs::File,
-    io::BufReader,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use kembed_queue::{Rate, device::Device, wire::Space};
 use ort::environment::Environment;
 use tokio::sync::oneshot;
 
-use self::gpus::Gpus;
+use self::{
+    fetched::{Paths, Read},
+    gpus::Gpus,
+};
 use crate::{
     backend::{
         Backend,
@@ -27,17 +26,13 @@ use crate::{
     head::Layer,
     limits::Limits,
     model::{
-        ModelError, Numbers, Recipe,
-        dense::Dense,
+        ModelError, Recipe,
         digest::{Parts, digest, joined},
         files::{self, Network},
-        graph::Shipped,
-        modules, parts,
-        recipe::Texts,
         weights::Weights,
     },
     pod::{Pod, Serving, Stage},
-    source::{Snapshot, SourceError, progress::Progress},
+    source::Snapshot,
     start::StartError,
     tokenise::{Cut, TokeniseError, Tokeniser},
 };
@@ -98,116 +93,6 @@ pub async fn load(
     let devices = std::mem::take(&mut ready.devices);
     let (engine, ended) = made.engine(ready, pod)?;
     Ok((Serving { engine, space, devices }, ended))
-}
-
-/// The small files of a model.
-struct Read {
-    config: String,
-    tokenizer: String,
-    modules: Option<String>,
-    steps: Vec<(String, String)>,
-    sentence_bert: Option<String>,
-    sentence_transformers: Option<String>,
-    tokenizer_config: Option<String>,
-}
-
-impl Read {
-    async fn from(model: &mut Snapshot, pod: &Pod) -> Result<Self, SourceError> {
-        let progress = &pod.progress;
-        let missing = |name: &str| SourceError::NotFound(format!("the model has no {name}"));
-        let config = model.text(files::CONFIG, progress).await?.ok_or_else(|| missing(files::CONFIG))?;
-        let modules = model.text(files::MODULES, progress).await?;
-        let mut steps = Vec::new();
-        for module in modules.as_deref().map(modules::parse).transpose()?.iter().flatten() {
-            if let Some(file) = module.config_file() {
-                steps.extend(model.text(&file, progress).await?.map(|text| (file, text)));
-            }
-        }
-        Ok(Self {
-            config,
-            modules,
-            steps,
-            tokenizer: model
-                .text(files::TOKENIZER, progress)
-                .await?
-                .ok_or_else(|| missing(files::TOKENIZER))?,
-            sentence_bert: model.text(files::SENTENCE_BERT, progress).await?,
-            sentence_transformers: model.text(files::SENTENCE_TRANSFORMERS, progress).await?,
-            tokenizer_config: model.text(files::TOKENIZER_CONFIG, progress).await?,
-        })
-    }
-
-    fn texts(&self) -> Texts<'_> {
-        Texts {
-            config: &self.config,
-            modules: self.modules.as_deref(),
-            steps: &self.steps,
-            sentence_bert: self.sentence_bert.as_deref(),
-            sentence_transformers: self.sentence_transformers.as_deref(),
-            tokenizer_config: self.tokenizer_config.as_deref(),
-        }
-    }
-}
-
-/// The large files of a model.
-struct Paths {
-    kind: Network,
-    /// What its products are made of.
-    numbers: Numbers,
-    /// All of them, as they are called in the model.
-    names: Vec<String>,
-    /// Of the weights, or of the graph and what it refers to.
-    paths: Vec<PathBuf>,
-    /// Of the weights of dense layers.
-    dense: Vec<PathBuf>,
-}
-
-impl Paths {
-    /// Brings them.
-    async fn fetch(model: &mut Snapshot, recipe: &Recipe, progress: &Progress) -> Result<Self, StartError> {
-        let kind = model.network.clone();
-        let first = kind.file().to_owned();
-        let mut numbers = Numbers::from(recipe.precision);
-        let mut names = match &kind {
-            Network::Safetensors(index) if files::is_index(index) => {
-                let lost = || ModelError::NoSuchFile(index.clone());
-                let text = model.text(index, progress).await?.ok_or_else(lost)?;
-                parts::of_index(index, &text)?.into_iter().collect()
-            }
-            Network::Safetensors(_) => vec![first],
-            Network::Onnx(_) => {
-                let path = model.file(&first, progress).await?;
-                let name = first.clone();
-                let shipped = blocking(move || Ok(shipped(&name, &path)?)).await?;
-                numbers = shipped.numbers;
-                [first].into_iter().chain(shipped.files).collect()
-            }
-        };
-        let of_network = names.len();
-        names.extend(recipe.dense.iter().map(Dense::file));
-        let mut paths = Vec::with_capacity(names.len());
-        for name in &names {
-            if !model.has(name).await? {
-                return Err(ModelError::NoSuchFile(name.clone()).into());
-            }
-            paths.push(model.file(name, progress).await?);
-        }
-        let dense = paths.split_off(of_network);
-        Ok(Self { kind, numbers, names, paths, dense })
-    }
-
-    async fn sha256(&self, model: &mut Snapshot, progress: &Progress) -> Result<Vec<String>, SourceError> {
-        let mut hashes = Vec::with_capacity(self.names.len());
-        for name in &self.names {
-            hashes.push(model.sha256(name, progress).await?);
-        }
-        Ok(hashes)
-    }
-}
-
-fn shipped(name: &str, path: &Path) -> Result<Shipped, ModelError> {
-    let file = File::open(path).map_err(|source| ModelError::Read { file: name.to_owned(), source })?;
-    Shipped::read(name, &mut BufReader::new(file))
 }
 
 /// Everything that an engine is made of, but for what runs the network.
