@@ -89,6 +89,20 @@ pub(super) fn cut(truncate: Option<Truncate>, direction: Option<Direction>) -> C
     }
 }
 
+/// The same in the fields of text-embeddings-inference.
+#[derive(Default, Deserialize)]
+pub(super) struct Truncation {
+    truncate: Option<bool>,
+    truncation_direction: Option<Direction>,
+}
+
+impl Truncation {
+    /// What is cut.
+    pub(super) fn cut(self) -> Cut {
+        cut(self.truncate.map(Truncate::Said), self.truncation_direction)
+    }
+}
+
 /// A JSON object and nothing else: serde would read a list as the fields in their order too.
 pub(super) struct Object<T>(pub(super) T);
 

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::options::{Direction, Truncate, cut};
+use super::options::Truncation;
 use crate::engine::{Classify, Sequence, Texts};
 
 /// `POST /rerank`
@@ -25,8 +25,8 @@ pub(super) struct Predict {
 
 #[derive(Deserialize)]
 struct Options {
-    truncate: Option<bool>,
-    truncation_direction: Option<Direction>,
+    #[serde(flatten)]
+    truncation: Truncation,
     raw_scores: Option<bool>,
 }
 
@@ -41,7 +41,7 @@ enum Inputs {
 
 impl Options {
     fn of(self, texts: Texts) -> Classify {
-        Classify { texts, cut: cut(self.truncate.map(Truncate::Said), self.truncation_direction) }
+        Classify { texts, cut: self.truncation.cut() }
     }
 }
 

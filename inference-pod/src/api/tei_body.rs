@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::options::{Direction, Inputs, Object, Truncate, cut};
+use super::options::{Inputs, Object, Truncation};
 use crate::engine::{Input, Request};
 
 /// `POST /embed`
@@ -38,8 +38,8 @@ struct Compared {
 
 #[derive(Default, Deserialize)]
 struct Options {
-    truncate: Option<bool>,
-    truncation_direction: Option<Direction>,
+    #[serde(flatten)]
+    truncation: Truncation,
     prompt_name: Option<String>,
 }
 
@@ -85,8 +85,7 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
 
 impl Options {
     fn apply(self, request: Request) -> Request {
-        let cut = cut(self.truncate.map(Truncate::Said), self.truncation_direction);
-        Request { cut, prompt_name: self.prompt_name, ..request }
+        Request { cut: self.truncation.cut(), prompt_name: self.prompt_name, ..request }
     }
 }
 
