@@ -34,10 +34,10 @@ const AT_POD: f64 = 2.;
 
 /// Everything about the requests of one service at the gateway that owns it.
 ///
-/// A request comes by [`arrive`](Self::arrive) with a *waiter*, which is whatever its caller uses to hear from it (the
-/// sender of a one-shot channel). Each waiter that goes in is told exactly once: in the [`News`] that this or a later call
-/// gives back, and that must be passed on. It is told a [`Grant`], or a [`Refusal`] which ends the request. As most need not
-/// wait, [`enter`](Self::enter) makes a waiter only for who does.
+/// A request comes by [`enter`](Self::enter). Most are told at once what becomes of them: a [`Grant`], or a [`Refusal`]
+/// which ends the request. Who has to wait makes a *waiter*, which is whatever its caller uses to hear from it (the sender
+/// of a one-shot channel). Each waiter that goes in is told exactly once: in the [`News`] that this or a later call gives
+/// back, and that must be passed on.
 ///
 /// Who was granted sends the request to the pod, and then says by exactly one call how that went:
 ///
@@ -47,7 +47,7 @@ const AT_POD: f64 = 2.;
 /// | the pod had no credit | [`no_credit`](Self::no_credit) | waits again in its old place, with another waiter |
 /// | it failed before the first byte of an answer | [`failed`](Self::failed) | the same, or is refused |
 /// | the pod took too long | [`timed_out`](Self::timed_out) | ends |
-/// | the client left, waiting or not | [`cancel`](Self::cancel) | ends |
+/// | the client left, waiting or not, or its deadline passed | [`cancel`](Self::cancel) | ends |
 ///
 /// After a request has ended all calls for it are ignored: so a guard may call `cancel` whenever it is dropped.
 ///
@@ -203,31 +203,10 @@ impl<T> Dispatcher<T> {
         }
     }
 
-    /// A request comes. It is granted or refused at once, or waits: its waiter is told now or later.
-    #[must_use = "waiters must be told"]
-    pub fn arrive(&mut self, ask: Ask, waiter: T, now: Instant) -> (Ticket, News<T>) {
-        self.arrive_from_elsewhere(ask, Past::default(), waiter, now)
-    }
-
-    /// As [`Dispatcher::arrive`], of a request that was at other gateways: it stands where it would stand if it had come
-    /// here first. If it has waited there it is not refused for lack of room or time, for it was let in; and whose pod
-    /// died there is suspect here too.
-    #[must_use = "waiters must be told"]
-    pub fn arrive_from_elsewhere(
-        &mut self,
-        ask: Ask,
-        past: Past,
-        waiter: T,
-        now: Instant,
-    ) -> (Ticket, News<T>) {
-        let mut waiter = Some(waiter);
-        let make = || waiter.take().expect("one waiter is made at most");
-        let Arrival { ticket, word, mut news } = self.enter(ask, past, make, now);
-        news.extend(waiter.zip(word).map(|(waiter, word)| Told { waiter, word }));
-        (ticket, news)
-    }
-
-    /// As [`Dispatcher::arrive_from_elsewhere`], of a request whose waiter is made only if it has to wait.
+    /// A request comes, after what it went through at other gateways: it stands where it would stand if it had come here
+    /// first. If it has waited there it is not refused for lack of room or time, for it was let in; and whose pod died
+    /// there is suspect here too. It is granted or refused at once, or waits: only then its waiter is made, and told now or
+    /// later.
     #[must_use = "waiters must be told"]
     pub fn enter(&mut self, ask: Ask, past: Past, waiter: impl FnOnce() -> T, now: Instant) -> Arrival<T> {
         let (waited, history) = (past.waited, past.history.unwrap_or_default());

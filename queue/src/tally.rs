@@ -93,21 +93,9 @@ impl Tally {
         Self { epoch, began, services: BTreeMap::new(), version: 1 }
     }
 
-    /// A request of about so many tokens has come, and waits.
-    pub fn arrive(&mut self, service: &str, lane: Lane, tokens: u64, now: Instant) -> Passage {
-        self.arrive_from_elsewhere(Past::default(), service, lane, tokens, now)
-    }
-
-    /// As [`Tally::arrive`], of a request that was at other gateways: its arrival counts once among them all, and its time
-    /// from when it came to the first.
-    pub fn arrive_from_elsewhere(
-        &mut self,
-        past: Past,
-        service: &str,
-        lane: Lane,
-        tokens: u64,
-        now: Instant,
-    ) -> Passage {
+    /// A request of about so many tokens has come, after what it went through at other gateways, and waits: its arrival
+    /// counts once among them all, and its time from when it came to the first.
+    pub fn arrive(&mut self, past: Past, service: &str, lane: Lane, tokens: u64, now: Instant) -> Passage {
         let (service, entry) = self.entry(service, now);
         if past.history.is_none() {
             let counts = &mut entry.told.counts;
@@ -322,7 +310,7 @@ mod tests {
     #[test]
     fn a_request_is_counted_from_its_coming_to_its_end() {
         let (mut tally, began) = tally();
-        let mut passage = tally.arrive("t/s", Lane::Interactive, 7, began + ms(10));
+        let mut passage = tally.arrive(Past::default(), "t/s", Lane::Interactive, 7, began + ms(10));
         tally.start(&mut passage, began + ms(30));
         tally.give_back(&mut passage, began + ms(31));
         tally.start(&mut passage, began + ms(35));
@@ -349,8 +337,8 @@ mod tests {
     #[test]
     fn only_what_changed_is_told_again() {
         let (mut tally, began) = tally();
-        let held = tally.arrive("t/held", Lane::Bulk, 1, began);
-        let over = tally.arrive("t/over", Lane::Bulk, 1, began);
+        let held = tally.arrive(Past::default(), "t/held", Lane::Bulk, 1, began);
+        let over = tally.arrive(Past::default(), "t/over", Lane::Bulk, 1, began);
         tally.end(over, End::Cancelled, began);
         let (report, first) = tally.report(0, began, EVERYTHING);
         assert_eq!(report.services.len(), 2);
@@ -383,7 +371,7 @@ mod tests {
     #[test]
     fn who_waits_on_wants_it_however_long() {
         let (mut tally, began) = tally();
-        let passage = tally.arrive("t/s", Lane::Interactive, 1, began);
+        let passage = tally.arrive(Past::default(), "t/s", Lane::Interactive, 1, began);
         let wanted = |tally: &mut Tally, at, asleep| tally.report(0, at, |_| asleep).0.services["t/s"].wanted;
         assert_eq!(wanted(&mut tally, began + ms(1), false), None);
         assert_eq!(wanted(&mut tally, began + ms(2), true), Some(2000), "its last pod went while it waited");

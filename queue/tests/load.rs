@@ -172,7 +172,7 @@ impl World {
 
     fn arrive(&mut self, gateway: usize, service: usize, lane: Lane, tokens: u64) {
         let life = &mut self.lives[gateway];
-        let passage = life.tally.arrive(SERVICES[service], lane, tokens, self.now);
+        let passage = life.tally.arrive(Past::default(), SERVICES[service], lane, tokens, self.now);
         let truth = life.truth.entry(service).or_default();
         truth.now.arrived += 1;
         truth.now.arrived_tokens += tokens;
@@ -197,7 +197,7 @@ impl World {
         *from.1.of(lane) -= tokens;
         let past = Past { waited: self.now - came, history: Some(History::default()) };
         let new = &mut self.lives[to];
-        let passage = new.tally.arrive_from_elsewhere(past, SERVICES[service], lane, tokens, self.now);
+        let passage = new.tally.arrive(past, SERVICES[service], lane, tokens, self.now);
         let level = &mut new.truth.entry(service).or_default().level;
         *level.waiting.of(lane) += 1;
         *level.waiting_tokens.of(lane) += tokens;
@@ -374,11 +374,11 @@ fn a_request_that_moves_is_counted_once_and_for_all_its_time() {
     let began = Instant::now();
     let ms = |ms| began + Duration::from_millis(ms);
     let mut gateways = ["a", "b", "c"].map(|epoch| Tally::new(epoch.to_owned(), began));
-    let mut passage = gateways[0].arrive("t/s", Lane::Interactive, 7, ms(0));
+    let mut passage = gateways[0].arrive(Past::default(), "t/s", Lane::Interactive, 7, ms(0));
     for (from, to, at) in [(0, 1, 100), (1, 2, 300)] {
         gateways[from].end(passage, End::Moved, ms(at));
         let past = Past { waited: ms(at) - began, history: Some(History::default()) };
-        passage = gateways[to].arrive_from_elsewhere(past, "t/s", Lane::Interactive, 7, ms(at));
+        passage = gateways[to].arrive(past, "t/s", Lane::Interactive, 7, ms(at));
     }
     gateways[2].start(&mut passage, ms(1000));
     gateways[2].end(passage, End::Answered { tokens: 7 }, ms(1500));

@@ -38,8 +38,7 @@ impl Board {
 
     /// A request has come, after what it went through at other gateways, and waits.
     pub fn arrive(self: &Arc<Self>, service: &ServiceName, past: Past, lane: Lane, tokens: u64) -> Underway {
-        let passage =
-            self.tally().arrive_from_elsewhere(past, service.as_str(), lane, tokens, Instant::now());
+        let passage = self.tally().arrive(past, service.as_str(), lane, tokens, Instant::now());
         Underway { board: self.clone(), passage: Some(passage), tokens: 0 }
     }
 

@@ -4,8 +4,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
+use kembed_queue::dispatcher::Arrival;
 use kembed_queue::wire::Lane;
-use kembed_queue::{Ask, Config, Dispatcher, LineBounds, News, PodId, Ticket};
+use kembed_queue::{Ask, Config, Dispatcher, LineBounds, News, Past, PodId, Ticket, Told};
 
 use crate::pod::Pod;
 use crate::policy::{Chooser, Policy};
@@ -248,7 +249,8 @@ impl World {
         let Request { ref sent, owner, .. } = self.outcome.requests[id];
         let deadline = self.scenario.deadline.map(|time| now + time);
         let ask = Ask { bytes: sent.bytes, lane: sent.lane, deadline };
-        let (ticket, news) = self.owners[owner].arrive(ask, id, now);
+        let Arrival { ticket, word, mut news } = self.owners[owner].enter(ask, Past::default(), || id, now);
+        news.extend(word.map(|word| Told { waiter: id, word }));
         self.outcome.requests[id].ticket = Some(ticket);
         self.tell(owner, news);
     }
