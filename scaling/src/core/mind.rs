@@ -45,6 +45,10 @@ const AWAKE: f64 = 60.;
 /// Seconds of work after which it is no single request that woke the service.
 const SURE: f64 = 2.;
 
+/// Seconds that a pod takes to start at most for it to matter that a burst is seen to its full height a look sooner: pods that
+/// turn out to be too many are there for as long as they take to start.
+const SHORT: f64 = 5.;
+
 /// Seconds over which what waits is averaged.
 const WAITS: f64 = 5.;
 
@@ -304,7 +308,8 @@ impl Mind {
     }
 
     fn demand(&self, at: &Moment) -> Demand {
-        let (present, trend) = (at.rate.present, at.ahead.trend);
+        let present = if at.lead() <= SHORT { at.rate.soon } else { at.rate.present };
+        let trend = at.ahead.trend;
         // What is there to be served, and what is expected besides.
         let (rate, expected) = match (at.knobs.expect, at.ahead.beat, at.ahead.futures) {
             // Who knows when need not guess.

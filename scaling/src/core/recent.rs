@@ -11,6 +11,12 @@ pub const LONGEST: f64 = 30.;
 /// Standard errors that are taken off what a short window shows: steady traffic shows less than that in all of them.
 const ERRORS: f64 = 4.;
 
+/// What came on top within the last look is taken for so many times what it is: what began in it did so in its middle, in the mean.
+const BEGUN: f64 = 2.;
+
+/// Seconds of a look at most of which it is known that what began in it goes on.
+const WATCHED: f64 = 3.;
+
 /// Looks that are closer to each other than this many seconds are drawn together, which bounds how many there are.
 const SHORTEST: f64 = 0.25;
 
@@ -35,6 +41,8 @@ struct Piece {
 pub struct Rate {
     /// What there is to serve, as far as that is sure.
     pub present: f64,
+    /// The same if what the last look shows to have come on top, for certain and for the first time, went on as it began.
+    pub soon: f64,
     /// What there may be: of the window that shows most for certain, what it shows and a standard error.
     pub likely: f64,
     /// The mean of the longest window that is full.
@@ -94,7 +102,18 @@ impl Recent {
             over += piece.over;
             tokens += piece.tokens;
         }
+        rate.soon = rate.present.max(self.begun(lump));
         rate
+    }
+
+    /// The rate that began within the last look, if one did. 0 if not, or if an earlier look shows it already.
+    fn begun(&self, lump: f64) -> f64 {
+        let mut last = self.pieces.iter().rev().filter(|piece| piece.over > SHORTEST);
+        let (Some(now), Some(before)) = (last.next(), last.next()) else { return 0. };
+        let (now, before, over) = (now.tokens / now.over, before.tokens / before.over, now.over);
+        let error = (lump * now / over).sqrt();
+        let on_top = now - ERRORS * error - before;
+        if on_top > error && over < WATCHED { before + BEGUN * on_top } else { 0. }
     }
 }
 
@@ -126,6 +145,24 @@ mod tests {
         assert!((rate.likely - 1100.).abs() < 1e-9, "whoever is there may be needed: {rate:?}");
         // One large request is none.
         assert!((after(&seconds).rate(1000.).present - 130.).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_began_within_a_look_began_in_its_middle() {
+        let mut seconds = [100.; 40];
+        seconds[38..].copy_from_slice(&[550., 1000.]);
+        // 550 less four errors of 74 are 253: a hundred and twice 153.
+        let soon = |upto: usize| after(&seconds[..upto]).rate(10.).soon;
+        assert!((soon(39) - 406.).abs() < 1., "{}", soon(39));
+        assert_eq!(soon(38), 100., "nothing began");
+        let rate = after(&[&seconds[..], &[1000.]].concat()).rate(10.);
+        assert_eq!(rate.soon, rate.present, "it is seen as it is");
+        let chance = after(&[&[100.; 40][..], &[150.]].concat()).rate(10.);
+        assert_eq!(chance.soon, chance.present, "it is no more than chance");
+        let mut stopped = after(&[100.; 40]);
+        stopped.add(10., 1000., 10_000.);
+        let rate = stopped.rate(10.);
+        assert_eq!(rate.soon, rate.present, "it may long be over");
     }
 
     #[test]
