@@ -62,6 +62,8 @@ impl Network {
             .with_disable_cpu_fallback()?
             .with_execution_providers([provider.build().error_on_failure()])?
             .with_config_entry("session.model_external_initializers_file_folder_path", folder)?
+            // Else tables of more than a gigabyte would be rounded anew for each batch.
+            .with_config_entry("optimization.constant_folding_max_output_size_in_bytes", "0")?
             .commit_from_memory(&graph.onnx)?;
         let device = device.ordinal() as i32;
         let memory =

@@ -114,96 +114,85 @@ impl<'a> Graph<'a> {
         self.weights
     }
 
-    /// A tensor of the files as 32-bit floats. Smaller floats are widened by ONNX Runtime when it loads the graph.
+    /// A tensor of the files in the floats that all is computed in, as [`Graph::rows`].
     pub(super) fn weight(&mut self, tensor: &str, shape: &[usize]) -> Result<Value, ModelError> {
         self.rows(tensor, shape, 0..shape[0])
     }
 
-    /// Some rows of a tensor of the files as 32-bit floats, or as 16-bit ones if all is computed in those: outputs of a
-    /// product that was saved as one of several.
+    /// Some rows of a tensor of the files: outputs of a product that was saved as one of several. They are 32-bit floats, or 16-bit ones if
+    /// all is computed in those. Others are widened or rounded by ONNX Runtime when it loads the graph, which could hold 2 GB of them.
     pub(super) fn rows(
         &mut self,
         tensor: &str,
         shape: &[usize],
         rows: Range<usize>,
     ) -> Result<Value, ModelError> {
-        if self.precision == Precision::Float16 {
-            return self.halves(tensor, shape, rows);
-        }
-        let (value, float) = self.rows_as_saved(tensor, shape, rows)?;
-        Ok(match float {
-            Float::F32 => value,
-            Float::F16 | Float::Bf16 => self.cast(&value, FLOAT),
-        })
+        let (value, kind) = self.rows_as_saved(tensor, shape, rows)?;
+        Ok(self.as_computed(value, kind))
     }
 
-    /// Rows of a tensor as they lie in the file, if those are 16-bit floats, else a rounded copy.
-    fn halves(&mut self, tensor: &str, shape: &[usize], rows: Range<usize>) -> Result<Value, ModelError> {
-        let place = self.weights.place(tensor, shape)?;
-        if place.is_some_and(|place| place.float == Float::F16) {
-            return Ok(self.rows_as_saved(tensor, shape, rows)?.0);
-        }
-        let dims = [&[rows.len()], &shape[1..]].concat();
-        let name = part_name(tensor, shape, &rows);
-        let numbers = self.weights.floats_of_rows(tensor, shape, rows)?;
-        Ok(self.constant(&name, &dims, &numbers))
+    /// Floats of some element type as those that all is computed in.
+    fn as_computed(&mut self, value: Value, kind: i32) -> Value {
+        if kind == self.computed_in() { value } else { self.cast(&value, self.computed_in()) }
+    }
+
+    /// The element type of those that all is computed in.
+    pub(super) fn computed_in(&self) -> i32 {
+        if self.precision == Precision::Float16 { FLOAT16 } else { FLOAT }
     }
 
     /// The rows that `ids` name of a table in the files, as [`Graph::weight`] has them. The table stays as small as it was
-    /// saved.
+    /// saved, or becomes it.
     pub(super) fn lookup(&mut self, table: &str, shape: &[usize], ids: &str) -> Result<Value, ModelError> {
         if self.precision == Precision::Float16 {
             let table = self.weight(table, shape)?;
             return Ok(self.node(ONNX, "Gather", &[&table, ids], Vec::new()));
         }
-        let (table, float) = self.rows_as_saved(table, shape, 0..shape[0])?;
+        let (table, kind) = self.rows_as_saved(table, shape, 0..shape[0])?;
         let found = self.node(ONNX, "Gather", &[&table, ids], Vec::new());
-        Ok(match float {
-            Float::F32 => found,
-            Float::F16 | Float::Bf16 => self.cast(&found, FLOAT),
-        })
+        Ok(self.as_computed(found, kind))
     }
 
-    /// Rows of a tensor as they lie in the file if that is possible, else a copy.
+    /// Rows of a tensor as they lie in the file if that is possible, else a copy; and their element type.
     fn rows_as_saved(
         &mut self,
         tensor: &str,
         shape: &[usize],
         rows: Range<usize>,
-    ) -> Result<(Value, Float), ModelError> {
+    ) -> Result<(Value, i32), ModelError> {
         let dims = [&[rows.len()], &shape[1..]].concat();
         let name = part_name(tensor, shape, &rows);
         let Some(place) = self.weights.place(tensor, shape)? else {
             let numbers = self.weights.floats_of_rows(tensor, shape, rows)?;
-            return Ok((self.constant(&name, &dims, &numbers), Float::F32));
+            return Ok((self.constant(&name, &dims, &numbers), self.computed_in()));
         };
-        let (float, length) = (place.float, place.length / shape[0].max(1) as u64);
+        let data_type = match place.float {
+            Float::F32 => FLOAT,
+            Float::F16 => FLOAT16,
+            Float::Bf16 => BFLOAT16,
+        };
+        let length = place.length / shape[0].max(1) as u64;
         let place = Place {
             offset: place.offset + length * rows.start as u64,
             length: length * rows.len() as u64,
             ..place
         };
         self.proto.initializer.push(TensorProto {
-            data_type: match float {
-                Float::F32 => FLOAT,
-                Float::F16 => FLOAT16,
-                Float::Bf16 => BFLOAT16,
-            },
+            data_type,
             external_data: reference(place),
             data_location: 1,
             ..floats(&name, &dims, Vec::new())
         });
-        Ok((name, float))
+        Ok((name, data_type))
     }
 
     /// A tensor of numbers that are in no file, of 16 bits if all is computed in those.
     pub(super) fn constant(&mut self, name: &str, shape: &[usize], numbers: &[f32]) -> Value {
-        if self.precision == Precision::Float16 {
-            let bytes = numbers.iter().flat_map(|&x| half(x).to_le_bytes()).collect();
-            return self.initializer(name, FLOAT16, shape, bytes);
-        }
-        let bytes = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
-        self.initializer(name, FLOAT, shape, bytes)
+        let bytes = match self.precision {
+            Precision::Float16 => numbers.iter().flat_map(|&x| half(x).to_le_bytes()).collect(),
+            Precision::Float32 | Precision::Int8 => numbers.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        };
+        self.initializer(name, self.computed_in(), shape, bytes)
     }
 
     /// As [`Graph::constant`], of whole numbers.
@@ -400,4 +389,40 @@ fn value_info(name: &str, elem_type: i32, dims: &[&str]) -> ValueInfoProto {
         .collect();
     let tensor_type = Some(TensorType { elem_type, shape: Some(TensorShapeProto { dim }) });
     ValueInfoProto { name: name.into(), kind: Some(TypeProto { tensor_type }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use safetensors::{Dtype, tensor::TensorView};
+
+    use super::*;
+
+    /// However they were saved: a graph that held them could not hold more than 2 GB.
+    #[test]
+    fn the_graph_holds_no_weights_whatever_they_are_computed_in() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("model.safetensors");
+        let zeros = [0; 32];
+        let kinds = [("f32", Dtype::F32, 4), ("f16", Dtype::F16, 2), ("bf16", Dtype::BF16, 2)];
+        let views: BTreeMap<_, _> = kinds
+            .iter()
+            .map(|&(name, kind, bytes)| {
+                (name, TensorView::new(kind, vec![4, 2], &zeros[..8 * bytes]).expect("as many as it says"))
+            })
+            .collect();
+        safetensors::serialize_to_file(views, None, &path).expect("it can be written");
+        let weights = Weights::open(&[path]).expect("good weights");
+        for (precision, as_it_lies) in [(Precision::Float32, "f32"), (Precision::Float16, "f16")] {
+            let mut graph = Graph::new(&weights, precision);
+            for (name, ..) in kinds {
+                let value = graph.rows(name, &[4, 2], 1..3).expect("it is there");
+                assert_eq!(value == format!("{name}.1"), name == as_it_lies, "{name} in {precision:?}");
+            }
+            for tensor in graph.proto.initializer {
+                assert!(tensor.raw_data.is_empty() && tensor.dims == [2, 2], "{}", tensor.name);
+            }
+        }
+    }
 }

@@ -5,7 +5,7 @@ use super::{
     Exported, classify,
     graph::{Graph, ONNX, Value},
     network,
-    proto::{FLOAT, FLOAT16, INT32},
+    proto::{FLOAT, INT32},
 };
 use crate::{
     model::{ModelError, Precision, Recipe, weights::Weights},
@@ -151,7 +151,7 @@ fn shared(graph: &mut Graph<'_>, hidden: &str) -> Value {
     let rows = graph.input(inputs::ROWS, INT32, &["rows", "1"]);
     let of_tokens = graph.input(inputs::ROW_OF_TOKEN, INT32, &["tokens"]);
     let shares = graph.input(inputs::SHARES, FLOAT, &["tokens"]);
-    let number = if graph.precision() == Precision::Float16 { FLOAT16 } else { FLOAT };
+    let number = graph.computed_in();
     let belongs = graph.node(ONNX, "Equal", &[&rows, &of_tokens], Vec::new());
     let (belongs, shares) = (graph.cast(&belongs, number), graph.cast(&shares, number));
     let shares = graph.node(ONNX, "Mul", &[&belongs, &shares], Vec::new());
