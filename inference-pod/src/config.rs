@@ -172,7 +172,7 @@ pub enum PrecisionArg {
     Float32,
     /// 16-bit floats; on a GPU alone
     Float16,
-    /// Not supported yet
+    /// Not supported: on GPUs ONNX Runtime has no attention for it
     #[value(name = "bfloat16")]
     BFloat16,
     /// 8-bit integers; on a CPU alone
@@ -308,7 +308,8 @@ impl PrecisionArg {
             (Self::Int8, false) => Ok(Precision::Int8),
             (Self::Float16, false) => Err(StartError::Precision("float16")),
             (Self::Int8, true) => Err(StartError::Precision("int8")),
-            (Self::BFloat16, _) => Err(StartError::Precision("bfloat16")),
+            (Self::BFloat16, false) => Err(StartError::Precision("bfloat16")),
+            (Self::BFloat16, true) => Err(StartError::NoBFloat16),
         }
     }
 }
@@ -367,6 +368,7 @@ mod tests {
         for (flags, reason) in [
             (&["--model", "a", "--accelerator", "amd.com/gpu"][..], FailureReason::AcceleratorUnavailable),
             (&["--model", "a", "--precision", "float16"], FailureReason::ModelUnsupported),
+            (&["--model", "a", "--precision", "bfloat16"], FailureReason::ModelUnsupported),
             (
                 &["--model", "a", "--precision", "int8", "--accelerator", "nvidia.com/gpu"],
                 FailureReason::ModelUnsupported,
@@ -376,6 +378,10 @@ mod tests {
             let error = config(flags).err().expect("it cannot be");
             assert_eq!(error.failure().reason, reason);
         }
+        let flags = ["--model", "a", "--precision", "bfloat16", "--accelerator", "nvidia.com/gpu"];
+        let error = config(&flags).err().expect("it cannot be");
+        assert_eq!(error.failure().reason, FailureReason::ModelUnsupported);
+        assert!(error.to_string().contains("attention"), "{error}");
     }
 
     #[test]

@@ -28,6 +28,11 @@ pub enum StartError {
         "precision {0} is not supported: networks are computed in float32 or int8 on a CPU, in float32 or float16 on a GPU"
     )]
     Precision(&'static str),
+    /// A GPU cannot compute the network in such numbers, though they would suit it.
+    #[error(
+        "precision bfloat16 is not supported: for GPUs ONNX Runtime has attention between packed tokens in float16 and float32 alone"
+    )]
+    NoBFloat16,
     /// The model is named in a way that leads nowhere.
     #[error(transparent)]
     Location(#[from] LocationError),
@@ -97,7 +102,7 @@ impl StartError {
             }
             Self::Accelerator { .. } => FailureReason::AcceleratorUnavailable,
             Self::Lost(_) => FailureReason::AcceleratorLost,
-            Self::Precision(_) => FailureReason::ModelUnsupported,
+            Self::Precision(_) | Self::NoBFloat16 => FailureReason::ModelUnsupported,
             Self::Location(error) => error.reason(),
             Self::Source(error) => error.reason(),
             Self::Model(error) => error.reason(),

@@ -175,8 +175,26 @@ fn every_model_runs_on_a_gpu_alone_by_fused_attention_and_waits_for_nothing() {
             assert_eq!((flash + cutlass) % (batches.len() as u64 + 1), 0, "{what}: one a layer");
             assert!(flash + cutlass > 0 && (precision == Precision::Float32) <= (flash == 0), "{what}");
             assert_eq!(cuda.launched("Softmax"), 0, "{what}: all scores at once");
+            let casts = cuda.launched("Cast");
+            assert!(
+                casts <= 4 * (batches.len() as u64 + 1),
+                "{what}: weights are rounded once, and not by each of {casts}"
+            );
         }
     }
+}
+
+/// What is refused by name, and what documentation says of it, until a version of ONNX Runtime has it.
+#[test]
+#[ignore = "it needs what `scripts/deps cuda` fetches: `make provider`"]
+fn there_is_no_attention_between_packed_tokens_in_bfloat16() {
+    let provider = support::build("cuda/onnxruntime/libonnxruntime_providers_cuda.so");
+    let provider = std::fs::read(provider).expect("it can be read");
+    // Classes are in it by their names.
+    let has = |kernel: &[u8]| provider.windows(kernel.len()).any(|bytes| bytes == kernel);
+    assert!(has(b"cuda24PackedMultiHeadAttentionINS_9MLFloat16E"));
+    assert!(has(b"cuda19GroupQueryAttentionINS_8BFloat16E"), "it would be called so");
+    assert!(!has(b"cuda24PackedMultiHeadAttentionINS_8BFloat16E"));
 }
 
 #[test]
