@@ -1,8 +1,9 @@
 //! EmbeddingServices as tests write and read them.
 
+use anyhow::Context;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kembed_crds::{
-    EmbeddingService,
+    EmbeddingService, SpaceStatus,
     conditions::{ConditionType, Reason},
 };
 use serde_json::{Value, json};
@@ -73,6 +74,14 @@ pub fn is_false(service: &EmbeddingService, kind: ConditionType, reason: Reason)
 pub fn serves_with(service: &EmbeddingService, pods: i32) -> bool {
     let counts = service.status.as_ref().map(|status| (status.replicas, status.ready_replicas));
     is_true(service, ConditionType::Ready) && counts == Some((pods, pods))
+}
+
+/// What is recorded of the service's vectors.
+///
+/// # Errors
+/// If nothing is yet.
+pub fn recorded_space(service: &EmbeddingService) -> anyhow::Result<SpaceStatus> {
+    service.status.clone().and_then(|status| status.space).context("no recorded space")
 }
 
 fn current(service: &EmbeddingService, condition: &Condition) -> bool {

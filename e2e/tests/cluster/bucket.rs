@@ -6,7 +6,7 @@ use e2e::{
     TempNamespace,
     command::{repository, run},
     golden::{self, assert_right},
-    service::{of_model, with},
+    service::{of_model, recorded_space, with},
     with_temp_ns,
 };
 use k8s_openapi::api::{apps::v1::Deployment, networking::v1::NetworkPolicy};
@@ -207,7 +207,7 @@ async fn its_model_is_served_to_who_has_the_key() -> anyhow::Result<()> {
         fails(&ns, "no-key", (available, Reason::CredentialsMissing, "AWS_ACCESS_KEY_ID")).await?;
 
         let service = ns.await_serving("minilm", 1).await?;
-        let space = service.status.and_then(|status| status.space).context("no recorded space")?;
+        let space = recorded_space(&service)?;
         ensure!(space.revision.is_some(), "a bucket's listing has a revision: {space:?}");
         right(&ns, "minilm").await?;
         may_be_reached(&ns).await?;
@@ -217,7 +217,7 @@ async fn its_model_is_served_to_who_has_the_key() -> anyhow::Result<()> {
         ns.kubectl(&["patch", "secret", "wrong-key", "--patch", &right_one]).await?;
         ns.kubectl(&["delete", "pods", "--selector=kembed.dev/service=wrong-key", "--wait=false"]).await?;
         let corrected = ns.await_serving("wrong-key", 1).await?;
-        let corrected = corrected.status.and_then(|status| status.space).context("no recorded space")?;
+        let corrected = recorded_space(&corrected)?;
         ensure!(corrected == space, "of the same files came {corrected:?} and {space:?}");
         right(&ns, "wrong-key").await
     })

@@ -1,13 +1,19 @@
 //! `kubectl delete`.
 
 use anyhow::ensure;
-use e2e::{TempNamespace, service::minilm, wait::await_that, with_temp_ns};
+use e2e::{
+    TempNamespace,
+    service::{minilm, recorded_space, with},
+    wait::await_that,
+    with_temp_ns,
+};
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     core::v1::{ConfigMap, Pod, Service},
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
 };
+use serde_json::json;
 
 /// `Kind/name` of everything there is for the service.
 async fn made(ns: &TempNamespace) -> anyhow::Result<Vec<String>> {
@@ -51,6 +57,21 @@ async fn nothing_is_left_of_a_deleted_service() -> anyhow::Result<()> {
             Ok((ns.kembed.gateway.get(&url).await?.status == 404).then_some(()))
         })
         .await
+    })
+    .await
+}
+
+/// The pods of the one before still answer while the garbage collector is on its way.
+#[tokio::test]
+async fn a_service_made_anew_has_a_space_of_its_own() -> anyhow::Result<()> {
+    with_temp_ns(|ns| async move {
+        ns.apply(minilm("minilm")).await?;
+        let before = recorded_space(&ns.await_serving("minilm", 1).await?)?;
+        ns.kubectl(&["delete", "emb/minilm"]).await?;
+        ns.apply(with(minilm("minilm"), json!({"model": {"pooling": "Cls"}}))).await?;
+        let anew = recorded_space(&ns.await_serving("minilm", 1).await?)?;
+        ensure!(anew.digest != before.digest, "the first token's vectors have the space of the mean's");
+        Ok(())
     })
     .await
 }

@@ -1,8 +1,11 @@
 //! The model's branch moves while it is served.
 
-use anyhow::{Context, ensure};
-use e2e::{hub::repo::Access, service::of_model, with_temp_ns};
-use kembed_crds::EmbeddingService;
+use anyhow::ensure;
+use e2e::{
+    hub::repo::Access,
+    service::{of_model, recorded_space},
+    with_temp_ns,
+};
 
 #[tokio::test]
 async fn later_pods_load_the_recorded_revision() -> anyhow::Result<()> {
@@ -11,7 +14,7 @@ async fn later_pods_load_the_recorded_revision() -> anyhow::Result<()> {
         let first = hub.create(&repo, Access::Public).await?;
         ns.apply(of_model("moving", &format!("hf://{repo}@main"))).await?;
         let service = ns.await_serving("moving", 1).await?;
-        let recorded = space(&service)?;
+        let recorded = recorded_space(&service)?;
         ensure!(recorded.revision.as_deref() == Some(first.as_str()), "{recorded:?} was loaded, not {first}");
 
         // Mean pooling becomes that of the first token: other vectors.
@@ -20,7 +23,11 @@ async fn later_pods_load_the_recorded_revision() -> anyhow::Result<()> {
         ensure!(second != first, "the branch did not move");
         ns.kubectl(&["scale", "emb/moving", "--replicas=2"]).await?;
         let service = ns.await_serving("moving", 2).await?;
-        ensure!(space(&service)? == recorded, "the recorded space became {:?}", space(&service)?);
+        ensure!(
+            recorded_space(&service)? == recorded,
+            "the recorded space became {:?}",
+            recorded_space(&service)?
+        );
         let seen = hub.requests(&format!("/{repo}/resolve/")).await?;
         let others: Vec<_> = seen.iter().filter(|seen| !seen.path.contains(&first)).collect();
         ensure!(
@@ -31,14 +38,10 @@ async fn later_pods_load_the_recorded_revision() -> anyhow::Result<()> {
         // A service that begins now has the other space.
         ns.apply(of_model("moved", &format!("hf://{repo}@main"))).await?;
         let moved = ns.await_serving("moved", 1).await?;
-        let moved = space(&moved)?;
+        let moved = recorded_space(&moved)?;
         ensure!(moved.revision.as_deref() == Some(second.as_str()), "{moved:?} was loaded, not {second}");
         ensure!(moved.digest != recorded.digest, "another pooling has the same digest");
         Ok(())
     })
     .await
-}
-
-fn space(service: &EmbeddingService) -> anyhow::Result<kembed_crds::SpaceStatus> {
-    service.status.clone().and_then(|status| status.space).context("no recorded space")
 }

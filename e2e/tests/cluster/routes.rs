@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 use e2e::{
     TempNamespace,
     golden::{self, Classified, Pair, cosine},
-    service::{CLASSIFIER, MODEL, RERANKER, minilm, of_model},
+    service::{CLASSIFIER, MODEL, RERANKER, minilm, of_model, recorded_space},
     with_temp_ns,
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -84,7 +84,7 @@ async fn a_model_of_vectors_answers_what_can_be_made_of_them() -> anyhow::Result
         }
         ensure!(answers[3] == json!([fox.text.to_lowercase(), hello.text]), "texts became {}", answers[3]);
 
-        let space = service.status.and_then(|status| status.space).context("no recorded space")?;
+        let space = recorded_space(&service)?;
         let info = &answers[4];
         let expected = json!({
             "model_id": format!("hf://{MODEL}"), "model_sha": space.revision, "max_input_length": space.max_tokens,

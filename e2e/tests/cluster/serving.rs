@@ -6,7 +6,7 @@ use e2e::{
     client::vectors,
     command::{kubectl, repository},
     golden::{self, Golden, assert_right, cosine},
-    service::{RERANKER, condition, minilm, of_model, with},
+    service::{RERANKER, condition, minilm, of_model, recorded_space, with},
     wait::await_that,
     with_temp_ns,
 };
@@ -155,7 +155,7 @@ async fn a_reranker_scores_as_the_reference_does() -> anyhow::Result<()> {
     with_temp_ns(|ns| async move {
         ns.apply(of_model("reranker", &format!("hf://{RERANKER}"))).await?;
         let service = ns.await_serving("reranker", 1).await?;
-        let space = service.status.and_then(|status| status.space).context("no recorded space")?;
+        let space = recorded_space(&service)?;
         ensure!(space.dimension == 1, "it has one label: {space:?}");
         let (gateway, base) = (&ns.kembed.gateway, format!("http://reranker.{}.svc", ns.name));
         for pair in golden::pairs()? {
@@ -190,7 +190,7 @@ async fn a_ready_service_says_what_it_serves() -> anyhow::Result<()> {
         }
         ensure!(condition(&service, ConditionType::AcceleratorVerified).is_none(), "there is no accelerator");
 
-        let space = service.status.and_then(|status| status.space).context("no recorded space")?;
+        let space = recorded_space(&service)?;
         let answer =
             ns.kembed.gateway.get(&format!("http://minilm.{}/?content=hello", ns.name)).await?.success()?;
         ensure!(

@@ -1,10 +1,10 @@
 //! A model that comes as graphs, as peers ship them: one in 32-bit floats, one in eight bits.
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use e2e::{
     TempNamespace,
     golden::{self, Shipped, cosine},
-    service::{SHIPPED, is_false, of_model, with},
+    service::{SHIPPED, is_false, of_model, recorded_space, with},
     with_temp_ns,
 };
 use kembed_crds::conditions::{ConditionType, Reason};
@@ -40,7 +40,7 @@ async fn the_file_that_is_named_is_served() -> anyhow::Result<()> {
         let mut digests = Vec::new();
         for name in ["quantized", "plain", "unnamed"] {
             let service = ns.await_serving(name, 1).await?;
-            let space = service.status.and_then(|status| status.space).context("no recorded space")?;
+            let space = recorded_space(&service)?;
             digests.push(space.digest);
             let info = format!("http://{name}.{}.svc/info", ns.name);
             let info = ns.kembed.gateway.get_of_pod(&info).await?.json()?;
