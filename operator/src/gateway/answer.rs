@@ -169,14 +169,11 @@ impl Gateway {
             self.metrics.refused(refusal.label());
             Answer::Own(refusal.into_response())
         });
-        let is_pods = matches!(answer, Answer::Pods(..));
         let mut response = counted(answer, exchange);
         // Between pod and gateway alone.
         response.headers_mut().remove(&names::POD_LOAD);
-        response.headers_mut().remove(&names::NOT_READY);
-        if is_pods {
-            // No pod speaks for a gateway.
-            response.headers_mut().remove(&names::MOVED);
+        if !response.status().is_success() {
+            response.headers_mut().remove(&names::NOT_READY);
         }
         response
     }

@@ -7,9 +7,11 @@ use http::{
     uri::PathAndQuery,
 };
 
+use super::hop::MOVED_HEADER;
+
 /// Headers of one connection (RFC 9110, section 7.6.1), besides those that `Connection` names. As texts, which a glance at
 /// their lengths tells from most others.
-const HOP_BY_HOP: [&str; 9] = [
+const HOP_BY_HOP: [&str; 10] = [
     "connection",
     "keep-alive",
     "proxy-authenticate",
@@ -20,6 +22,8 @@ const HOP_BY_HOP: [&str; 9] = [
     "upgrade",
     // This side has already told the client to go on.
     "expect",
+    // Of a gateway to the one that forwarded: no pod speaks for it.
+    MOVED_HEADER,
 ];
 
 /// What all headers begin with that kembed has made up, but for [`SHOULD_RETRY`](super::names::SHOULD_RETRY).
@@ -112,6 +116,7 @@ mod tests {
             ("upgrade", "websocket"),
             ("proxy-connection", "keep-alive"),
             ("expect", "100-continue"),
+            ("x-kembed-moved", "*"),
         ];
         assert_eq!(stripped(&hop), Vec::<String>::new());
     }
