@@ -49,7 +49,10 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{- define "kembed.podSecurity" -}}
+{{/* Fields of a pod that are the same for both components. The first process of a namespace takes no signal before it has
+said how: a pod that was told to end just as it began would go on for all of its grace. */}}
+{{- define "kembed.pod" -}}
+shareProcessNamespace: true
 securityContext:
   runAsNonRoot: true
   runAsUser: 65532

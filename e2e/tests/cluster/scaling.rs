@@ -2,10 +2,11 @@
 
 use anyhow::ensure;
 use e2e::{
-    service::{condition, minilm},
+    service::{condition, minilm, with},
     wait::await_that,
     with_temp_ns,
 };
+use k8s_openapi::api::core::v1::Pod;
 use kembed_crds::conditions::{ConditionType, Reason};
 use serde_json::json;
 
@@ -46,6 +47,38 @@ async fn a_service_is_scaled_up_off_and_on_again() -> anyhow::Result<()> {
         ns.kubectl(&["scale", "emb/minilm", "--replicas=1"]).await?;
         ns.await_serving("minilm", 1).await?;
         ns.kembed.gateway.embed(&format!("http://minilm.{}", ns.name), "minilm", &["hello"]).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// A pod may take as long to end as a request, ten minutes here, which is longer than this test waits. None that was never
+/// ready takes that long, be it told to end before its container begins, just then, or while it loads.
+#[tokio::test]
+async fn pods_that_are_not_wanted_any_more_end_while_they_start() -> anyhow::Result<()> {
+    with_temp_ns(|ns| async move {
+        ns.apply(with(minilm("minilm"), json!({"traffic": {"requestTimeout": "10m"}}))).await?;
+        ns.await_serving("minilm", 1).await?;
+        for _ in 0..2 {
+            ns.kubectl(&["scale", "emb/minilm", "--replicas=4"]).await?;
+            let beginning = |pod: &Pod| {
+                let containers =
+                    pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+                containers
+                    .filter_map(|container| container.state.as_ref())
+                    .any(|state| state.running.is_some())
+            };
+            await_that("a second container to run", async || {
+                let pods = ns.api::<Pod>().list(&Default::default()).await?;
+                Ok((pods.iter().filter(|pod| beginning(pod)).count() > 1).then_some(()))
+            })
+            .await?;
+            ns.kubectl(&["scale", "emb/minilm", "--replicas=1"]).await?;
+            await_that("all pods but one to be gone", async || {
+                Ok((ns.made_for::<Pod>("minilm").await?.len() == 1).then_some(()))
+            })
+            .await?;
+        }
         Ok(())
     })
     .await

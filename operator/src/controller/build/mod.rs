@@ -139,6 +139,14 @@ mod tests {
         assert_eq!(security["capabilities"]["drop"], json!(["ALL"]));
     }
 
+    /// As the first of a namespace a process took no notice of it before it had started.
+    #[test]
+    fn a_pod_ends_when_it_is_told_to_however_early() {
+        let objects = objects(json!({}));
+        let pod = &objects["deployment"]["spec"]["template"]["spec"];
+        assert_eq!(pod["shareProcessNamespace"], true);
+    }
+
     #[test]
     fn pods_tell_who_takes_nodes_away_what_they_stand_and_users_may_differ() {
         let template =

@@ -65,6 +65,9 @@ pub(super) fn build(service: &Service, config: &Config, image: &str) -> PodSpec 
         // A pod talks to nobody's API server, unless an account was named for a cloud's identity of workloads.
         automount_service_account_token: template.service_account_name.is_none().then_some(false),
         enable_service_links: Some(false),
+        // The first process of a namespace takes no signal before it has said how. A pod that was told to end just as its
+        // container began would go on for all of its grace, with its device.
+        share_process_namespace: Some(true),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
             run_as_user: Some(NONROOT),
