@@ -1,8 +1,8 @@
 //! What `helm install` leaves in the cluster.
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use e2e::{
-    command::helm,
+    command::{helm, repository},
     installation::{NAMESPACE, RELEASE, installation},
     wait::await_object,
 };
@@ -36,6 +36,21 @@ async fn everything_is_ready() -> anyhow::Result<()> {
     );
     let status = helm(&["status", RELEASE, "--namespace", NAMESPACE]).await?;
     ensure!(status.contains("STATUS: deployed"), "helm says otherwise: {status}");
+    Ok(())
+}
+
+/// Two would undo each other's work on the same services for as long as both are there.
+#[tokio::test]
+async fn a_second_release_is_refused() -> anyhow::Result<()> {
+    installation().await?;
+    let second =
+        ["install", "second", &repository("charts/kembed"), "--namespace", "second", "--dry-run=server"];
+    let without_crd = ["--set", "crds.install=false"];
+    for args in [second.to_vec(), [&second[..], &without_crd].concat()] {
+        let Err(refused) = helm(&args).await else { bail!("helm would install a second release") };
+        let words = format!("{refused:#}");
+        ensure!(words.contains("ownership"), "it is refused for another reason: {words}");
+    }
     Ok(())
 }
 
