@@ -5,8 +5,10 @@ pub mod autoscaler;
 pub mod cli;
 pub mod controller;
 pub mod gateway;
+pub mod publisher;
 pub mod simulate;
 
+mod api_errors;
 mod pauses;
 
 #[cfg(test)]

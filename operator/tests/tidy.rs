@@ -25,6 +25,7 @@ const PURE: &[&str] = &[
     "operator/src/controller/accelerator.rs",
     "operator/src/controller/build/*",
     "operator/src/controller/deployed.rs",
+    "operator/src/controller/events.rs",
     "operator/src/controller/fields.rs",
     "operator/src/controller/lease.rs",
     "operator/src/controller/memory.rs",
@@ -133,6 +134,7 @@ const WALL: &[(&str, &str)] = &[
     ("operator/src/autoscaler/write.rs", "status.scaling.since"),
     ("operator/src/controller/leader.rs", "the Lease's times, which candidates write and do not read"),
     ("operator/src/controller/reconcile.rs", "when a condition of the status changed last"),
+    ("operator/src/publisher.rs", "when an event happened"),
 ];
 
 fn files(pattern: &str) -> Vec<String> {

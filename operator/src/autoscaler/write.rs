@@ -1,7 +1,6 @@
 //! Writes the count of a service.
 
 use std::{
-    error::Error,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,10 +10,7 @@ use kembed_crds::EmbeddingService;
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
-    runtime::{
-        events::{Event, EventType, Recorder},
-        reflector::{ObjectRef, Store},
-    },
+    runtime::reflector::{ObjectRef, Store},
 };
 use serde_json::json;
 use tokio::time::timeout;
@@ -23,6 +19,10 @@ use super::{
     change::{Change, Written},
     decisions::Decisions,
     metrics::{Metrics, Outcome},
+};
+use crate::{
+    api_errors::words,
+    publisher::{Publisher, Told},
 };
 
 /// Name under which the autoscaler owns the count.
@@ -41,7 +41,7 @@ pub struct Writer {
     /// Behind the fence.
     pub client: Client,
     /// Tells of what was done.
-    pub recorder: Recorder,
+    pub publisher: Publisher,
     /// Where the controller reads why.
     pub decisions: Decisions,
     /// Counts.
@@ -68,7 +68,7 @@ impl Writer {
             }
             failed => {
                 let error = failed.ok().and_then(Result::err);
-                let error = error.as_ref().map(|error| error as &dyn Error);
+                let error = error.as_ref().map(|error| words(error));
                 tracing::warn!(
                     service = change.service,
                     to = change.to,
@@ -107,21 +107,11 @@ impl Writer {
         Ok(scale.metadata.resource_version.unwrap_or_default())
     }
 
-    /// An event that cannot be published is only logged: the status says the same.
+    /// By an event.
     pub async fn tell(self, service: String, reason: &'static str, note: String) {
         let Some(object) = find(&self.services, &service) else { return };
-        let event = Event {
-            type_: EventType::Normal,
-            reason: reason.into(),
-            note: Some(note),
-            action: "Scale".into(),
-            secondary: None,
-        };
-        let object: &EmbeddingService = &object;
-        let reference = kube::Resource::object_ref(object, &());
-        if let Err(error) = self.recorder.publish(&event, &reference).await {
-            tracing::warn!(%error, reason = event.reason, "failed to publish an event");
-        }
+        let told = Told { warning: false, reason: reason.into(), note, action: "Scale" };
+        self.publisher.publish(&object, told).await;
     }
 }
 

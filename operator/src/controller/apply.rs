@@ -15,7 +15,6 @@ use kembed_crds::conditions::Reason;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{Patch, PatchParams, PostParams},
-    core::Status,
     runtime::reflector::{ObjectRef, Store},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -28,6 +27,7 @@ use super::{
     memory::{Key, Memory, Need, Print},
     pods::Hindrance,
 };
+use crate::api_errors::namespace_terminates;
 
 /// Name under which the controller owns fields.
 pub const FIELD_MANAGER: &str = "kembed-controller";
@@ -299,11 +299,6 @@ fn classify<K: Resource<DynamicType = ()>>(name: &str, error: kube::Error) -> Ap
         }
         error => ApplyError::Failed { object, source: Box::new(error) },
     }
-}
-
-fn namespace_terminates(status: &Status) -> bool {
-    let causes = status.details.iter().flat_map(|details| &details.causes);
-    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 #[cfg(test)]

@@ -1,39 +1,24 @@
-//! Tells of changes in the conditions by Kubernetes events. What to tell is decided purely, in [`changes`].
+//! What changes in the conditions are told by Kubernetes events. Pure.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kembed_crds::{EmbeddingService, conditions::Reason};
-use kube::{
-    Resource,
-    runtime::events::{Event, EventType, Recorder},
-};
+use kembed_crds::conditions::Reason;
 
-/// Characters of a message that an event can hold.
-const NOTE_LIMIT: usize = 1000;
-
-/// One thing to tell.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// Whether somebody should look into it.
-    pub warning: bool,
-    /// Why the condition is what it is now.
-    pub reason: String,
-    /// In words.
-    pub note: String,
-}
+use crate::publisher::Told;
 
 /// What changed from one set of conditions to the next. Each reason is told once, though several conditions have it.
-pub fn changes(before: &[Condition], after: &[Condition]) -> Vec<Change> {
-    let mut changes: Vec<Change> = Vec::new();
+pub fn changes(before: &[Condition], after: &[Condition]) -> Vec<Told> {
+    let mut changes: Vec<Told> = Vec::new();
     for condition in after {
         let same = |old: &&Condition| old.type_ == condition.type_ && old.reason == condition.reason;
         let told = changes.iter().any(|change| change.reason == condition.reason);
         if told || before.iter().any(|old| same(&old)) || !worth_telling(condition) {
             continue;
         }
-        changes.push(Change {
+        changes.push(Told {
             warning: is_warning(&condition.reason),
             reason: condition.reason.clone(),
-            note: condition.message.chars().take(NOTE_LIMIT).collect(),
+            note: condition.message.clone(),
+            action: "Reconcile",
         });
     }
     changes
@@ -64,22 +49,6 @@ fn is_warning(reason: &str) -> bool {
     )
 }
 
-/// Publishes the changes. An event that cannot be published is only logged: the status says the same.
-pub async fn publish(recorder: &Recorder, object: &EmbeddingService, changes: Vec<Change>) {
-    for change in changes {
-        let event = Event {
-            type_: if change.warning { EventType::Warning } else { EventType::Normal },
-            reason: change.reason,
-            note: Some(change.note),
-            action: "Reconcile".into(),
-            secondary: None,
-        };
-        if let Err(error) = recorder.publish(&event, &object.object_ref(&())).await {
-            tracing::warn!(%error, reason = event.reason, "failed to publish an event");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
@@ -106,7 +75,8 @@ mod tests {
             condition("ModelAvailable", "False", "ModelNotFound"),
         ];
         let told = changes(&before, &after);
-        assert_eq!(told, [Change { warning: true, reason: "ModelNotFound".into(), note: "words".into() }]);
+        let (reason, note) = ("ModelNotFound".into(), "words".into());
+        assert_eq!(told, [Told { warning: true, reason, note, action: "Reconcile" }]);
         assert_eq!(changes(&after, &after), []);
     }
 

@@ -11,6 +11,7 @@ use super::{
     fence::Fence,
     lease::{Candidate, RENEW_DEADLINE, RETRY_PERIOD, Step},
 };
+use crate::api_errors::words;
 
 /// Name of the Lease.
 pub const LEASE: &str = "kembed-controller";
@@ -47,7 +48,7 @@ impl Leader {
             match self.attempt(Role::Standby).await {
                 Ok(true) => return,
                 Ok(false) => tracing::debug!("another controller leads"),
-                Err(error) => tracing::warn!(%error, "failed to acquire the lease"),
+                Err(error) => tracing::warn!(error = words(&error), "failed to acquire the lease"),
             }
             sleep(self.candidate.pause(Instant::now())).await;
         }
@@ -61,7 +62,7 @@ impl Leader {
             match self.attempt(Role::Leader).await {
                 Ok(true) => (),
                 Ok(false) => break,
-                Err(error) => tracing::warn!(%error, "failed to renew the lease"),
+                Err(error) => tracing::warn!(error = words(&error), "failed to renew the lease"),
             }
         }
         self.fence.close();
@@ -72,7 +73,7 @@ impl Leader {
         self.fence.close();
         let released = timeout(RELEASE_TIMEOUT, self.empty()).await.map_err(|_| LeaseError::Timeout);
         if let Err(error) = released.and_then(|result| Ok(result?)) {
-            tracing::warn!(%error, "failed to release the lease");
+            tracing::warn!(error = words(&error), "failed to release the lease");
         }
     }
 

@@ -32,14 +32,13 @@ use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kembed_crds::EmbeddingService;
-use kembed_runtime::{errors::chain, health};
+use kembed_runtime::health;
 use kube::{
     Client,
     client::ClientBuilder,
     runtime::{
         Controller,
         controller::{self, Action, Config as ControllerConfig},
-        events::{Recorder, Reporter},
         reflector::{ObjectRef, Store},
     },
 };
@@ -48,7 +47,6 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    apply::FIELD_MANAGER,
     config::Config,
     fence::Fence,
     info::Infos,
@@ -57,6 +55,7 @@ use self::{
     reconcile::{Context, Error, reconcile},
 };
 use crate::{
+    api_errors::words,
     autoscaler::{
         self, Autoscaler,
         decisions::Decisions,
@@ -66,6 +65,7 @@ use crate::{
         write::{self, Writer},
     },
     pauses::Pauses,
+    publisher::Publisher,
 };
 
 /// How long after a failure a service is tried again.
@@ -154,13 +154,12 @@ async fn control(
     let sightings = Sightings::default();
     let noted = sightings.clone();
     let pod_changes = pod_changes.inspect_ok(move |pod| noted.note(pod, Instant::now()));
-    let reporter = Reporter { controller: FIELD_MANAGER.into(), instance: Some(args.identity.clone()) };
-    let recorder = Recorder::new(client.clone(), reporter);
+    let publisher = Publisher::new(client.clone(), &args.identity);
     let whereabouts =
         Whereabouts { namespace: args.namespace.clone(), selector: config.gateway_selector.clone() };
     let (decisions, mut explained) = Decisions::new();
     let context = Arc::new(Context {
-        recorder: recorder.clone(),
+        publisher: publisher.clone(),
         decisions: decisions.clone(),
         client: client.clone(),
         config,
@@ -171,7 +170,7 @@ async fn control(
         metrics,
     });
     let forget = forget(context.clone(), services.clone(), sightings.clone());
-    let writer = Writer { client, recorder, decisions, metrics: scaling, services: services.clone() };
+    let writer = Writer { client, publisher, decisions, metrics: scaling, services: services.clone() };
     let autoscaler = Autoscaler { writer, pods, sightings };
     let autoscaling = autoscaler::run(autoscaler, whereabouts, Dialer::new(args.gateway_token.clone()));
     let reconciling = Controller::for_stream(service_changes, services)
@@ -185,7 +184,7 @@ async fn control(
         .for_each(|result| async {
             // A failed reconciliation was logged where its retry was decided.
             if let Err(error @ controller::Error::QueueError(_)) = result {
-                tracing::warn!(error = chain(&error), "failed to watch; trying again");
+                tracing::warn!(error = words(&error), "failed to watch; trying again");
             }
         });
     tokio::select! {
@@ -218,6 +217,6 @@ async fn forget(context: Arc<Context>, services: Store<EmbeddingService>, sighti
 fn retry(object: Arc<EmbeddingService>, error: &Error, _: Arc<Context>) -> Action {
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-    tracing::warn!(namespace, name, error = chain(error), "failed to reconcile; trying again");
+    tracing::warn!(namespace, name, error = words(error), "failed to reconcile; trying again");
     Action::requeue(RETRY)
 }

@@ -11,7 +11,7 @@ use kembed_crds::{EmbeddingService, EmbeddingServiceStatus, conditions::Reason};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{Patch, PatchParams},
-    runtime::{controller::Action, events::Recorder, reflector::Store},
+    runtime::{controller::Action, reflector::Store},
 };
 
 use tokio::time::timeout;
@@ -30,7 +30,7 @@ use super::{
     status::{self, DeploymentCounts, Observed, ObservedPod},
     validate::{InvalidSpec, validate},
 };
-use crate::autoscaler::decisions::Decisions;
+use crate::{autoscaler::decisions::Decisions, publisher::Publisher};
 
 /// How often a service is looked at when nothing happens: heals what is not watched.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -65,7 +65,7 @@ pub struct Context {
     /// What the autoscaler decided.
     pub decisions: Decisions,
     /// Publishes events.
-    pub recorder: Recorder,
+    pub publisher: Publisher,
     /// Counts.
     pub metrics: Metrics,
 }
@@ -204,8 +204,9 @@ async fn write_status(
         Err(error) => return Err(Error::Status(Box::new(error))),
     }
     context.metrics.status_written();
-    events::publish(&context.recorder, object, events::changes(&previous.conditions, &status.conditions))
-        .await;
+    for told in events::changes(&previous.conditions, &status.conditions) {
+        context.publisher.publish(object, told).await;
+    }
     Ok(newly_recorded)
 }
 

@@ -22,18 +22,20 @@ use futures::{StreamExt, channel::mpsc, stream};
 use kembed_crds::EmbeddingService;
 use kembed_queue::report::{Report, ServiceReport};
 use kube::runtime::{
-    events::{Recorder, Reporter},
     reflector::{self, store::Writer},
     watcher,
 };
-use operator::autoscaler::{
-    self, Autoscaler,
-    decisions::Decisions,
-    metrics::Metrics,
-    sightings::Sightings,
-    stream::Dialer,
-    streams::{self, News, Whereabouts},
-    write::Writer as CountWriter,
+use operator::{
+    autoscaler::{
+        self, Autoscaler,
+        decisions::Decisions,
+        metrics::Metrics,
+        sightings::Sightings,
+        stream::Dialer,
+        streams::{self, News, Whereabouts},
+        write::Writer as CountWriter,
+    },
+    publisher::Publisher,
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde::Deserialize;
@@ -187,7 +189,7 @@ impl World {
     fn lead(&mut self) -> tokio::task::JoinHandle<()> {
         let client = self.client();
         let writer = CountWriter {
-            recorder: Recorder::new(client.clone(), Reporter { controller: "test".into(), instance: None }),
+            publisher: Publisher::new(client.clone(), "test"),
             client,
             decisions: self.decisions.clone(),
             metrics: Metrics::new(&mut self.registry),

@@ -15,7 +15,6 @@ use kube::{
     Client,
     client::Body,
     runtime::{
-        events::{Recorder, Reporter},
         reflector::{self, store::Writer as StoreWriter},
         watcher,
     },
@@ -26,7 +25,10 @@ use tokio::{task::yield_now, time::advance};
 use tower::service_fn;
 
 use super::super::*;
-use crate::autoscaler::{decisions::Decisions, metrics::Metrics};
+use crate::{
+    autoscaler::{decisions::Decisions, metrics::Metrics},
+    publisher::Publisher,
+};
 
 /// A service in the API, and the writes of its count that came.
 #[derive(Debug)]
@@ -146,10 +148,7 @@ impl World {
     pub(super) fn writer(&mut self) -> Writer {
         self.registry = Registry::default();
         Writer {
-            recorder: Recorder::new(
-                self.client.clone(),
-                Reporter { controller: "test".into(), instance: None },
-            ),
+            publisher: Publisher::new(self.client.clone(), "test"),
             client: self.client.clone(),
             decisions: Decisions::new().0,
             metrics: Metrics::new(&mut self.registry),

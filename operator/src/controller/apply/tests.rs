@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kembed_crds::EmbeddingService;
 use kube::{
     client::Body,
+    core::Status,
     runtime::{
         reflector::{self, store::Writer},
         watcher,
