@@ -10,7 +10,7 @@ use e2e::{
     wait::await_that,
     with_temp_ns,
 };
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod, networking::v1::NetworkPolicy};
 use kembed_crds::EmbeddingService;
 use kube::{Api, ResourceExt};
 
@@ -35,6 +35,7 @@ async fn upgrade(ns: &TempNamespace) -> anyhow::Result<()> {
         &format!("gateway.podAnnotations.rolled={rolled}"),
         "inferencePod.env[1].name=ROLLED",
         &format!("inferencePod.env[1].value={rolled}"),
+        "networkPolicy.enabled=false",
     ])
     .await?;
     let new = |pod: &Pod| {
@@ -46,6 +47,10 @@ async fn upgrade(ns: &TempNamespace) -> anyhow::Result<()> {
     await_that("pods of the new version alone", || async {
         let pods = ns.api::<Pod>().list(&Default::default()).await.context("failed to list pods")?;
         Ok((pods.items.len() == 1 && pods.iter().all(new)).then_some(()))
+    })
+    .await?;
+    await_that("the service's NetworkPolicy to go, for they are switched off", async || {
+        Ok(ns.made_for::<NetworkPolicy>("minilm").await?.is_empty().then_some(()))
     })
     .await?;
     ns.await_serving("minilm", 1).await?;
@@ -73,6 +78,7 @@ async fn reinstall(ns: &TempNamespace) -> anyhow::Result<()> {
     install(&[]).await?;
     ns.await_serving("minilm", 2).await?;
     ns.await_serving("made-meanwhile", 1).await?;
+    ensure!(ns.made_for::<NetworkPolicy>("minilm").await?.len() == 1, "it has no NetworkPolicy again");
     // The gateway's Service is a new one, with another address.
     let (body, url) = (r#"{"input": "hello"}"#, format!("http://minilm.{}.svc/v1/embeddings", ns.name));
     let answer = ns.curl(&["--fail-with-body", "--json", body, &url]).await?;

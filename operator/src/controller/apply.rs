@@ -1,5 +1,5 @@
-//! Makes the cluster's objects as built, by server-side apply, and leaves alone objects of others and what is as built
-//! already.
+//! Makes the cluster's objects as built, by server-side apply, deletes what is not to be there any more, and leaves alone
+//! objects of others and what is as built already.
 
 use std::{
     fmt::{self, Debug},
@@ -9,12 +9,14 @@ use std::{
 };
 
 use k8s_openapi::{
-    NamespaceResourceScope, api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    NamespaceResourceScope,
+    api::{apps::v1::Deployment, networking::v1::NetworkPolicy},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kembed_crds::conditions::Reason;
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     runtime::reflector::{ObjectRef, Store},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -131,8 +133,9 @@ impl Applier<'_> {
     pub async fn apply(&self, objects: &Objects) -> Result<Made, ApplyError> {
         self.keep(&objects.service).await?;
         self.keep(&objects.pod_disruption_budget).await?;
-        if let Some(policy) = &objects.network_policy {
-            self.keep(policy).await?;
+        match &objects.network_policy {
+            Some(policy) => self.keep(policy).await?,
+            None => self.discard::<NetworkPolicy>().await?,
         }
         if let Some(space) = &objects.space {
             self.keep(space).await?;
@@ -177,6 +180,26 @@ impl Applier<'_> {
             return Ok(());
         }
         self.put(wanted, found.as_ref()).await.map(drop)
+    }
+
+    /// Deletes the object of the service's own name, if it is ours: a configuration that was there before had it made. Once is
+    /// enough for a process, whose configuration stays.
+    async fn discard<K: Kept>(&self) -> Result<(), ApplyError> {
+        let (key, name) = (self.key::<K>(), self.service.name.as_deref().unwrap_or_default());
+        if self.memory().knows(&key) {
+            return Ok(());
+        }
+        if let Some(found) = self.find::<K>(name).await?.filter(|found| self.owns(found.meta())) {
+            // With its uid, so that an object of somebody else that has taken its place stays.
+            let preconditions = Preconditions { uid: found.meta().uid.clone(), ..Preconditions::default() };
+            let params = DeleteParams::default().preconditions(preconditions);
+            match self.api::<K>().delete(name, &params).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => (),
+                deleted => drop(deleted.map_err(|error| classify::<K>(name, error))?),
+            }
+        }
+        self.memory().applied(key, Print::of(&"gone", self.service), &ObjectMeta::default(), Instant::now());
+        Ok(())
     }
 
     fn wanted<'k, K: Kept>(&self, built: &'k K) -> Wanted<'k, K> {

@@ -19,7 +19,7 @@ use tower::service_fn;
 use super::*;
 use crate::controller::{
     build,
-    config::tests::config,
+    config::{Config, tests::config},
     validate::{tests::object, validate},
 };
 
@@ -74,6 +74,11 @@ impl Api {
                 (404, json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404})),
                 |found| (200, found),
             )
+        } else if head.method == Method::DELETE {
+            let asked: Value = serde_json::from_slice(&body).expect("options");
+            let found = stored.objects.remove(&path).expect("it is there");
+            assert_eq!(asked["preconditions"]["uid"], found["metadata"]["uid"], "another may be deleted");
+            (200, json!({"kind": "Status", "status": "Success"}))
         } else if head.headers["content-type"] == "application/merge-patch+json" {
             let patch: Value = serde_json::from_slice(&body).expect("an object");
             let object = stored.objects.get_mut(&path).expect("it is there");
@@ -119,6 +124,7 @@ struct World {
     api: Api,
     client: Client,
     service: EmbeddingService,
+    config: Config,
     memory: Mutex<Memory>,
     deployments: Writer<Deployed>,
 }
@@ -129,13 +135,14 @@ impl World {
         let answers = api.clone();
         let client = Client::new(service_fn(move |request| answers.clone().answer(request)), "search");
         let (_, deployments) = reflector::store();
-        Self { api, client, service: object(json!({})), memory: Mutex::default(), deployments }
+        let (service, config) = (object(json!({})), config());
+        Self { api, client, service, config, memory: Mutex::default(), deployments }
     }
 
     /// Applies the objects of the service, and says how many requests and writes that took.
     async fn apply(&self) -> (usize, usize) {
         let objects =
-            build::build(&validate(&self.service).expect("valid"), &config()).expect("there are images");
+            build::build(&validate(&self.service).expect("valid"), &self.config).expect("there are images");
         let applier = Applier {
             client: &self.client,
             service: &self.service.metadata,
@@ -144,6 +151,11 @@ impl World {
         };
         applier.apply(&objects).await.expect("an API server that works");
         self.api.asked()
+    }
+
+    /// Whether the service has a NetworkPolicy of its name.
+    fn has_policy(&self) -> bool {
+        self.api.stored().objects.keys().any(|path| path.contains("/networkpolicies/"))
     }
 
     /// Another process leads, which remembers nothing.
@@ -306,4 +318,37 @@ async fn an_object_of_somebody_else_is_not_written_to_though_ours_was_there() {
     };
     assert!(matches!(applier.apply(&objects).await, Err(ApplyError::NotOurs(_))));
     assert_eq!(world.api.asked().1, 0);
+}
+
+/// Once, policies that the platform team had switched off kept pods from their models until each was deleted by hand.
+#[tokio::test]
+async fn policies_that_are_switched_off_go_and_come_back() {
+    let mut world = World::new();
+    world.apply().await;
+    assert!(world.has_policy());
+    world.follow();
+    world.config.network_policy.enabled = false;
+    assert_eq!(world.apply().await, (5, 1), "each of four is looked at, and the policy deleted");
+    assert!(!world.has_policy());
+    world.see(|_| ());
+    assert_eq!(world.apply().await, (0, 0));
+    // The next one looks whether there is one, which is all it does about it.
+    world.follow();
+    world.see(|_| ());
+    assert_eq!(world.apply().await, (4, 0));
+    world.follow();
+    world.config.network_policy.enabled = true;
+    world.apply().await;
+    assert!(world.has_policy());
+}
+
+#[tokio::test]
+async fn a_policy_of_somebody_else_stays_though_ours_are_switched_off() {
+    let mut world = World::new();
+    world.apply().await;
+    world.stored("networkpolicies", |stored| stored["metadata"]["ownerReferences"] = json!([]));
+    world.follow();
+    world.config.network_policy.enabled = false;
+    assert_eq!(world.apply().await, (4, 0));
+    assert!(world.has_policy());
 }
