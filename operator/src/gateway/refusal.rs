@@ -325,8 +325,8 @@ impl Refusal {
             Self::TwoHosts => "a request must have one Host header".to_owned(),
             Self::MethodNotAllowed { allow } => format!("this URL takes {allow} only"),
             Self::MalformedBody { line, column } => format!(
-                "the body must be a JSON object with \"model\": \"<namespace>/<name>\"; it fails at line {line}, \
-                 column {column}"
+                "neither host nor path is that of an EmbeddingService, so that the body must be a JSON object with \
+                 \"model\": \"<namespace>/<name>\"; it fails at line {line}, column {column}"
             ),
             Self::BrokenBody => "the body of the request broke off".to_owned(),
             Self::SlowBody { limit } => format!("the body of the request did not arrive within {limit:?}"),
@@ -359,7 +359,9 @@ impl Refusal {
                 seconds(*wait)
             ),
             Self::Expired { waited, why: Some(why) } => {
-                format!("{}. This request waited {} for a pod", why.message, seconds(*waited))
+                // Some of what others say ends with a full stop, and some does not.
+                let why = why.message.trim_end_matches('.');
+                format!("{why}. This request waited {} for a pod", seconds(*waited))
             }
             Self::Expired { waited, why: None } => format!(
                 "no pod took this request within {}: all are busy, or do not answer; add pods, or raise \
@@ -455,7 +457,7 @@ mod tests {
     fn who_waited_in_vain_hears_what_stood_in_the_way() {
         let why = Unavailable {
             reason: "Unschedulable".to_owned(),
-            message: "no node has nvidia.com/gpu free".to_owned(),
+            message: "no node has nvidia.com/gpu free.".to_owned(),
             transient: true,
         };
         let (_, _, _, body) = answer(Refusal::Expired { waited: Duration::from_secs(600), why: Some(why) });
