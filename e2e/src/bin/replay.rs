@@ -11,7 +11,7 @@ use e2e::{
     TempNamespace,
     installation::{install, installation},
     replay::{
-        compare::table,
+        compare::{table, typical},
         drive::drive,
         picture::draw,
         run::{Run, simulate},
@@ -38,6 +38,9 @@ const ZERO_AFTER: Duration = Duration::from_secs(20);
 
 const MOST: u32 = 3;
 
+/// Drawings of what is left to chance in the simulation.
+const DRAWINGS: u64 = 60;
+
 /// Plays the same arrivals on the test cluster and in simulated time
 #[derive(Parser)]
 struct Args {
@@ -59,10 +62,10 @@ async fn main() -> anyhow::Result<()> {
     install(&[]).await?;
     let measured = measured?;
     let start = measured.start().context("no pod was seen to start")?;
-    let simulated = simulate(&world(start), &trace, settings());
+    let simulated = simulate(&world(start), &trace, settings(), DRAWINGS);
     println!("{} requests; a pod took {start:.1} s to start\n", trace.arrivals().len());
     println!("{}", table(&measured, &simulated, trace.seconds(), TARGET.as_secs_f64()));
-    write(&out, &trace, &measured, &simulated)?;
+    write(&out, &trace, &measured, typical(&simulated, TARGET.as_secs_f64()))?;
     ensure!(measured.failed == 0, "{} requests failed", measured.failed);
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! What happened in a run, measured or simulated.
 
-use kembed_scaling::simulate::{Watch, world};
+use kembed_scaling::{
+    Scaler, Settings,
+    simulate::{Gateways, Ours, Trace, Watch, World},
+};
 
 /// A service's count at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -106,16 +109,15 @@ fn quantile(values: impl Iterator<Item = f64>, share: f64) -> Option<f64> {
     sorted.get(rank.saturating_sub(1)).copied()
 }
 
-/// Plays a trace in simulated time.
-pub fn simulate(
-    world: &world::World,
-    trace: &kembed_scaling::simulate::Trace,
-    settings: kembed_scaling::Settings,
-) -> Run {
-    let mut run = Run::default();
-    let mut ours = kembed_scaling::simulate::Ours(kembed_scaling::Scaler::new(settings));
-    world.play(trace, &mut ours, &mut run);
-    run
+/// Plays a trace in simulated time, once for each of so many drawings of when gateways tell what came and when it is looked.
+pub fn simulate(world: &World, trace: &Trace, settings: Settings, drawings: u64) -> Vec<Run> {
+    let play = |seed| {
+        let gateways = world.gateways.map(|gateways| Gateways { seed, ..gateways });
+        let mut run = Run::default();
+        World { gateways, ..world.clone() }.play(trace, &mut Ours(Scaler::new(settings)), &mut run);
+        run
+    };
+    (1..=drawings).map(play).collect()
 }
 
 #[cfg(test)]
