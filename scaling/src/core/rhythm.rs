@@ -65,7 +65,7 @@ impl Rhythm {
         let before = self.stretches.iter().zip(self.stretches.iter().skip(1)).rev();
         // Of the first nobody knows how long it had lasted before it was watched.
         let alike =
-            before.filter(|(one, _)| one.from > 0 && !is_unlike(one.level, present.level)).take(ASKED);
+            before.filter(|(one, _)| one.from > 0 && !is_another(one.level, present.level, lump)).take(ASKED);
         let (mut count, mut shortest, mut longest, mut level) = (0, u64::MAX, 0, 0_f64);
         for (one, then) in alike {
             count += 1;
@@ -120,14 +120,19 @@ impl Rhythm {
             present.level = level;
             return;
         }
-        let error = (lump * level.max(present.level) / LEVEL as f64).sqrt();
-        if is_unlike(level, present.level) && (level - present.level).abs() > ERRORS * error {
+        if is_another(level, present.level, lump) {
             present.to = second;
             self.stretches.push_back(begins);
         } else {
             present.level += (level - present.level) / (lasted - LEVEL + 1) as f64;
         }
     }
+}
+
+/// Whether it is unlike by more than chance: hardly anything is like nothing.
+fn is_another(one: f64, other: f64, lump: f64) -> bool {
+    let error = (lump * one.max(other) / LEVEL as f64).sqrt();
+    is_unlike(one, other) && (one - other).abs() > ERRORS * error
 }
 
 fn is_unlike(one: f64, other: f64) -> bool {
@@ -161,6 +166,17 @@ mod tests {
         assert!((beat.within - 170.).abs() <= 4. && (990. ..=1000.).contains(&beat.level), "{beat:?}");
         let near = after(1190, job).expect("a rhythm");
         assert!(near.within <= 14., "{near:?}");
+    }
+
+    /// What is told with the second after it leaves a little of the work in the pause, of one time more than of another.
+    #[test]
+    fn pauses_with_hardly_anything_in_them_are_like_each_other() {
+        let work = |second: u32| match (second % 300 < 120, second / 300) {
+            (true, _) => 1000.,
+            (false, time) => 0.3 * f64::from(time % 3),
+        };
+        let beat = after(1030, work).expect("a rhythm");
+        assert!((beat.within - 170.).abs() <= 5. && beat.level > 900., "{beat:?}");
     }
 
     #[test]
