@@ -46,14 +46,17 @@ clients: deps ## inference pod and gateway by the clients that users have
 
 bench: deps ## how close serving on this machine's CPU comes to bare ONNX Runtime; takes 10 minutes
 	@mkdir -p .build
-	cargo bench --locked --workspace --bench serving -- --json "$(CURDIR)/.build/bench.json" --svg "$(CURDIR)/.build/bench.svg"
+	scripts/profiled cargo bench --locked --workspace --bench serving -- --json "$(CURDIR)/.build/bench.json" --svg "$(CURDIR)/.build/bench.svg"
 
 bench-gateway: setup ## how fast and how safe the gateway is, beside nginx and haproxy where they are installed; takes 10 minutes
 	@mkdir -p .build
-	cargo bench --locked --workspace --bench gateway -- --json "$(CURDIR)/.build/bench-gateway.json"
+	scripts/profiled cargo bench --locked --workspace --bench gateway -- --json "$(CURDIR)/.build/bench-gateway.json"
+
+profile: setup ## profile the gateway anew, by which `build` compiles; takes 15 minutes
+	@scripts/profile
 
 soak: deps ## whether a pod's memory stays flat over 200,000 requests of mixed sizes; takes minutes
-	cargo bench --locked --workspace --bench soak
+	scripts/profiled cargo bench --locked --workspace --bench soak
 
 # Not in `check`: its programs are built apart from all else, which takes minutes.
 fuzz: setup ## fuzz all that reads bytes from outside, SECONDS_EACH=30 for each target
@@ -70,7 +73,7 @@ s3: setup
 	@scripts/minio >/dev/null
 
 build: setup ## the programs, as images hold them
-	cargo build --locked --release --workspace --bins
+	scripts/profiled cargo build --locked --release --workspace --bins
 
 images: build deps ## pack images for the test cluster
 	@scripts/images
@@ -102,4 +105,4 @@ clean: down ## also remove everything that was built here
 	cargo clean
 	rm -rf .build
 
-.PHONY: help demo test check unit e2e clients bench bench-gateway soak fuzz setup deps s3 build images image-cuda provider cluster down generate clean
+.PHONY: help demo test check unit e2e clients bench bench-gateway profile soak fuzz setup deps s3 build images image-cuda provider cluster down generate clean

@@ -21,6 +21,9 @@ use crate::{
 /// For a gateway to do what it does within a second.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// For a program to end that was told to.
+const GOODBYE: Duration = Duration::from_secs(5);
+
 /// Something that runs until this is dropped.
 pub struct Running(Child);
 
@@ -37,7 +40,14 @@ impl Running {
 }
 
 impl Drop for Running {
+    /// Asks it to end, as a node does, and kills it if it does not: nginx takes its workers along, and a program that keeps a
+    /// profile of itself writes it at its end.
     fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.id().to_string()).status();
+        let deadline = Instant::now() + GOODBYE;
+        while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -72,6 +82,7 @@ impl Fleet {
             command.args(["--log-filter", "off", "gateway", "--peers", GATEWAYS, "--namespace", NAMESPACE]);
             command.args(["--pod-name", &name, "--listen", &address.to_string()]).args(flags);
             command.args(["--health-listen", &health.to_string()]);
+            command.args(["--drain-delay", "0s", "--drain-timeout", "1s"]);
             command.args(["--internal-listen", &internal.to_string()]).env("KUBECONFIG", &file);
             world.put_gateway(&name, internal);
             Gateway { process: Running::start(&mut command), name, address, health }

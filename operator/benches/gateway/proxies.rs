@@ -5,7 +5,6 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
 
 use tempfile::TempDir;
@@ -28,9 +27,6 @@ pub struct Proxy {
 /// Which proxies there are: how each is configured and started.
 const KINDS: [(&str, Configure, &[&str]); 2] =
     [("nginx", nginx, &["-c"]), ("haproxy", haproxy, &["-db", "-q", "-f"])];
-
-/// Time to take leave of its processes.
-const GOODBYE: Duration = Duration::from_millis(100);
 
 type Configure = fn(&Path, SocketAddr, SocketAddr) -> String;
 
@@ -67,14 +63,6 @@ impl Proxy {
         let own = self.process.id();
         let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
         cpu(&own.to_string()) + children.split_whitespace().map(cpu).sum::<f64>()
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        // Killed outright, nginx would leave its workers behind.
-        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
-        std::thread::sleep(GOODBYE);
     }
 }
 
