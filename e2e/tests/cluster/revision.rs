@@ -23,11 +23,8 @@ async fn later_pods_load_the_recorded_revision() -> anyhow::Result<()> {
         ensure!(second != first, "the branch did not move");
         ns.kubectl(&["scale", "emb/moving", "--replicas=2"]).await?;
         let service = ns.await_serving("moving", 2).await?;
-        ensure!(
-            recorded_space(&service)? == recorded,
-            "the recorded space became {:?}",
-            recorded_space(&service)?
-        );
+        let later = recorded_space(&service)?;
+        ensure!(later == recorded, "the recorded space became {later:?}");
         let seen = hub.requests(&format!("/{repo}/resolve/")).await?;
         let others: Vec<_> = seen.iter().filter(|seen| !seen.path.contains(&first)).collect();
         ensure!(
